@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// Four kinds of test, told apart by what they need: unit runs anywhere, bpf needs root and clang, lab network
+// namespaces, vm qemu. `npm test` runs only unit; the Makefile runs the others, in band, because they share the machine.
+import type { Config } from 'jest';
+
+function project(displayName: string, folders: string[], timeoutSeconds: number): Config {
+  return {
+    displayName,
+    testEnvironment: 'node',
+    testMatch: folders.map((folder) => `<rootDir>/__tests__/${folder}/**/*.test.ts`),
+    transform: { '^.+\\.ts$': 'ts-jest' },
+    modulePathIgnorePatterns: ['<rootDir>/cdktf.out', '<rootDir>/.cache'],
+    testTimeout: timeoutSeconds * 1000,
+  } as Config;
+}
+
+export default {
+  projects: [
+    project('unit', ['constructs', 'userdata'], 60),
+    project('bpf', ['bpf'], 600),
+    project('lab', ['lab'], 600),
+    project('vm', ['vm'], 1800),
+  ],
+} satisfies Config;
