@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* What the BPF program and its loader agree on: two maps and the layout of their values, in host byte order. */
+#ifndef UDP_DF_MODIFIER_H
+#define UDP_DF_MODIFIER_H
+
+#include <linux/types.h>
+
+/* Map names; each is also the name of the map's pin. */
+#define CONFIG_MAP "config"
+#define STATS_MAP  "stats"
+
+/* The one value of the config map. All zero, as a new map is, matches nothing. */
+struct gateway_config {
+	__u32 target_port;     /* UDP destination port */
+	__u32 min_packet_size; /* IP total length must be greater than this ... */
+	__u32 max_packet_size; /* ... and at most this */
+	__u32 traffic_percent; /* share of the flows that XDP takes */
+};
+
+/* The one value, per CPU, of the stats map; cumulative. */
+struct gateway_stats {
+	__u64 packets_seen;
+	__u64 packets_matched;
+	__u64 packets_modified;
+	__u64 bytes_processed; /* IP total length of the modified packets */
+	__u64 packets_left_to_netfilter;
+	__u64 packets_malformed;
+	__u64 fragments_seen;
+};
+
+#endif
