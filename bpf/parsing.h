@@ -21,8 +21,8 @@
 #define MAX_VLAN_TAGS 2
 
 /* The flags and the fragment offset share 16 bits; the kernel exports no names for them. */
-#define IP_DF     0x4000
-#define IP_MF     0x2000
+#define IP_DF 0x4000
+#define IP_MF 0x2000
 #define IP_OFFSET 0x1fff
 
 struct cursor {

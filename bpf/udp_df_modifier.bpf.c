@@ -108,7 +108,7 @@ int udp_df_modifier(struct xdp_md *ctx)
 	}
 	size = bpf_ntohs(ip->tot_len);
 	if (bpf_ntohs(udp->dest) != wanted->target_port || size <= wanted->min_packet_size ||
-	    size > wanted->max_packet_size)
+		size > wanted->max_packet_size)
 		return XDP_PASS;
 
 	count->packets_matched++;

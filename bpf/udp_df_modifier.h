@@ -7,7 +7,7 @@
 
 /* Map names; each is also the name of the map's pin. */
 #define CONFIG_MAP "config"
-#define STATS_MAP  "stats"
+#define STATS_MAP "stats"
 
 /* The one value of the config map. All zero, as a new map is, matches nothing. */
 struct gateway_config {

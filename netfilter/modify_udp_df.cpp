@@ -11,46 +11,31 @@
 #include <sys/socket.h>
 #include <systemd/sd-daemon.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <charconv>
-#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <fstream>
 #include <string>
 
 namespace
 {
 
-using Clock = std::chrono::steady_clock;
-using namespace std::literals;
-using std::to_string;
+constexpr unsigned kSocketBuffer = 32 << 20, kQueueLength = 8192;
+constexpr time_t kSummarySeconds = 60, kDrainSeconds = 5;
+constexpr int kQuietMs = 200; // no packet for so long: the queue is drained
 
-constexpr unsigned kSocketBuffer = 32 << 20;
-constexpr unsigned kQueueLength = 8192;
-constexpr int kBatch = 64;
-constexpr auto kSummaryEvery = 60s, kDrainAtMost = 5s;
-constexpr auto kQuiet = 200ms; // no packet for so long: the queue is drained
+constexpr option kOptions[] = { { "queue", 1, nullptr, 0 }, { "target-port", 1, nullptr, 1 },
+	{ "min-packet-size", 1, nullptr, 2 }, { "max-packet-size", 1, nullptr, 3 }, { "help", 0, nullptr, 'h' }, {} };
+unsigned values[] = { 0, 31765, 1400, 9000 };
+const unsigned &number = values[0], &port = values[1], &minimum = values[2], &maximum = values[3];
 
-constexpr char kHelp[] =
-	"usage: modify_udp_df [--queue 0] [--target-port 31765] [--min-packet-size 1400] [--max-packet-size 9000]\n"
-	"Clears DF of UDP datagrams to the target port, minimum < IP total length <= maximum.\n"
-	"SIGTERM, SIGINT: handles what is still queued (take the NFQUEUE rule away first), exits.\n";
-
-struct Options {
-	unsigned queue = 0, port = 31765, min = 1400, max = 9000;
-};
-
-struct Counters {
-	unsigned long seen = 0, modified = 0, malformed = 0, errors = 0;
-};
-
-enum Outcome { untouched, malformed, modified };
-
-volatile sig_atomic_t stopping = 0;
+unsigned long seen, modified, malformed, errors;
+volatile sig_atomic_t stopping;
+nfq_q_handle *queue;
 
 [[noreturn]] void die(const std::string &message)
 {
@@ -75,185 +60,148 @@ void clear_df(unsigned char *ip)
 	ip[11] = sum;
 }
 
-Outcome process(unsigned char *ip, size_t size, const Options &rule)
+// True when it changed the packet.
+bool process(unsigned char *ip, unsigned size)
 {
-	if (size < 20 || ip[0] >> 4 != 4)
-		return malformed;
-	size_t header = (ip[0] & 15) * 4, total = word(ip + 2);
-	if (header < 20 || total < header || total > size)
-		return malformed;
-	if (ip[9] != IPPROTO_UDP)
-		return untouched;
-	unsigned fragment = word(ip + 6);
-	if (fragment & 0x3fff)
-		return untouched; // the payload of a later fragment is no UDP header
-	if (total < header + 8)
-		return malformed;
+	unsigned header = size < 20 ? 0 : (ip[0] & 15) * 4, total = header ? word(ip + 2) : 0;
+	if (header < 20 || ip[0] >> 4 != 4 || total < header || total > size) {
+		malformed++;
+		return false;
+	}
+	// The payload of a fragment is no UDP header, or not a whole datagram's.
+	if (ip[9] != IPPROTO_UDP || word(ip + 6) & 0x3fff)
+		return false;
 	const unsigned char *udp = ip + header;
-	if (word(udp + 4) < 8 || word(udp + 4) > total - header)
-		return malformed;
-	if (word(udp + 2) != rule.port || total <= rule.min || total > rule.max)
-		return untouched;
-	if (!(fragment & 0x4000))
-		return untouched;
+	if (total < header + 8 || word(udp + 4) < 8 || word(udp + 4) > total - header) {
+		malformed++;
+		return false;
+	}
+	if (word(udp + 2) != port || total <= minimum || total > maximum || !(word(ip + 6) & 0x4000))
+		return false;
 	clear_df(ip);
-	return modified;
+	modified++;
+	return true;
 }
 
-class Queue
+int answer(nfq_q_handle *, nfgenmsg *, nfq_data *data, void *)
 {
-      public:
-	explicit Queue(const Options &options) : options_(options), handle_(nfq_open())
-	{
-		if (!handle_)
-			refused(errno);
-		auto callback = [](nfq_q_handle *, nfgenmsg *, nfq_data *data, void *self) {
-			return static_cast<Queue *>(self)->answer(data);
-		};
-		queue_ = nfq_create_queue(handle_, options.queue, callback, this);
-		if (!queue_)
-			refused(errno);
-		int fd = nfq_fd(handle_), on = 1;
-		nfnl_rcvbufsiz(nfq_nfnlh(handle_), kSocketBuffer);
-		setsockopt(fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, &on, sizeof on);
-		nfq_set_queue_maxlen(queue_, kQueueLength);
-		if (nfq_set_queue_flags(queue_, NFQA_CFG_F_FAIL_OPEN, NFQA_CFG_F_FAIL_OPEN) < 0 ||
-		    nfq_set_mode(queue_, NFQNL_COPY_PACKET, 0xffff) < 0)
-			refused(errno);
-	}
-
-	// Waits, then answers a batch; false when nothing came in time.
-	bool serve(std::chrono::nanoseconds timeout, const sigset_t &unblocked)
-	{
-		pollfd ready{ nfq_fd(handle_), POLLIN, 0 };
-		timespec limit{ timeout.count() / 1000000000, timeout.count() % 1000000000 };
-		if (ppoll(&ready, 1, &limit, &unblocked) <= 0)
-			return false;
-		for (int i = 0; i < kBatch; i++) {
-			ssize_t size = recv(ready.fd, message_, sizeof message_, MSG_DONTWAIT);
-			if (size < 0 && (errno == EAGAIN || errno == EINTR))
-				break;
-			if (size < 0 || nfq_handle_packet(handle_, message_, size) < 0)
-				counters_.errors++;
-		}
-		return true;
-	}
-
-	void summarize() const
-	{
-		auto [seen, modified, malformed, errors] = counters_;
-		fprintf(stderr,
-			"modify_udp_df: queue %u: %lu seen, %lu modified, %lu malformed, %lu errors\n",
-			options_.queue, seen, modified, malformed, errors);
-	}
-
-      private:
-	int answer(nfq_data *data)
-	{
-		nfqnl_msg_packet_hdr *header = nfq_get_msg_packet_hdr(data);
-		if (!header)
-			return -1;
-		unsigned char *ip = nullptr;
-		int size = std::max(nfq_get_payload(data, &ip), 0);
-		Outcome outcome = process(ip, size, options_);
-		counters_.seen++;
-		counters_.malformed += outcome == malformed;
-		counters_.modified += outcome == modified;
-		if (outcome != modified)
-			size = 0; // no bytes in the verdict: the kernel keeps its own
-		return nfq_set_verdict(queue_, ntohl(header->packet_id), NF_ACCEPT, size, ip);
-	}
-
-	// The kernel answers EPERM both to the unprivileged and when another program holds the queue.
-	[[noreturn]] void refused(int error) const
-	{
-		std::string name = "--queue " + to_string(options_.queue), rest;
-		std::ifstream table("/proc/net/netfilter/nfnetlink_queue");
-		for (unsigned queue, port; table >> queue >> port && std::getline(table, rest);)
-			if (queue == options_.queue)
-				die(name + ": held by another program (netlink port " + to_string(port) +
-				    "): stop it or use another queue");
-		die(name + ": " + strerror(error) + ": run as root on a kernel with NFQUEUE");
-	}
-
-	const Options &options_;
-	nfq_handle *handle_;
-	nfq_q_handle *queue_ = nullptr;
-	Counters counters_;
-	alignas(8) char message_[0x10000 + 4096];
-};
-
-unsigned number(const char *name, const char *text, unsigned min, unsigned max)
-{
-	unsigned value = 0;
-	const char *end = text + strlen(text);
-	auto [rest, error] = std::from_chars(text, end, value);
-	if (error == std::errc() && rest == end && value >= min && value <= max)
-		return value;
-	die("--"s + name + " " + text + ": must be a whole number from " + to_string(min) + " to " +
-	    to_string(max));
+	nfqnl_msg_packet_hdr *header = nfq_get_msg_packet_hdr(data);
+	unsigned char *ip = nullptr;
+	if (!header)
+		return -1;
+	int size = nfq_get_payload(data, &ip);
+	seen++;
+	if (!process(ip, size < 0 ? 0 : size))
+		size = 0; // no bytes in the verdict: the kernel keeps its own
+	return nfq_set_verdict(queue, ntohl(header->packet_id), NF_ACCEPT, size, ip);
 }
 
-Options parse(int argc, char **argv)
+// The kernel answers EPERM both to the unprivileged and when another program holds the queue.
+[[noreturn]] void refused()
 {
-	const option known[] = { { "queue", 1, nullptr, 'q' },
-				 { "target-port", 1, nullptr, 'p' },
-				 { "min-packet-size", 1, nullptr, 'm' },
-				 { "max-packet-size", 1, nullptr, 'M' },
-				 { "help", 0, nullptr, 'h' },
-				 {} };
-	Options options;
-	int index = 0;
-	for (int c; (c = getopt_long(argc, argv, "", known, &index)) != -1;) {
-		if (c == '?')
+	std::string name = "--queue " + std::to_string(number), error = strerror(errno), holder, rest;
+	std::ifstream table("/proc/net/netfilter/nfnetlink_queue");
+	for (unsigned held; table >> held >> holder && std::getline(table, rest);)
+		if (held == number)
+			die(name + ": held by another program (netlink port " + holder +
+				"): stop it or use another queue");
+	die(name + ": " + error + ": run as root on a kernel with NFQUEUE");
+}
+
+nfq_handle *open_queue()
+{
+	nfq_handle *handle = nfq_open();
+	int on = 1;
+	if (!handle || !(queue = nfq_create_queue(handle, number, answer, nullptr)))
+		refused();
+	nfnl_rcvbufsiz(nfq_nfnlh(handle), kSocketBuffer);
+	setsockopt(nfq_fd(handle), SOL_NETLINK, NETLINK_NO_ENOBUFS, &on, sizeof on);
+	nfq_set_queue_maxlen(queue, kQueueLength);
+	if (nfq_set_queue_flags(queue, NFQA_CFG_F_FAIL_OPEN, NFQA_CFG_F_FAIL_OPEN) < 0 ||
+		nfq_set_mode(queue, NFQNL_COPY_PACKET, 0xffff) < 0)
+		refused();
+	return handle;
+}
+
+// Waits, then answers a batch; false when nothing came in time.
+bool serve(nfq_handle *handle, int timeout_ms, const sigset_t &unblocked)
+{
+	alignas(8) static char message[0x10000 + 4096];
+	pollfd ready{ nfq_fd(handle), POLLIN, 0 };
+	timespec limit{ timeout_ms / 1000, timeout_ms % 1000 * 1000000L };
+	if (ppoll(&ready, 1, &limit, &unblocked) <= 0)
+		return false;
+	for (int batch = 0; batch < 64; batch++) {
+		ssize_t size = recv(ready.fd, message, sizeof message, MSG_DONTWAIT);
+		if (size < 0 && (errno == EAGAIN || errno == EINTR))
+			break;
+		if (size < 0 || nfq_handle_packet(handle, message, size) < 0)
+			errors++; // ENOBUFS among them: the queue lives on
+	}
+	return true;
+}
+
+void summarize()
+{
+	fprintf(stderr, "modify_udp_df: queue %u: %lu seen, %lu modified, %lu malformed, %lu errors\n", number, seen,
+		modified, malformed, errors);
+}
+
+time_t now()
+{
+	timespec time;
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec;
+}
+
+void parse(int argc, char **argv)
+{
+	for (int which, index; (which = getopt_long(argc, argv, "", kOptions, &index)) != -1;) {
+		if (which == '?')
 			exit(EXIT_FAILURE);
-		if (c == 'h')
-			exit(fputs(kHelp, stdout) < 0);
-		unsigned &value = c == 'q'   ? options.queue
-				  : c == 'p' ? options.port
-				  : c == 'm' ? options.min
-					     : options.max;
-		value = number(known[index].name, optarg, c == 'p', 65535);
+		if (which == 'h') {
+			puts("usage: modify_udp_df [--queue 0] [--target-port 31765] [--min-packet-size 1400] [--max-packet-size 9000]\n"
+			     "Clears DF of UDP datagrams to the target port, minimum < IP total length <= maximum.\n"
+			     "SIGTERM, SIGINT: handles what is still queued (take the NFQUEUE rule away first), exits.");
+			exit(EXIT_SUCCESS);
+		}
+		const char *end = optarg + strlen(optarg);
+		auto [rest, error] = std::from_chars(optarg, end, values[which]);
+		if (error != std::errc() || rest != end || values[which] > 65535 || values[which] < (which == 1))
+			die("--" + std::string(kOptions[index].name) + " " + optarg + ": must be a whole number from " +
+				(which == 1 ? "1" : "0") + " to 65535");
 	}
 	if (optind < argc)
-		die(argv[optind] + ": not an option, see --help"s);
-	if (options.min < options.max)
-		return options;
-	die("--min-packet-size " + to_string(options.min) + ": must be less than " + to_string(options.max) +
-	    ", the maximum");
-}
-
-// Blocked except while waiting: none is lost between a check and the wait.
-sigset_t catch_signals()
-{
-	sigset_t stops, before;
-	sigemptyset(&stops);
-	for (int stop : { SIGTERM, SIGINT }) {
-		signal(stop, [](int) { stopping = 1; });
-		sigaddset(&stops, stop);
-	}
-	sigprocmask(SIG_BLOCK, &stops, &before);
-	return before;
+		die(argv[optind] + std::string(": not an option, see --help"));
+	if (minimum >= maximum)
+		die("--min-packet-size " + std::to_string(minimum) + ": must be less than " + std::to_string(maximum) +
+			", the maximum");
 }
 
 } // namespace
 
 int main(int argc, char **argv)
 {
-	Options options = parse(argc, argv);
-	sigset_t unblocked = catch_signals();
-	Queue queue(options);
-	sd_notify(0, "READY=1");
-	for (auto due = Clock::now() + kSummaryEvery; !stopping;) {
-		queue.serve(std::max<std::chrono::nanoseconds>(due - Clock::now(), 0s), unblocked);
-		if (Clock::now() < due)
-			continue;
-		queue.summarize();
-		due += kSummaryEvery;
+	parse(argc, argv);
+	// Blocked except while waiting: none is lost between a check and the wait.
+	sigset_t stops, unblocked;
+	sigemptyset(&stops);
+	for (int stop : { SIGTERM, SIGINT }) {
+		signal(stop, [](int) { stopping = 1; });
+		sigaddset(&stops, stop);
 	}
-	sd_notify(0, "STOPPING=1");
-	sigfillset(&unblocked); // a second signal cuts no drain short
-	for (auto end = Clock::now() + kDrainAtMost; queue.serve(kQuiet, unblocked) && Clock::now() < end;)
+	sigprocmask(SIG_BLOCK, &stops, &unblocked);
+	nfq_handle *handle = open_queue();
+	sd_notify(0, "READY=1");
+	for (time_t due = now() + kSummarySeconds; !stopping;) {
+		serve(handle, 1000, unblocked);
+		if (now() < due)
+			continue;
+		summarize();
+		due += kSummarySeconds;
+	}
+	for (time_t end = now() + kDrainSeconds; serve(handle, kQuietMs, unblocked) && now() < end;)
 		continue;
-	queue.summarize();
+	summarize();
+	nfq_close(handle);
 }

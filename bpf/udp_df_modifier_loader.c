@@ -1,0 +1,487 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Hooks udp_df_modifier.bpf.o to an interface through a pinned bpf_link, so that the program outlives this
+ * process: a restart or an upgrade swaps it atomically, and only `detach` unhooks it. The pinned maps carry
+ * settings and counters from one to the next.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <getopt.h>
+#include <libgen.h>
+#include <limits.h>
+#include <net/if.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <linux/if_link.h>
+#include <systemd/sd-daemon.h>
+
+#include "udp_df_modifier.h"
+
+#define PROGRAM "udp_df_modifier"
+#define BPFFS "/sys/fs/bpf"
+#define LOOK_SECONDS 5 /* between two looks at the hook; the status is logged once a minute */
+#define COUNT(array) (sizeof(array) / sizeof(*(array)))
+
+#define say(...) (fprintf(stderr, __VA_ARGS__), fputc('\n', stderr))
+/* Leaves nothing half done: a link that is not pinned yet goes with the process. */
+#define die(...) (say(__VA_ARGS__), exit(EXIT_FAILURE))
+
+/* The settings come first, in the order of struct gateway_config. */
+static const struct option options[] = {
+	{ "target-port", required_argument, NULL, 's' },
+	{ "min-packet-size", required_argument, NULL, 's' },
+	{ "max-packet-size", required_argument, NULL, 's' },
+	{ "traffic-percent", required_argument, NULL, 's' },
+	{ "interface", required_argument, NULL, 'i' },
+	{ "mode", required_argument, NULL, 'm' },
+	{ "object", required_argument, NULL, 'o' },
+	{ "pin-dir", required_argument, NULL, 'p' },
+	{ "help", no_argument, NULL, 'h' },
+	{ 0 },
+};
+
+static const struct {
+	const char *key;
+	__u32 min, max, initial;
+} settings[] = {
+	{ "target_port", 1, 65535, 31765 },
+	{ "min_packet_size", 0, 65534, 1400 },
+	{ "max_packet_size", 1, 65535, 9000 },
+	{ "traffic_percent", 0, 100, 100 },
+};
+
+/* In the order of struct gateway_stats. */
+static const char *const counters[] = {
+	"packets_seen",
+	"packets_matched",
+	"packets_modified",
+	"bytes_processed",
+	"packets_left_to_netfilter",
+	"packets_malformed",
+	"fragments_seen",
+};
+
+/* Both structs as the tables above name them. */
+union config {
+	struct gateway_config fields;
+	__u32 values[COUNT(settings)];
+};
+union stats {
+	struct gateway_stats fields;
+	__u64 values[COUNT(counters)];
+};
+_Static_assert(sizeof(union config) == sizeof(struct gateway_config), "every setting has a name");
+_Static_assert(sizeof(union stats) == sizeof(struct gateway_stats), "every counter has a name");
+
+static const char *interface, *object_file, *pin_dir = BPFFS "/mirror_gateway";
+static __u32 mode = XDP_FLAGS_SKB_MODE;
+static union config wanted;
+static bool given[COUNT(settings)];
+
+static const char *reason(void)
+{
+	return errno == EPERM || errno == EACCES ? "not permitted; run as root" : strerror(errno);
+}
+
+static const char *mode_name(__u32 flags)
+{
+	return flags == XDP_FLAGS_SKB_MODE ? "generic" : flags == XDP_FLAGS_DRV_MODE ? "driver" : "none";
+}
+
+static const char *pin_path(const char *name)
+{
+	static char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/%s", pin_dir, name);
+	return path;
+}
+
+/* Returns -1 if nothing is pinned there. */
+static int open_pin(const char *name)
+{
+	int fd = bpf_obj_get(pin_path(name));
+
+	if (fd < 0 && errno != ENOENT)
+		die("cannot open '%s': %s", pin_path(name), reason());
+	return fd;
+}
+
+static void remove_pin(const char *name)
+{
+	if (unlink(pin_path(name)) && errno != ENOENT)
+		die("cannot remove '%s': %s", pin_path(name), reason());
+}
+
+/* What the kernel says about an interface. */
+struct xdp {
+	__u32 program; /* 0: none */
+	__u32 mode;
+};
+
+static struct xdp query_xdp(int ifindex)
+{
+	LIBBPF_OPTS(bpf_xdp_query_opts, now);
+
+	if (bpf_xdp_query(ifindex, 0, &now))
+		die("cannot ask the kernel for the XDP program of interface %d: %s", ifindex, reason());
+	if (now.skb_prog_id)
+		return (struct xdp){ now.skb_prog_id, XDP_FLAGS_SKB_MODE };
+	return (struct xdp){ now.drv_prog_id, now.drv_prog_id ? XDP_FLAGS_DRV_MODE : 0 };
+}
+
+/* What the pinned link says. */
+struct hook {
+	int link; /* -1: nothing is pinned */
+	__u32 program;
+	int ifindex; /* 0: the interface is gone, and the link hooks nothing */
+	__u32 mode;  /* 0: the interface is in another network namespace */
+	char interface[IF_NAMESIZE];
+};
+
+static struct hook pinned_hook(void)
+{
+	struct hook hook = { .link = open_pin("link") };
+	struct bpf_link_info info = { 0 };
+	__u32 size = sizeof(info);
+
+	if (hook.link < 0)
+		return hook;
+	if (bpf_obj_get_info_by_fd(hook.link, &info, &size) || info.type != BPF_LINK_TYPE_XDP)
+		die("'%s' is no XDP link: remove it, or choose another --pin-dir", pin_path("link"));
+	hook.program = info.prog_id;
+	hook.ifindex = info.xdp.ifindex;
+	if (!hook.ifindex || !if_indextoname(hook.ifindex, hook.interface))
+		return hook;
+	/* In this namespace the index may be another interface's: our program on it is the proof. */
+	struct xdp xdp = query_xdp(hook.ifindex);
+
+	if (xdp.program == hook.program)
+		hook.mode = xdp.mode;
+	else
+		hook.interface[0] = '\0';
+	return hook;
+}
+
+static void die_if_foreign(int ifindex, __u32 ours)
+{
+	struct bpf_prog_info info = { 0 };
+	__u32 size = sizeof(info), id = query_xdp(ifindex).program;
+
+	if (!id || id == ours)
+		return;
+	bpf_obj_get_info_by_fd(bpf_prog_get_fd_by_id(id), &info, &size);
+	die("interface '%s' carries another XDP program, '%s' (id %u), not pinned in '%s': it is left alone; detach it "
+	    "with its own tool, or 'ip link set dev %s xdp off'",
+		interface, info.name, id, pin_dir, interface);
+}
+
+static void die_refused(void)
+{
+	if (mode == XDP_FLAGS_SKB_MODE)
+		die("interface '%s' refuses XDP: %s; an XDP link needs Linux 5.9", interface, reason());
+	die("interface '%s' refuses --mode driver: %s; a bridge or VXLAN device has no such mode, ENA wants an MTU of "
+	    "at most 3498 and at most half its channels; or use --mode generic",
+		interface, reason());
+}
+
+static void hook_up(int program, int ifindex, const struct hook *old)
+{
+	LIBBPF_OPTS(bpf_link_create_opts, how, .flags = mode);
+	int link;
+
+	if (old->mode == mode && old->ifindex == ifindex) {
+		if (bpf_link_update(old->link, program, NULL))
+			die("cannot update the program on interface '%s': %s", interface, reason());
+		return;
+	}
+	/* An interface runs one mode at a time: an old hook must go first. */
+	if (old->link >= 0) {
+		say("the hook on interface '%s' is replaced", old->ifindex ? old->interface : "(gone)");
+		bpf_link_detach(old->link);
+	}
+	link = bpf_link_create(program, ifindex, BPF_XDP, &how);
+	if (link < 0)
+		die_refused();
+	remove_pin("link");
+	if (bpf_obj_pin(link, pin_path("link")))
+		die("cannot pin '%s': %s; --pin-dir must be in a BPF file system", pin_path("link"), reason());
+	close(link);
+}
+
+static int print_libbpf(enum libbpf_print_level level, const char *format, va_list values)
+{
+	return level == LIBBPF_WARN ? vfprintf(stderr, format, values) : 0;
+}
+
+static struct bpf_object *open_object(void)
+{
+	static char beside[PATH_MAX];
+	struct bpf_object *object;
+
+	if (!object_file && readlink("/proc/self/exe", beside, sizeof(beside) - sizeof(PROGRAM ".bpf.o")) > 0)
+		object_file = strcat(dirname(beside), "/" PROGRAM ".bpf.o");
+	libbpf_set_print(NULL);
+	object = bpf_object__open_file(object_file, NULL);
+	if (!object)
+		die("cannot read the BPF object '%s': %s; build it with make -C bpf, or name another with --object",
+			object_file, errno < 4000 ? reason() : "no BPF object");
+	libbpf_set_print(print_libbpf);
+	return object;
+}
+
+/* Settings and counters survive in the pinned map, unless another version laid it out differently. */
+static int keep_map(struct bpf_map *map, const char *name, size_t size)
+{
+	struct bpf_map_info info = { 0 };
+	__u32 info_size = sizeof(info);
+	int pinned = open_pin(name);
+
+	if (!map || bpf_map__value_size(map) != size)
+		die("the BPF object '%s' is of another version than this loader: rebuild both with make -C bpf",
+			object_file);
+	if (pinned >= 0 && !bpf_obj_get_info_by_fd(pinned, &info, &info_size) && info.value_size != size) {
+		say("'%s' is of another version: replaced, it starts anew", pin_path(name));
+		remove_pin(name);
+	}
+	return bpf_map__set_pin_path(map, pin_path(name));
+}
+
+static void print_config(const union config *config)
+{
+	for (size_t i = 0; i < COUNT(settings); i++)
+		printf("%s\"%s\":%u", i ? "," : "{", settings[i].key, config->values[i]);
+	putchar('}');
+}
+
+static void check_config(const union config *config)
+{
+	if (config->fields.min_packet_size >= config->fields.max_packet_size)
+		die("--min-packet-size %u must be less than --max-packet-size %u, or nothing matches",
+			config->fields.min_packet_size, config->fields.max_packet_size);
+}
+
+static void write_config(int map, const union config *config)
+{
+	if (bpf_map_update_elem(map, &(__u32){ 0 }, config, BPF_ANY))
+		die("cannot write the settings: %s", reason());
+}
+
+/* Sums over the CPUs; all zero if no map is pinned. */
+static union stats read_stats(void)
+{
+	int cpus = libbpf_num_possible_cpus(), map = open_pin(STATS_MAP);
+	union stats sums = { 0 }, each[cpus];
+
+	if (map < 0 || bpf_map_lookup_elem(map, &(__u32){ 0 }, each))
+		return sums;
+	for (int cpu = 0; cpu < cpus; cpu++)
+		for (size_t i = 0; i < COUNT(counters); i++)
+			sums.values[i] += each[cpu].values[i];
+	close(map);
+	return sums;
+}
+
+static void attach(void)
+{
+	int ifindex = interface ? if_nametoindex(interface) : 0;
+
+	if (!interface)
+		die("--interface is missing: name the interface to hook, as in --interface br0");
+	if (!ifindex)
+		die("interface '%s' is not in this network namespace: create it, or name another", interface);
+	check_config(&wanted);
+	struct hook old = pinned_hook();
+
+	die_if_foreign(ifindex, old.program);
+	struct bpf_object *object = open_object();
+	struct bpf_map *config = bpf_object__find_map_by_name(object, CONFIG_MAP);
+
+	keep_map(config, CONFIG_MAP, sizeof(wanted));
+	keep_map(bpf_object__find_map_by_name(object, STATS_MAP), STATS_MAP, sizeof(union stats));
+	if (bpf_object__load(object))
+		die("the kernel refused the BPF program or its pins: %s; the lines above say why", reason());
+	hook_up(bpf_program__fd(bpf_object__next_program(object, NULL)), ifindex, &old);
+	/* Not before: a refused attach must change nothing. Until now a new map, all zero, matches nothing. */
+	write_config(bpf_map__fd(config), &wanted);
+	bpf_object__close(object);
+	close(old.link);
+	say(PROGRAM " hooked to %s in %s mode", interface, mode_name(query_xdp(ifindex).mode));
+}
+
+/* The pinned settings, or where nothing is pinned the defaults, with those given on top. */
+static int read_config(union config *config)
+{
+	int map = open_pin(CONFIG_MAP);
+
+	*config = wanted;
+	if (map < 0)
+		return map;
+	if (bpf_map_lookup_elem(map, &(__u32){ 0 }, config))
+		die("cannot read the settings: %s", reason());
+	for (size_t i = 0; i < COUNT(settings); i++)
+		if (given[i])
+			config->values[i] = wanted.values[i];
+	return map;
+}
+
+static void status(void)
+{
+	struct hook hook = pinned_hook();
+	union stats sums = read_stats();
+	union config config;
+
+	printf("{\"attached\":%s,\"interface\":\"%s\",\"xdp_mode\":\"%s\"", hook.ifindex ? "true" : "false",
+		hook.interface, mode_name(hook.mode));
+	for (size_t i = 0; i < COUNT(counters); i++)
+		printf(",\"%s\":%llu", counters[i], sums.values[i]);
+	printf(",\"config\":");
+	read_config(&config);
+	print_config(&config);
+	puts("}");
+	fflush(stdout);
+}
+
+static void run(void)
+{
+	sigset_t stop;
+
+	/* Blocked first, so that no signal falls between attaching and waiting. */
+	sigemptyset(&stop);
+	sigaddset(&stop, SIGTERM);
+	sigaddset(&stop, SIGINT);
+	sigprocmask(SIG_BLOCK, &stop, NULL);
+	attach();
+	sd_notify(0, "READY=1");
+	for (int looks = 1; sigtimedwait(&stop, NULL, &(struct timespec){ LOOK_SECONDS, 0 }) < 0; looks++) {
+		struct hook hook = pinned_hook();
+
+		close(hook.link);
+		if (!hook.ifindex)
+			die("interface '%s' is gone or was unhooked by another process: start again to hook it",
+				interface);
+		if (looks % (60 / LOOK_SECONDS) == 0)
+			status();
+	}
+	status();
+	say("%s stays hooked until 'detach'", interface);
+}
+
+static void detach(void)
+{
+	struct hook hook = pinned_hook();
+
+	if (hook.ifindex && bpf_link_detach(hook.link))
+		die("cannot detach '%s': %s", pin_path("link"), reason());
+	remove_pin("link");
+	remove_pin(CONFIG_MAP);
+	remove_pin(STATS_MAP);
+	rmdir(pin_dir);
+	if (hook.ifindex)
+		say(PROGRAM " detached from interface %s", *hook.interface ? hook.interface : "elsewhere");
+	else
+		say("nothing was attached by way of '%s'", pin_dir);
+}
+
+static void configure(void)
+{
+	union config config;
+	int map = read_config(&config);
+
+	check_config(&config);
+	if (map >= 0)
+		write_config(map, &config);
+	print_config(&config);
+	putchar('\n');
+}
+
+static const struct {
+	const char *name;
+	void (*act)(void);
+	const char *purpose;
+} verbs[] = {
+	{ "attach", attach, "hook the program to --interface, or update it there atomically" },
+	{ "run", run, "attach, then log the status each minute; the program stays hooked after the end" },
+	{ "detach", detach, "unhook the program and remove its pins" },
+	{ "status", status, "print state, counters and settings as a line of JSON" },
+	{ "config", configure, "check the settings given, apply them if attached, and print all" },
+};
+
+static void help(void)
+{
+	puts("usage: udp_df_modifier_loader VERB [OPTION]...");
+	for (size_t i = 0; i < COUNT(verbs); i++)
+		printf("  %-7s %s\n", verbs[i].name, verbs[i].purpose);
+	puts("options:\n"
+	     "  --interface NAME\n"
+	     "  --mode generic|driver (generic)\n"
+	     "  --object FILE (" PROGRAM ".bpf.o beside the loader)\n"
+	     "  --pin-dir DIR (" BPFFS "/mirror_gateway)");
+	for (size_t i = 0; i < COUNT(settings); i++)
+		printf("  --%s %u..%u (%u)\n", options[i].name, settings[i].min, settings[i].max, settings[i].initial);
+	exit(EXIT_SUCCESS);
+}
+
+static void take_setting(size_t i, const char *text)
+{
+	size_t digits = strspn(text, "0123456789");
+	unsigned long value = digits < 10 ? strtoul(text, NULL, 10) : ULONG_MAX;
+
+	if (!digits || text[digits] || value < settings[i].min || value > settings[i].max)
+		die("--%s '%s' is not allowed: give a whole number from %u to %u", options[i].name, text,
+			settings[i].min, settings[i].max);
+	wanted.values[i] = value;
+	given[i] = true;
+}
+
+static void take_options(int argc, char **argv)
+{
+	int option, index;
+
+	for (size_t i = 0; i < COUNT(settings); i++)
+		wanted.values[i] = settings[i].initial;
+	opterr = 0;
+	optind = 2;
+	while ((option = getopt_long(argc, argv, ":", options, &index)) != -1) {
+		if (option == ':' || option == '?')
+			die("'%s' %s; see --help", argv[optind - 1], option == ':' ? "needs a value" : "is no option");
+		if (option == 'h')
+			help();
+		else if (option == 's')
+			take_setting(index, optarg);
+		else if (option == 'i')
+			interface = optarg;
+		else if (option == 'o')
+			object_file = optarg;
+		else if (option == 'p')
+			pin_dir = optarg;
+		else if (!strcmp(optarg, "driver"))
+			mode = XDP_FLAGS_DRV_MODE;
+		else if (strcmp(optarg, "generic"))
+			die("--mode '%s' is not allowed: give generic or driver", optarg);
+	}
+	if (optind < argc)
+		die("'%s' is one argument too many; see --help", argv[optind]);
+}
+
+int main(int argc, char **argv)
+{
+	const char *name = argc > 1 ? argv[1] : "";
+
+	if (!strcmp(name, "--help"))
+		help();
+	for (size_t i = 0; i < COUNT(verbs); i++) {
+		if (strcmp(name, verbs[i].name))
+			continue;
+		take_options(argc, argv);
+		verbs[i].act();
+		return EXIT_SUCCESS;
+	}
+	die("'%s' is no verb: give attach, run, detach, status or config; see --help", name);
+}
