@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+# Wraps what needs more than Node: system packages, root, namespaces, virtual machines. `make help` lists the targets.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+ENGINE ?= bridge
+export CHECKPOINT_DISABLE := 1
+
+# What a lab needs beside Node: the instance's own packages and those of the labs and judges.
+PACKAGES := $(shell cat userdata/packages.txt lab/packages.txt)
+ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
+TS := node -r ts-node/register/transpile-only
+C_SOURCES = $(wildcard bpf/*.[ch] bpf/tests/*.c netfilter/*.cpp)
+SCRIPTS := userdata/deploy_xdp.sh .ci/run
+
+.PHONY: help setup packages build synth size lint unit bpf-test lab-test vm-test test lab-up lab-down lab-status demo clean
+
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  %-12s %s\n' "$$name" "$$what"; done
+
+setup: packages node_modules/.package-lock.json ## install what is missing: Debian packages, npm packages
+
+packages:
+	@missing=(); for name in $(PACKAGES); do \
+		[[ $$(dpkg-query -W -f='$${db:Status-Status}' $$name 2>/dev/null) == installed ]] || missing+=($$name); done; \
+	if [[ $${#missing[@]} -gt 0 ]]; then \
+		echo "installing Debian packages: $${missing[*]}"; \
+		$(ROOT) apt-get -qq update; \
+		DEBIAN_FRONTEND=noninteractive $(ROOT) apt-get -qq install -y --no-install-recommends "$${missing[@]}" >/dev/null; \
+	fi
+
+node_modules/.package-lock.json: package.json package-lock.json
+	@echo 'installing npm packages'
+	@npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+build: setup ## build the XDP object, its loader and the legacy program
+	@$(MAKE) --no-print-directory -C bpf
+	@$(MAKE) --no-print-directory -C netfilter
+
+synth: setup ## synthesize the stack into cdktf.out
+	@npx cdktf synth
+
+size: setup ## each file's share of the user data
+	@npm run --silent size
+
+lint: setup ## every linter and formatter, and the types
+	@npm run --silent lint
+	@clang-format --dry-run -Werror $(C_SOURCES)
+	@shellcheck $(SCRIPTS)
+
+unit: setup ## lint and unit tests: no root, under a minute
+	@$(MAKE) --no-print-directory lint
+	@npm test --silent
+
+bpf-test: build ## the XDP program, packet by packet, in the running kernel
+	@$(ROOT) npm run --silent test:bpf
+
+lab-test: build ## every engine in network namespaces
+	@$(ROOT) npm run --silent test:lab
+
+vm-test: build ## machines that boot from the synthesized user data
+	@$(ROOT) npm run --silent test:vm
+
+test: unit bpf-test lab-test vm-test ## everything
+
+lab-up: build ## a gateway in network namespaces: ENGINE=bridge|standby|nfqueue
+	@$(ROOT) $(TS) lab/namespaces.ts up $(ENGINE)
+
+lab-down: ## take it down
+	@$(ROOT) $(TS) lab/namespaces.ts down
+
+lab-status: ## what its gateway says
+	@$(ROOT) nsenter --net=/var/run/netns/mg-gw /opt/ebpf-xdp-processor/userdata/deploy_xdp.sh status
+
+demo: build ## boot a machine from the synthesized user data and send mirrored datagrams through it
+	@$(ROOT) $(TS) lab/demo.ts
+
+clean: ## remove what was built here (virtual machine images stay in the cache)
+	@$(MAKE) --no-print-directory -C bpf clean
+	@$(MAKE) --no-print-directory -C netfilter clean
+	@rm -rf cdktf.out coverage

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+// The project's main job on one machine: synthesize the stack, boot Debian 13 from its user data, send mirrored packets
+// through it, and show per case what went in and what came out. Exits with 1 when any case is wrong.
+import { type Case, firstDatagram, play, type Verdict } from './cases';
+import { Progress } from './host';
+import { ensureImage } from './image';
+import { synthesize } from './synth';
+import { Receiver } from './traffic';
+import { bootVm, type Vm, VM_LAB } from './vm';
+
+const ENGINES = ['bridge', 'nfqueue'] as const;
+type Engine = (typeof ENGINES)[number];
+const USER_DATA_LIMIT = 16384;
+
+function wantedEngine(): Engine {
+  const wanted = process.env.ENGINE || 'bridge';
+  const engine = ENGINES.find((known) => known === wanted);
+  if (engine !== undefined) return engine;
+  throw new Error(`demo: ENGINE is '${wanted}', it must be one of ${ENGINES.join(', ')}`);
+}
+
+// --- the table ------------------------------------------------------------------------------------------------------
+
+const COLOUR = process.stdout.isTTY && !process.env.NO_COLOR && process.env.TERM !== 'dumb';
+
+function paint(code: number, text: string): string {
+  return COLOUR ? `\u001b[${code}m${text}\u001b[0m` : text;
+}
+
+const good = (text: string): string => paint(32, text);
+const bad = (text: string): string => paint(31, text);
+const faint = (text: string): string => paint(2, text);
+
+const HEAD = [
+  'bytes',
+  'DF',
+  'mirrored packet',
+  'packets',
+  'bytes each',
+  'DF',
+  'IP sum',
+  'UDP sum',
+  'payload',
+  'verdict',
+];
+const NUMBERS = new Set([0, 3]);
+const FIRST_OUT = 3;
+
+/** One word for what should be the same on every fragment. */
+function common(values: readonly string[]): string {
+  const different = [...new Set(values)];
+  return different.length === 1 ? (different[0] ?? '') : different.join('/');
+}
+
+function cameOut({ case: each, datagram }: Verdict): string[] {
+  if (datagram === undefined) return ['0', '', '', '', '', ''];
+  const { fragments, udp } = datagram;
+  return [
+    String(fragments.length),
+    fragments.map(({ totalLength }) => totalLength).join('+'),
+    common(fragments.map(({ df }) => (df ? 'set' : 'clear'))),
+    common(fragments.map(({ checksum }) => checksum)),
+    udp.checksum,
+    udp.payloadHash === each.payloadHash ? 'equal' : 'differs',
+  ];
+}
+
+function flag({ df, fate, payloadHash }: Case): string {
+  if (fate === 'nothing' && payloadHash === undefined) return '';
+  return df ? 'set' : 'clear';
+}
+
+function row(verdict: Verdict): string[] {
+  const { case: each, problems } = verdict;
+  const right = each.fate === 'nothing' ? 'ok: nothing' : `ok: ${each.fate}`;
+  return [String(each.bytes), flag(each), each.what, ...cameOut(verdict), problems[0] ?? right];
+}
+
+function table(verdicts: readonly Verdict[]): string {
+  const rows = verdicts.map(row);
+  const widths = HEAD.map((title, column) =>
+    Math.max(...[HEAD, ...rows].map((cells) => (cells[column] ?? '').length), title.length),
+  );
+  const align = (cells: readonly string[]): string =>
+    cells
+      .map((cell, column) =>
+        NUMBERS.has(column) ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0),
+      )
+      .join('  ');
+  const inWidth = widths.slice(0, FIRST_OUT).reduce((sum, width) => sum + width + 2, 0);
+  const over = `${'in'.padEnd(inWidth, ' ')}out`;
+  const body = rows.map((cells, index) => {
+    const line = align(cells).trimEnd();
+    const verdict = cells[cells.length - 1] ?? '';
+    const start = line.length - verdict.length;
+    const mark = verdicts[index]?.problems.length ? bad : good;
+    return line.slice(0, start) + mark(verdict);
+  });
+  return [faint(over), faint(align(HEAD).trimEnd()), ...body].join('\n');
+}
+
+// --- the story ------------------------------------------------------------------------------------------------------
+
+interface Finding {
+  readonly verdicts: readonly Verdict[];
+  readonly problems: readonly string[];
+  readonly toFirst: number;
+  readonly toReady: number;
+}
+
+async function examine(vm: Vm, engine: Engine): Promise<Finding> {
+  const receiver = await Receiver.start(VM_LAB.sink, VM_LAB.sink.address, VM_LAB.sink.port);
+  try {
+    const first = firstDatagram(vm, receiver);
+    first.catch(() => undefined); // what cloud-init says comes first
+    const { errors } = await vm.waitForCloudInit();
+    const toReady = (Date.now() - vm.bootedAt) / 1000;
+    vm.progress.say('user data has run to its end');
+    if (errors.length > 0) throw new Error(`cloud-init: ${errors.join('; ')}\n${await vm.lastWords()}`);
+    const toFirst = await first;
+    const status = JSON.parse(await vm.exec('deploy_xdp.sh status --json')) as { engine: string };
+    vm.progress.say(`engine ${status.engine} carries the traffic; sending`);
+    const { verdicts, strays } = await play(receiver);
+    const problems = strays.map((stray) => `a packet that no case accounts for ${stray}`);
+    if (status.engine !== engine) problems.push(`engine is ${status.engine}, ${engine} was asked for`);
+    return { verdicts, problems, toFirst, toReady };
+  } finally {
+    await receiver.stop();
+  }
+}
+
+async function main(): Promise<boolean> {
+  const engine = wantedEngine();
+  const progress = new Progress('demo');
+  progress.say(
+    `synthesizing the stack with enable_xdp=${engine === 'bridge'}; the first run also builds a Debian 13 image`,
+  );
+  const overrides = {
+    enable_xdp: engine === 'bridge',
+    aws_ipsec_vm_ip: VM_LAB.sink.address,
+    aws_ipsec_vm_port: VM_LAB.sink.port,
+  };
+  const [stack] = await Promise.all([synthesize(overrides), ensureImage('13', true, progress)]);
+  progress.say(`synthesized in ${stack.seconds.toFixed(1)} s: ${stack.description}`);
+  const vm = await bootVm({ release: '13', baked: true, userData: stack.userData, progress });
+  try {
+    const { verdicts, problems, toFirst, toReady } = await examine(vm, engine);
+    const wrong = verdicts.filter((verdict) => verdict.problems.length > 0);
+    const right = verdicts.length - wrong.length;
+    console.log(`\n${table(verdicts)}\n`);
+    for (const problem of problems) console.log(bad(problem));
+    const verdict = `${right} of ${verdicts.length} cases right`;
+    console.log(wrong.length + problems.length > 0 ? bad(verdict) : good(`${verdict}; nothing else left the machine`));
+    console.log(`engine ${engine}; packets judged by tshark, payloads also received by a UDP socket`);
+    console.log(`user data: ${stack.userData.length} bytes of ${USER_DATA_LIMIT}`);
+    console.log(
+      `power-on to first datagram: ${toFirst.toFixed(1)} s; to the end of user data: ${toReady.toFixed(1)} s`,
+    );
+    return wrong.length + problems.length === 0;
+  } finally {
+    await vm.powerOff();
+  }
+}
+
+main().then(
+  (right) => (process.exitCode = right ? 0 : 1),
+  (error: Error) => {
+    console.error(error.message);
+    process.exitCode = 1;
+  },
+);

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+// The gateway in three network namespaces: the shipped scripts and programs on the running kernel, up in seconds.
+//
+//   mg-src  s0 10.77.0.1/24 ── ens5 10.77.0.2/24  mg-gw  ens6 ─ br0 10.88.0.20/24 ── k0 10.88.0.95/24  mg-sink
+//
+// A VXLAN packet (VNI 1) sent from mg-src to 10.77.0.2:4789 comes out at mg-sink, UDP port 8081. Nothing of the lab
+// listens or sends in mg-src or mg-sink: whoever tests brings their own.
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { loadConfig, type GatewayConfig } from '../constructs/config';
+import { renderGatewayEnv } from '../constructs/user-data';
+import { inNamespace, mountBpffs, must, REPOSITORY, run } from './host';
+import { startImds } from './imds';
+
+export const ENGINES = ['bridge', 'standby', 'nfqueue'] as const;
+export type Engine = (typeof ENGINES)[number];
+
+/** One end of a wire: where it is, its name, its addresses. */
+interface Port {
+  readonly namespace: string;
+  readonly interface: string;
+  readonly mac: string;
+  readonly address: string;
+}
+
+/** Names and addresses of the lab; MTU in bytes, what AWS gives an ENI. */
+export const LAB = {
+  source: { namespace: 'mg-src', interface: 's0', mac: '02:00:0a:4d:00:01', address: '10.77.0.1' },
+  primary: { namespace: 'mg-gw', interface: 'ens5', mac: '02:00:0a:4d:00:02', address: '10.77.0.2' },
+  secondary: { namespace: 'mg-gw', interface: 'ens6', mac: '02:00:0a:58:00:14', address: '10.88.0.20' },
+  sink: { namespace: 'mg-sink', interface: 'k0', mac: '02:00:0a:58:00:5f', address: '10.88.0.95', port: 8081 },
+  mtu: 9001,
+} as const;
+
+const INSTALLED = '/opt/ebpf-xdp-processor';
+const SETTINGS = '/etc/mirror-gateway';
+const RUNTIME = '/run/mirror-gateway';
+const STATE = '/run/mirror-gateway-lab';
+const MARK = path.join(STATE, 'engine');
+const IMDS_PID = path.join(STATE, 'imds.pid');
+const DEPLOY = path.join(INSTALLED, 'userdata/deploy_xdp.sh');
+const NAMESPACES = [LAB.source.namespace, LAB.primary.namespace, LAB.sink.namespace];
+
+/**
+ * Runs a verb of deploy_xdp.sh on the lab's gateway.
+ *
+ * @returns what it printed
+ * @throws Error when it exits with another status than 0
+ */
+export function deploy(...args: string[]): Promise<string> {
+  return must(...inNamespace(LAB.primary.namespace, DEPLOY, ...args));
+}
+
+/** A lab installs where an instance would: on a real gateway that would take over its settings. */
+function refuseRealGateway(): void {
+  if (fs.existsSync(MARK)) return;
+  const found = [INSTALLED, SETTINGS].find((folder) => fs.existsSync(folder));
+  if (found === undefined) return;
+  throw new Error(`lab: ${found} exists but no lab made it; a gateway seems to be installed here: remove it or use another machine`);
+}
+
+function labConfig(engine: Engine): GatewayConfig {
+  const file = fs.readFileSync(path.join(REPOSITORY, 'cdktf.json'), 'utf8');
+  const { context } = JSON.parse(file) as { context: Record<string, unknown> };
+  const own = { enable_xdp: engine !== 'nfqueue', aws_ipsec_vm_ip: LAB.sink.address, aws_ipsec_vm_port: LAB.sink.port };
+  return loadConfig({ ...context, ...own }, {});
+}
+
+async function install(engine: Engine): Promise<void> {
+  fs.mkdirSync(STATE, { recursive: true });
+  fs.writeFileSync(MARK, engine);
+  for (const folder of ['bpf', 'netfilter', 'userdata']) {
+    const source = path.join(REPOSITORY, folder);
+    if (fs.existsSync(path.join(source, 'Makefile'))) await must('make', ['-C', source]);
+    fs.cpSync(source, path.join(INSTALLED, folder), { recursive: true });
+  }
+  fs.mkdirSync(SETTINGS, { recursive: true });
+  fs.writeFileSync(path.join(SETTINGS, 'gateway.env'), renderGatewayEnv(labConfig(engine)));
+}
+
+async function sysctl(namespace: string, ...settings: string[]): Promise<void> {
+  await must(...inNamespace(namespace, 'sysctl', '-qw', ...settings));
+}
+
+async function addNamespaces(): Promise<void> {
+  for (const namespace of NAMESPACES) {
+    await must('ip', ['netns', 'add', namespace]);
+    await must('ip', ['-n', namespace, 'link', 'set', 'lo', 'up']);
+  }
+  // Two bare hosts: whatever a capture on them shows was sent by the gateway or by a test.
+  for (const namespace of [LAB.source.namespace, LAB.sink.namespace]) {
+    await sysctl(namespace, 'net.ipv6.conf.all.disable_ipv6=1', 'net.ipv6.conf.default.disable_ipv6=1');
+    await sysctl(namespace, 'net.ipv4.conf.all.rp_filter=0', 'net.ipv4.conf.default.rp_filter=0');
+  }
+}
+
+async function addWire(left: Port, right: Port): Promise<void> {
+  const end = (port: Port): string[] => [
+    ...[port.interface, 'netns', port.namespace],
+    ...['address', port.mac, 'mtu', String(LAB.mtu)],
+  ];
+  await must('ip', ['link', 'add', ...end(left), 'type', 'veth', 'peer', ...end(right)]);
+}
+
+async function setUp(port: Port): Promise<void> {
+  await must('ip', ['-n', port.namespace, 'address', 'add', `${port.address}/24`, 'dev', port.interface]);
+  await must('ip', ['-n', port.namespace, 'link', 'set', port.interface, 'up']);
+}
+
+async function setNeighbour(namespace: string, device: string, peer: Port): Promise<void> {
+  const entry = [peer.address, 'lladdr', peer.mac, 'nud', 'permanent'];
+  await must('ip', ['-n', namespace, 'neighbour', 'replace', ...entry, 'dev', device]);
+}
+
+async function plugIn(): Promise<void> {
+  await addWire(LAB.source, LAB.primary);
+  await addWire(LAB.sink, LAB.secondary);
+  await sysctl(LAB.primary.namespace, `net.ipv6.conf.${LAB.primary.interface}.disable_ipv6=1`);
+  for (const port of [LAB.source, LAB.primary, LAB.sink]) await setUp(port);
+  await setNeighbour(LAB.source.namespace, LAB.source.interface, LAB.primary);
+  await setNeighbour(LAB.primary.namespace, LAB.primary.interface, LAB.source);
+  await setNeighbour(LAB.sink.namespace, LAB.sink.interface, LAB.secondary);
+}
+
+async function serveMetadata(): Promise<void> {
+  const { pid } = await startImds({
+    namespace: LAB.primary.namespace,
+    primary: { ...LAB.primary, subnet: '10.77.0.0/24' },
+    secondary: { ...LAB.secondary, subnet: '10.88.0.0/24' },
+    outlive: true,
+  });
+  fs.writeFileSync(IMDS_PID, String(pid));
+}
+
+/** Ends the process that a pid file names, if it still runs the program it ran then. */
+function end(pidFile: string, program: string): void {
+  if (!fs.existsSync(pidFile)) return;
+  const pid = fs.readFileSync(pidFile, 'utf8').trim();
+  const commandLine = `/proc/${pid}/cmdline`;
+  if (fs.existsSync(commandLine) && fs.readFileSync(commandLine, 'utf8').includes(program)) process.kill(Number(pid));
+}
+
+/**
+ * Builds the lab with one engine carrying the traffic and leaves it standing; an earlier lab is taken down first.
+ *
+ * @throws Error when a gateway that no lab made is installed on this machine, or a command fails
+ */
+export async function labUp(engine: Engine): Promise<void> {
+  refuseRealGateway();
+  await labDown();
+  await mountBpffs();
+  await install(engine);
+  await addNamespaces();
+  await plugIn();
+  await serveMetadata();
+  await deploy('network-up');
+  await setNeighbour(LAB.primary.namespace, 'br0', LAB.sink);
+  if (engine === 'bridge') await deploy('attach');
+  if (engine === 'nfqueue') await deploy('rollback');
+}
+
+/** Takes the lab down, also one that was only half built; does nothing where there is none. */
+export async function labDown(): Promise<void> {
+  if (!fs.existsSync(MARK)) return;
+  await run(...inNamespace(LAB.primary.namespace, DEPLOY, 'detach'));
+  end(path.join(RUNTIME, 'modify_udp_df.pid'), 'modify_udp_df');
+  end(IMDS_PID, 'imds.ts');
+  for (const namespace of NAMESPACES) await run('ip', ['netns', 'delete', namespace]);
+  for (const folder of [INSTALLED, SETTINGS, RUNTIME, STATE]) fs.rmSync(folder, { recursive: true, force: true });
+}
+
+async function main(verb: string | undefined, name: string | undefined): Promise<void> {
+  if (verb === 'down') return labDown();
+  const engine = ENGINES.find((known) => known === name);
+  if (verb !== 'up') throw new Error(`lab: no verb '${verb ?? ''}'; it must be up or down`);
+  if (engine === undefined) throw new Error(`lab: ENGINE is '${name ?? ''}', it must be one of ${ENGINES.join(', ')}`);
+  await labUp(engine);
+  console.log(`lab is up, engine ${engine}: VXLAN from ${LAB.source.namespace} to ${LAB.primary.address}:4789`);
+  console.log(`look inside: nsenter --net=/var/run/netns/${LAB.primary.namespace} ${DEPLOY} status`);
+}
+
+if (require.main === module) {
+  main(process.argv[2], process.argv[3]).catch((error: Error) => {
+    console.error(error.message);
+    process.exitCode = 1;
+  });
+}
