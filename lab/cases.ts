@@ -24,13 +24,14 @@ const TARGET = '203.0.113.9';
 const TARGET_PORT = 31765;
 const TTL = 64;
 
-type Fate = 'DF cleared' | 'unchanged' | 'nothing';
+type Fate = 'DF cleared' | 'delivered' | 'nothing';
 
 export interface Case {
   readonly what: string;
   /** IP total length; of a frame that is not IPv4, the frame's. */
   readonly bytes: number;
-  readonly df: boolean;
+  /** Undefined: not IPv4. */
+  readonly df?: boolean;
   readonly fate: Fate;
   /** Source address of the mirrored packet. */
   readonly from: string;
@@ -51,6 +52,10 @@ export interface Verdict {
 
 type Build = (packet: Packet) => Packet;
 
+function hasDf(packet: Packet): boolean {
+  return (packet.ipPacket().readUInt16BE(6) & 0x4000) !== 0;
+}
+
 class Cases {
   readonly list: Case[] = [];
 
@@ -69,10 +74,10 @@ class Cases {
     const plain = Packet.udp({ from: `${from}:40000`, to: `${TARGET}:${TARGET_PORT}` });
     const packet = build(plain.totalLength(bytes).id(1000 + this.list.length));
     const inner = packet.ipPacket();
-    const df = (inner.readUInt16BE(6) & 0x4000) !== 0;
     const udpChecksum = inner.readUInt16BE((inner.readUInt8(0) & 15) * 4 + 6) === 0 ? 'none' : 'good';
     const frame = onto(VM_PATH, packet.build(), options);
-    this.list.push({ what, bytes, df, fate, from, frame, payloadHash: payloadHash(packet.data()), udpChecksum });
+    const sent = { frame, payloadHash: payloadHash(packet.data()), udpChecksum } as const;
+    this.list.push({ what, bytes, df: hasDf(packet), fate, from, ...sent });
     return this;
   }
 
@@ -81,7 +86,8 @@ class Cases {
     const inner = make(from);
     const frame = Buffer.isBuffer(inner) ? inner : inner.build();
     const bytes = Buffer.isBuffer(inner) ? inner.length : inner.ipPacket().length;
-    this.list.push({ what, bytes, df: false, fate: 'nothing', from, frame: onto(VM_PATH, frame), udpChecksum: 'none' });
+    const df = Buffer.isBuffer(inner) ? undefined : hasDf(inner);
+    this.list.push({ what, bytes, df, fate: 'nothing', from, frame: onto(VM_PATH, frame), udpChecksum: 'none' });
     return this;
   }
 }
@@ -100,10 +106,10 @@ export function cases(): readonly Case[] {
     .datagram('DF cleared', 8900, 'all that fits a jumbo frame with its VXLAN header')
     .datagram('DF cleared', 2852, 'without a UDP checksum', (p) => p.df().udpChecksum('zero'))
     .datagram('DF cleared', 2852, 'IP options, IHL 15', (p) => p.options(options).df())
-    .datagram('unchanged', 2852, 'DF not set', (p) => p)
-    .datagram('unchanged', 1400, 'min_packet_size itself: DF stays')
-    .datagram('unchanged', 1399, 'small: DF stays')
-    .datagram('unchanged', 60, 'tiny: DF stays')
+    .datagram('delivered', 2852, 'DF not set', (p) => p)
+    .datagram('delivered', 1400, 'min_packet_size itself: DF stays')
+    .datagram('delivered', 1399, 'small: DF stays')
+    .datagram('delivered', 60, 'tiny: DF stays')
     .datagram('nothing', 1428, 'another VNI', undefined, { vni: 2 })
     .datagram('nothing', 1428, 'TTL 1', (p) => p.df().ttl(1))
     .datagram('nothing', 1428, '802.1Q tag', (p) => p.df().vlan(7))
@@ -152,7 +158,7 @@ function verdictOn(each: Case, outcome: Outcome): Verdict {
 
 function problemsOf(each: Case, datagram: Datagram, copies: number, outcome: Outcome): string[] {
   const { fragments, udp } = datagram;
-  const df = each.fate === 'unchanged' && each.df;
+  const df = each.fate === 'delivered' && each.df === true;
   const received = outcome.received.filter((got) => got.payloadHash === each.payloadHash && got.from === datagram.from);
   const checks: [boolean, string][] = [
     [copies === 1, `delivered ${copies} times`],

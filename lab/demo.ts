@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The project's main job on one machine: synthesize the stack, boot Debian 13 from its user data, send mirrored packets
 // through it, and show per case what went in and what came out. Exits with 1 when any case is wrong.
-import { type Case, firstDatagram, play, type Verdict } from './cases';
+import { firstDatagram, play, type Verdict } from './cases';
 import { Progress } from './host';
 import { ensureImage } from './image';
 import { synthesize } from './synth';
@@ -58,22 +58,22 @@ function cameOut({ case: each, datagram }: Verdict): string[] {
   return [
     String(fragments.length),
     fragments.map(({ totalLength }) => totalLength).join('+'),
-    common(fragments.map(({ df }) => (df ? 'set' : 'clear'))),
+    common(fragments.map(({ df }) => flag(df))),
     common(fragments.map(({ checksum }) => checksum)),
     udp.checksum,
     udp.payloadHash === each.payloadHash ? 'equal' : 'differs',
   ];
 }
 
-function flag({ df, fate, payloadHash }: Case): string {
-  if (fate === 'nothing' && payloadHash === undefined) return '';
+function flag(df: boolean | undefined): string {
+  if (df === undefined) return '';
   return df ? 'set' : 'clear';
 }
 
 function row(verdict: Verdict): string[] {
   const { case: each, problems } = verdict;
   const right = each.fate === 'nothing' ? 'ok: nothing' : `ok: ${each.fate}`;
-  return [String(each.bytes), flag(each), each.what, ...cameOut(verdict), problems[0] ?? right];
+  return [String(each.bytes), flag(each.df), each.what, ...cameOut(verdict), problems[0] ?? right];
 }
 
 function table(verdicts: readonly Verdict[]): string {

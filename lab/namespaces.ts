@@ -56,7 +56,9 @@ function refuseRealGateway(): void {
   if (fs.existsSync(MARK)) return;
   const found = [INSTALLED, SETTINGS].find((folder) => fs.existsSync(folder));
   if (found === undefined) return;
-  throw new Error(`lab: ${found} exists but no lab made it; a gateway seems to be installed here: remove it or use another machine`);
+  throw new Error(
+    `lab: ${found} exists but no lab made it; a gateway seems to be installed here: remove it or use another machine`,
+  );
 }
 
 function labConfig(engine: Engine): GatewayConfig {
@@ -117,6 +119,8 @@ async function plugIn(): Promise<void> {
   await addWire(LAB.sink, LAB.secondary);
   await sysctl(LAB.primary.namespace, `net.ipv6.conf.${LAB.primary.interface}.disable_ipv6=1`);
   for (const port of [LAB.source, LAB.primary, LAB.sink]) await setUp(port);
+  // As in a VPC, so that a word that the gateway must not say would find its way out.
+  await must('ip', ['-n', LAB.primary.namespace, 'route', 'add', 'default', 'via', LAB.source.address]);
   await setNeighbour(LAB.source.namespace, LAB.source.interface, LAB.primary);
   await setNeighbour(LAB.primary.namespace, LAB.primary.interface, LAB.source);
   await setNeighbour(LAB.sink.namespace, LAB.sink.interface, LAB.secondary);

@@ -114,7 +114,9 @@ export class Capture {
 
   /** Listens when it returns. */
   static async start(wire: Wire): Promise<Capture> {
-    const flags = ['-n', '-U', '--immediate-mode', '-Z', 'root', '-B', '32768', '-s', '0', '-w', '-'];
+    // The kernel's buffer has slots of the snapshot length: one that fits the largest frame, and some ten thousand of them.
+    const size = ['-s', '9216', '-B', '98304'];
+    const flags = ['-n', '-U', '--immediate-mode', '-Z', 'root', ...size, '-w', '-'];
     const [command, args] = inside(wire, 'tcpdump', ...flags, '-i', wire.interface);
     const tcpdump = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] });
     const journal = new Journal<Buffer>();

@@ -15,7 +15,7 @@ import { loadConfig, type GatewayConfig } from '../constructs/config';
 import { buildUserData } from '../constructs/user-data';
 import { cacheDirectory, inNamespace, must, Progress, REPOSITORY, run, waitFor, type RunResult } from './host';
 import { ensureImage, type Image, type Release } from './image';
-import { startImds, type Imds } from './imds';
+import { IMDS_ADDRESS, startImds, type Imds } from './imds';
 import { LAB } from './namespaces';
 import { accelerator, commandLine, device, netdev, Qmp, QEMU, type Nic } from './qemu';
 
@@ -74,19 +74,19 @@ export function vmConfig(changes: Partial<GatewayConfig> = {}): GatewayConfig {
 }
 
 function networkConfig(): string {
-  const management = [
-    ['match', { macaddress: MANAGEMENT_MAC }],
-    ['addresses', ['10.0.2.15/24']],
-    ['routes', [{ to: '0.0.0.0/0', via: '10.0.2.2', metric: 50 }]],
-    ['nameservers', { addresses: ['10.0.2.3'] }],
-  ];
-  const primary = [
-    ['match', { macaddress: PRIMARY.mac }],
-    ['addresses', [`${VM_LAB.primary.address}/24`]],
-    ['routes', [{ to: '169.254.169.254/32', scope: 'link' }]],
-  ];
-  const ethernets = { management: Object.fromEntries(management), primary: Object.fromEntries(primary) };
-  return JSON.stringify({ version: 2, ethernets });
+  const management = {
+    match: { macaddress: MANAGEMENT_MAC },
+    addresses: ['10.0.2.15/24'],
+    // Before whatever default route the second interface's DHCP server offers.
+    routes: [{ to: '0.0.0.0/0', via: '10.0.2.2', metric: 50 }],
+    nameservers: { addresses: ['10.0.2.3'] },
+  };
+  const primary = {
+    match: { macaddress: PRIMARY.mac },
+    addresses: [`${VM_LAB.primary.address}/24`],
+    routes: [{ to: `${IMDS_ADDRESS}/32`, scope: 'link' }],
+  };
+  return JSON.stringify({ version: 2, ethernets: { management, primary } });
 }
 
 /** What cloud-init finds in place of EC2's own data source: the same user data, byte for byte. */

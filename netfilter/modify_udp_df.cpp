@@ -200,6 +200,7 @@ int main(int argc, char **argv)
 		summarize();
 		due += kSummarySeconds;
 	}
+	sigfillset(&unblocked); // a second signal cuts no drain short
 	for (time_t end = now() + kDrainSeconds; serve(handle, kQuietMs, unblocked) && now() < end;)
 		continue;
 	summarize();

@@ -250,7 +250,7 @@ legacy_stop() {
 	queue_rule delete
 	pid=$(pgrep -F "$RUN/modify_udp_df.pid" modify_udp_df 2>/dev/null) || return 0
 	kill "$pid"
-	while [[ -e /proc/$pid ]] && ((waited++ < 100)); do sleep 0.1; done
+	while readlink -q "/proc/$pid/exe" >/dev/null && ((waited++ < 100)); do sleep 0.1; done
 }
 
 serve_the_rest() { if ((XDP_TRAFFIC_PERCENT < 100)); then legacy start; else legacy stop; fi; }
@@ -305,21 +305,23 @@ engine() {
 
 counters() { nft -j list counters | jq -c '[.nftables[].counter | select(.table == "mirror_gateway") | {(.name): .}] | add // {}'; }
 
+vxlan_errors() { ip -j -s link show vxlan1 2>/dev/null | jq '.[0].stats64.rx.errors' || say 0; }
+
 # packets_*: the XDP program's own numbers while it is attached, netfilter's otherwise.
 # Columns of the queue: number, port id, waiting, mode, range, dropped in the kernel, dropped on the way up, last id.
 status_json() {
 	local queue=(0 0 0 0 0 0 0 0)
 	if queue_is_served; then read -ra queue < <(grep '^ *0 ' "$QUEUES"); fi
+	# What is too short for an IP header, VXLAN itself refuses.
 	{ "$LOADER" status && counters && "$LOADER" config "${RULE_AND_SHARE[@]}"; } |
-		jq -cs --arg engine "$(engine)" --argjson queued "${queue[7]}" --argjson dropped $((queue[5] + queue[6])) '
+		jq -cs --arg engine "$(engine)" --argjson refused "$(vxlan_errors)" --argjson queued "${queue[7]}" --argjson dropped $((queue[5] + queue[6])) '
 		.[0] as $xdp | .[1] as $nft | def n($name): $nft[$name].packets // 0;
-		($queued + n("standby_packets")) as $netfilter
-		| {engine: $engine, xdp_mode: $xdp.xdp_mode, interface: "br0", attached: $xdp.attached}
+		{engine: $engine, xdp_mode: $xdp.xdp_mode, interface: "br0", attached: $xdp.attached}
 		+ if $xdp.attached
 			then $xdp | {packets_seen, packets_matched, packets_modified, bytes_processed, packets_left_to_netfilter}
-			else {packets_seen: n("datagrams_steered"), packets_matched: $netfilter, packets_modified: $netfilter,
-				bytes_processed: ($nft.standby_packets.bytes // 0), packets_left_to_netfilter: 0} end
-		+ {packets_malformed: ($xdp.packets_malformed + n("packets_malformed")),
+			else {packets_seen: n("datagrams_steered"), packets_matched: n("large_df"), packets_modified: n("large_df"),
+				bytes_processed: ($nft.large_df.bytes // 0), packets_left_to_netfilter: 0} end
+		+ {packets_malformed: ($xdp.packets_malformed + n("packets_malformed") + $refused),
 			fragments_seen: ($xdp.fragments_seen + n("fragments_seen")), frames_unmatched: n("frames_unmatched"),
 			standby_packets: n("standby_packets"), nfqueue_packets: $queued, nfqueue_dropped: $dropped, config: .[2]}'
 }

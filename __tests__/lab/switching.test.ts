@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// Changing engines under traffic: whatever an engine lets go of, netfilter takes with the very next packet.
+import { readFileSync } from 'node:fs';
+import { payloadHash } from '../../lab/judge';
+import { deploy } from '../../lab/namespaces';
+import { Packet } from '../../lab/packet';
+import { countersOf, mirror, status, untranslated, useLab } from './gateway';
+
+const PID_FILE = '/run/mirror-gateway/modify_udp_df.pid';
+
+/** Large datagrams with DF, each with an id and a flow of its own. */
+function stream(count: number, length = 1428): Packet[] {
+  return Array.from({ length: count }, (_, id) =>
+    Packet.udp({ from: `198.51.100.7:${1024 + id}`, to: '203.0.113.9:31765' })
+      .id(id)
+      .totalLength(length)
+      .df(),
+  );
+}
+
+function hashes(packets: readonly Packet[]): string[] {
+  return packets.map((packet) => payloadHash(packet.data())).sort();
+}
+
+describe('engine bridge', () => {
+  const lab = useLab('bridge');
+
+  /** Engines change while datagrams flow, and some flow after each change: nothing here depends on how long it takes. */
+  async function throughEach(verbs: readonly string[], each: number): Promise<void> {
+    for (const verb of verbs) {
+      await deploy(verb);
+      const target = lab.receiver.datagrams.length + each;
+      await lab.receiver.see(`${each} datagrams after ${verb}`, () => lab.receiver.datagrams.length >= target, 30_000);
+    }
+  }
+
+  it('loses nothing while XDP is detached, attached, rolled back and attached again', async () => {
+    const packets = stream(10_000);
+    const frames = packets.map((packet) => mirror(packet));
+    let finished = false;
+    const delta = await countersOf(async () => {
+      const exchanged = lab.send(frames, { packetsPerSecond: 1000 }).finally(() => (finished = true));
+      await throughEach(['detach', 'attach', 'rollback', 'attach'], 100);
+      expect(finished).toBe(false);
+      const outcome = await exchanged;
+      expect(outcome.received.map((each) => each.payloadHash).sort()).toEqual(hashes(packets));
+      expect(outcome.datagrams.filter(({ fragments }) => fragments.some(({ df }) => df))).toEqual([]);
+      expect(untranslated(outcome.atSink)).toEqual([]);
+      expect(outcome.strayAtSource).toEqual([]);
+    });
+    expect(delta.standby_packets).toBeGreaterThan(100);
+    expect(await status()).toMatchObject({ engine: 'bridge', attached: true });
+  });
+
+  describe('with a share of the flows', () => {
+    afterAll(() => deploy('config', 'set', 'traffic_percent=100'));
+
+    it.each([0, 50, 100])('of %i %%, leaves the others to the legacy program', async (percent) => {
+      await deploy('config', 'set', `traffic_percent=${percent}`);
+      const packets = stream(400);
+      const delta = await countersOf(async () => {
+        const outcome = await lab.send(packets.map((packet) => mirror(packet)));
+        expect(outcome.received.map((each) => each.payloadHash).sort()).toEqual(hashes(packets));
+        expect(untranslated(outcome.atSink)).toEqual([]);
+      });
+      const total = packets.length + 1;
+      expect(delta).toMatchObject({ packets_matched: total, standby_packets: 0 });
+      expect(delta.packets_modified + delta.packets_left_to_netfilter).toBe(total);
+      expect(delta.packets_left_to_netfilter / total).toBeCloseTo(1 - percent / 100, 0.5);
+      if (percent < 100) expect(await status()).toMatchObject({ nfqueue_packets: delta.packets_left_to_netfilter });
+    });
+  });
+});
+
+describe('engine nfqueue', () => {
+  const lab = useLab('nfqueue');
+
+  it('leaves the traffic to the standby when its program is killed', async () => {
+    process.kill(Number(readFileSync(PID_FILE, 'utf8')), 'SIGKILL');
+    const packets = stream(200, 2852);
+    const delta = await countersOf(async () => {
+      const outcome = await lab.send(packets.map((packet) => mirror(packet)));
+      expect(outcome.received.map((each) => each.payloadHash)).toEqual(packets.map((p) => payloadHash(p.data())));
+      expect(untranslated(outcome.atSink)).toEqual([]);
+    });
+    expect(delta.standby_packets).toBe(packets.length + 1);
+    expect(await status()).toMatchObject({ engine: 'standby' });
+  });
+});
