@@ -3,20 +3,21 @@
 // namespaces, vm qemu. `npm test` runs only unit; the Makefile runs the others, in band, because they share the machine.
 import type { Config } from 'jest';
 
-function project(displayName: string, folders: string[], timeoutSeconds: number): Config {
+function project(displayName: string, folders: string[], seconds: number): Config {
   return {
     displayName,
     testEnvironment: 'node',
     testMatch: folders.map((folder) => `<rootDir>/__tests__/${folder}/**/*.test.ts`),
     transform: { '^.+\\.ts$': 'ts-jest' },
     modulePathIgnorePatterns: ['<rootDir>/cdktf.out', '<rootDir>/.cache'],
-    testTimeout: timeoutSeconds * 1000,
-  } as Config;
+    globals: { TEST_SECONDS: seconds },
+    setupFilesAfterEnv: ['<rootDir>/__tests__/timeout.ts'],
+  };
 }
 
 export default {
   projects: [
-    project('unit', ['constructs', 'userdata'], 60),
+    project('unit', ['constructs', 'userdata'], 120),
     project('bpf', ['bpf'], 600),
     project('lab', ['lab'], 600),
     project('vm', ['vm'], 1800),

@@ -80,7 +80,8 @@ static __always_inline struct iphdr *take_ipv4(struct cursor *frame)
 	total = bpf_ntohs(ip->tot_len);
 	if (ip->version != 4 || header < sizeof(*ip) || total < header)
 		return NULL;
-	if ((void *)ip + total > frame->end)
+	/* Compared as a length: Linux 6.12 loses the bounds of a swapped number, and then refuses to add it to a pointer. */
+	if (total > frame->end - (void *)ip)
 		return NULL;
 	return take(frame, header);
 }

@@ -306,7 +306,7 @@ static void attach(void)
 	keep_map(config, CONFIG_MAP, sizeof(wanted));
 	keep_map(bpf_object__find_map_by_name(object, STATS_MAP), STATS_MAP, sizeof(union stats));
 	if (bpf_object__load(object))
-		die("the kernel refused the BPF program or its pins: %s; the lines above say why", reason());
+		die("the kernel refused the BPF program or its pins: the lines above say why");
 	hook_up(bpf_program__fd(bpf_object__next_program(object, NULL)), ifindex, &old);
 	/* Not before: a refused attach must change nothing. Until now a new map, all zero, matches nothing. */
 	write_config(bpf_map__fd(config), &wanted);

@@ -1,0 +1,528 @@
+// SPDX-License-Identifier: Apache-2.0
+// The loader against the live kernel, in network namespaces and below a pin folder of its own. Real datagrams come from a
+// second namespace: br0 sees what a bridge port receives.
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import * as path from 'node:path';
+import {
+  BPF_FOLDER,
+  BPF_OBJECT,
+  type Config,
+  DEFAULT_CONFIG,
+  LOADER,
+  type Stats,
+  buildProgram,
+  stats,
+} from './program';
+
+const NAME = `mgbpf${process.pid}`;
+const GATEWAY = `${NAME}g`;
+const SOURCE = `${NAME}s`;
+const BPFFS = '/sys/fs/bpf';
+const PINS = `${BPFFS}/${NAME}`;
+
+interface Status extends Stats {
+  readonly attached: boolean;
+  readonly interface: string;
+  readonly xdp_mode: string;
+  readonly config: Config;
+}
+
+interface Result {
+  readonly code: number | null;
+  readonly out: string;
+  readonly err: string;
+}
+
+const DETACHED = { attached: false, interface: '', xdp_mode: 'none' };
+
+const inside = (namespace: string): string[] => ['nsenter', `--net=/var/run/netns/${namespace}`];
+
+function sh(command: string): string {
+  return execFileSync('sh', ['-ec', command], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+}
+
+function gateway(command: string): string {
+  return sh(`${inside(GATEWAY).join(' ')} sh -ec '${command}'`);
+}
+
+function execute(command: readonly string[]): Result {
+  const [program = '', ...args] = command;
+  const { status, stdout, stderr } = spawnSync(program, args, { encoding: 'utf8', timeout: 30_000 });
+  return { code: status, out: stdout, err: stderr };
+}
+
+function loader(verb: string, ...args: string[]): Result {
+  return execute([...inside(GATEWAY), LOADER, verb, '--pin-dir', PINS, ...args]);
+}
+
+function succeed(verb: string, ...args: string[]): Result {
+  const result = loader(verb, ...args);
+  if (result.code !== 0) throw new Error(`${verb} ${args.join(' ')}: ${result.err}`);
+  return result;
+}
+
+const attach = (...args: string[]): Result => succeed('attach', '--interface', 'br0', ...args);
+const status = (): Status => JSON.parse(succeed('status').out) as Status;
+
+/** One line, as every error is. */
+function refusal(result: Result): string {
+  expect(result.code).toBe(1);
+  expect(result.err.trimEnd().split('\n')).toHaveLength(1);
+  return result.err.trimEnd();
+}
+
+interface LinkInfo {
+  readonly id: number;
+  readonly prog_id: number;
+}
+const link = (): LinkInfo => JSON.parse(sh(`bpftool -j link show pinned ${PINS}/link`)) as LinkInfo;
+
+/** The XDP program that the kernel runs on an interface, or 0. */
+function programOn(name: string): number {
+  const [shown] = JSON.parse(gateway(`ip -j link show dev ${name}`)) as [{ xdp?: { prog: { id: number } } }];
+  return shown.xdp?.prog.id ?? 0;
+}
+
+/** A UDP socket sets DF by itself, as those do whose packets are mirrored. */
+function sendDatagrams(times: number): void {
+  const payload = '0'.repeat(1472);
+  const send = `i=0; while [ $i -lt ${times} ]; do printf %s ${payload} >/dev/udp/10.9.0.2/31765; i=$((i+1)); done`;
+  execFileSync('nsenter', [`--net=/var/run/netns/${SOURCE}`, 'bash', '-ec', send]);
+}
+
+function makeBridge(): void {
+  gateway('ip link add br0 type bridge; ip link set br0 address 02:00:00:00:00:02; ip link set br0 up');
+  gateway('ip addr add 10.9.0.2/24 dev br0; ip link set port0 master br0');
+}
+
+beforeAll(() => {
+  buildProgram();
+  for (const namespace of [GATEWAY, SOURCE]) {
+    sh(`ip netns add ${namespace}`);
+    sh(`nsenter --net=/var/run/netns/${namespace} sh -c 'echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6'`);
+  }
+  sh(`ip -n ${SOURCE} link add s0 type veth peer name port0 netns ${GATEWAY}`);
+  sh(`ip -n ${SOURCE} addr add 10.9.0.1/24 dev s0; ip -n ${SOURCE} link set s0 up`);
+  sh(`ip -n ${SOURCE} neigh add 10.9.0.2 lladdr 02:00:00:00:00:02 dev s0 nud permanent`);
+  gateway('ip link set port0 up');
+  makeBridge();
+});
+
+afterEach(() => {
+  loader('detach');
+  execute([...inside(GATEWAY), 'ip', 'link', 'set', 'dev', 'br0', 'xdpgeneric', 'off']);
+});
+
+afterAll(() => {
+  for (const namespace of [GATEWAY, SOURCE]) execute(['ip', 'netns', 'delete', namespace]);
+});
+
+describe('attach', () => {
+  test('hooks the program to a bridge, with every setting at its default', () => {
+    expect(status()).toEqual({ ...DETACHED, ...stats(), config: DEFAULT_CONFIG });
+    expect(attach().err).toMatch(/^udp_df_modifier hooked to br0 in generic mode\n$/);
+    const { packets_seen, ...shown } = status();
+    expect(packets_seen).toBeGreaterThanOrEqual(0);
+    const counted: Partial<Stats> = stats();
+    delete counted.packets_seen;
+    expect(shown).toEqual({
+      attached: true,
+      interface: 'br0',
+      xdp_mode: 'generic',
+      ...counted,
+      config: DEFAULT_CONFIG,
+    });
+    expect(programOn('br0')).toBe(link().prog_id);
+    expect(fs.readdirSync(PINS).sort()).toEqual(['config', 'link', 'stats']);
+  });
+
+  test('counts real datagrams', () => {
+    attach();
+    sendDatagrams(3);
+    const { packets_matched, packets_modified, bytes_processed, packets_malformed } = status();
+    expect({ packets_matched, packets_modified, bytes_processed, packets_malformed }).toEqual({
+      packets_matched: 3,
+      packets_modified: 3,
+      bytes_processed: 4500,
+      packets_malformed: 0,
+    });
+  });
+
+  test('takes every setting', () => {
+    attach('--target-port', '1', '--min-packet-size=0', '--max-packet-size', '65535', '--traffic-percent', '0');
+    const config = { target_port: 1, min_packet_size: 0, max_packet_size: 65535, traffic_percent: 0 };
+    expect(status().config).toEqual(config);
+  });
+
+  test('again updates the program in place: same link, counters kept, settings as given now', () => {
+    attach('--traffic-percent', '37');
+    sendDatagrams(1);
+    const before = link();
+    attach();
+    expect(link().id).toBe(before.id);
+    expect(link().prog_id).not.toBe(before.prog_id);
+    expect(status()).toMatchObject({ packets_matched: 1, config: { traffic_percent: 100 } });
+    sendDatagrams(1);
+    expect(status()).toMatchObject({ packets_matched: 2 });
+  });
+
+  test('leaves no datagram uncounted while the program is swapped under traffic', async () => {
+    attach();
+    const sending = spawn('nsenter', [
+      `--net=/var/run/netns/${SOURCE}`,
+      'bash',
+      '-ec',
+      `for i in {1..4000}; do printf %s ${'0'.repeat(1472)} >/dev/udp/10.9.0.2/31765; done`,
+    ]);
+    const sent = new Promise<number | null>((resolve) => sending.once('exit', resolve));
+    for (let swaps = 0; swaps < 10; swaps++) attach();
+    expect(await sent).toBe(0);
+    expect(status()).toMatchObject({ packets_matched: 4000, packets_modified: 4000 });
+  });
+
+  test('leaves a program of netlink untouched', () => {
+    gateway(`ip link set dev br0 xdpgeneric obj ${BPF_OBJECT} sec xdp`);
+    const foreign = programOn('br0');
+    const message = refusal(loader('attach', '--interface', 'br0'));
+    expect(message).toContain(`interface 'br0' carries another XDP program, 'udp_df_modifier' (id ${foreign})`);
+    expect(message).toContain("'ip link set dev br0 xdp off'");
+    expect(programOn('br0')).toBe(foreign);
+    expect(fs.existsSync(PINS)).toBe(false);
+  });
+
+  test('leaves the program of another link untouched, even if it is the same one', () => {
+    attach();
+    const ours = programOn('br0');
+    const other = execute([...inside(GATEWAY), LOADER, 'attach', '--interface', 'br0', '--pin-dir', `${PINS}2`]);
+    expect(refusal(other)).toContain(`(id ${ours}), not pinned in '${PINS}2'`);
+    expect(programOn('br0')).toBe(ours);
+    expect(fs.existsSync(`${PINS}2`)).toBe(false);
+  });
+
+  test('replaces a link whose interface is gone, says so, and keeps the counters', () => {
+    attach();
+    sendDatagrams(1);
+    gateway('ip link delete br0');
+    expect(status()).toMatchObject({ ...DETACHED, packets_matched: 1 });
+    makeBridge();
+    expect(attach().err).toContain("the hook on interface '(gone)' is replaced");
+    sendDatagrams(1);
+    expect(status()).toMatchObject({ attached: true, packets_matched: 2 });
+  });
+
+  test('moves to another interface, and lets go of the first', () => {
+    gateway('ip link add br1 type bridge');
+    attach();
+    expect(succeed('attach', '--interface', 'br1').err).toContain("the hook on interface 'br0' is replaced");
+    expect(status()).toMatchObject({ interface: 'br1', attached: true });
+    expect(programOn('br0')).toBe(0);
+    gateway('ip link delete br1');
+  });
+
+  test('is not misled by an interface of the same index in another namespace', () => {
+    attach();
+    const elsewhere = execute([...inside(SOURCE), LOADER, 'status', '--pin-dir', PINS]);
+    expect(JSON.parse(elsewhere.out)).toMatchObject({ attached: true, interface: '', xdp_mode: 'none' });
+  });
+
+  test('refuses driver mode on a bridge, and hooks nothing', () => {
+    expect(refusal(loader('attach', '--interface', 'br0', '--mode', 'driver'))).toMatch(
+      /^interface 'br0' refuses --mode driver: .* a bridge or VXLAN device has no such mode.* use --mode generic$/,
+    );
+    expect(status()).toMatchObject(DETACHED);
+    expect(programOn('br0')).toBe(0);
+  });
+
+  test('hooks in driver mode where the driver can, and changes the mode on request', () => {
+    const on = (mode: string): Result => succeed('attach', '--interface', 'port0', '--mode', mode);
+    on('driver');
+    expect(status()).toMatchObject({ interface: 'port0', xdp_mode: 'driver' });
+    sendDatagrams(1);
+    expect(on('generic').err).toContain("the hook on interface 'port0' is replaced");
+    expect(status()).toMatchObject({ interface: 'port0', xdp_mode: 'generic', packets_matched: 1 });
+  });
+
+  test('replaces a map that another version laid out differently, and keeps the others', () => {
+    attach();
+    sendDatagrams(1);
+    fs.unlinkSync(`${PINS}/config`);
+    sh(`bpftool map create ${PINS}/config type array key 4 value 24 entries 1 name config`);
+    expect(attach().err).toContain(`'${PINS}/config' is of another version: replaced`);
+    sendDatagrams(1);
+    expect(status()).toMatchObject({ packets_matched: 2, config: DEFAULT_CONFIG });
+  });
+
+  test('refuses a pin that is no XDP link', () => {
+    attach();
+    fs.renameSync(`${PINS}/config`, `${PINS}/old`);
+    execute(['rm', `${PINS}/link`]);
+    fs.renameSync(`${PINS}/old`, `${PINS}/link`);
+    expect(refusal(loader('attach', '--interface', 'br0'))).toContain(`'${PINS}/link' is no XDP link: remove it`);
+    execute(['rm', '-r', PINS]);
+  });
+});
+
+describe('attach says what is wrong', () => {
+  let folder: string;
+  beforeAll(() => {
+    folder = fs.mkdtempSync(path.join(os.tmpdir(), 'loader-'));
+    fs.chmodSync(folder, 0o755);
+  });
+  afterAll(() => fs.rmSync(folder, { recursive: true }));
+
+  function compile(name: string, program: string): string {
+    const source = path.join(folder, `${name}.c`);
+    const object = path.join(folder, `${name}.o`);
+    fs.writeFileSync(source, program);
+    const include = ['-I', BPF_FOLDER, '-idirafter', `/usr/include/${sh('uname -m').trim()}-linux-gnu`];
+    execFileSync('clang', ['-target', 'bpf', '-O2', '-g', ...include, '-c', source, '-o', object]);
+    return object;
+  }
+
+  test.each([
+    ['a misspelt verb', ['atach'], /^'atach' is no verb: give attach, run, detach, status or config; see --help$/],
+    ['no interface', ['attach'], /^--interface is missing: name the interface to hook/],
+    ['an unknown interface', ['attach', '--interface', 'nope'], /^interface 'nope' is not in this network namespace/],
+    ['a port of 0', ['attach', '--target-port', '0'], /^--target-port '0' is not allowed: .* from 1 to 65535$/],
+    ['a port of 65536', ['attach', '--target-port', '65536'], /^--target-port '65536' is not allowed/],
+    ['a negative port', ['attach', '--target-port', '-1'], /^--target-port '-1' is not allowed/],
+    ['a hexadecimal port', ['attach', '--target-port', '0x10'], /^--target-port '0x10' is not allowed/],
+    ['a port and a rest', ['attach', '--target-port', '80 '], /^--target-port '80 ' is not allowed/],
+    ['an empty port', ['attach', '--target-port', ''], /^--target-port '' is not allowed/],
+    ['a signed port', ['attach', '--target-port', '+80'], /^--target-port '\+80' is not allowed/],
+    ['a port of 2^64 + 80', ['attach', '--target-port', '18446744073709551696'], /^--target-port '1844.*not allowed/],
+    ['101 percent', ['attach', '--traffic-percent', '101'], /^--traffic-percent '101' is .* from 0 to 100$/],
+    ['37.5 percent', ['attach', '--traffic-percent', '37.5'], /^--traffic-percent '37.5' is not allowed/],
+    ['a minimum of 65535', ['attach', '--min-packet-size', '65535'], /^--min-packet-size '65535' .* 0 to 65534$/],
+    ['a maximum of 0', ['attach', '--max-packet-size', '0'], /^--max-packet-size '0' is not allowed/],
+    [
+      'a minimum at the maximum',
+      ['attach', '--interface', 'br0', '--min-packet-size', '9000'],
+      /^--min-packet-size 9000 must be less than --max-packet-size 9000/,
+    ],
+    ['an unknown mode', ['attach', '--mode', 'native'], /^--mode 'native' is not allowed: give generic or driver$/],
+    ['an unknown option', ['attach', '--port', '1'], /^'--port' is no option; see --help$/],
+    ['a value forgotten', ['attach', '--interface'], /^'--interface' needs a value; see --help$/],
+    ['an argument too many', ['attach', 'br0'], /^'br0' is one argument too many; see --help$/],
+    [
+      'an object that is missing',
+      ['attach', '--interface', 'br0', '--object', '/nowhere.o'],
+      /^cannot read the BPF object '\/nowhere.o': No such file or directory; build it with make -C bpf/,
+    ],
+    [
+      'an object that is none',
+      ['attach', '--interface', 'br0', '--object', '/etc/passwd'],
+      /^cannot read the BPF object '\/etc\/passwd': no BPF object/,
+    ],
+  ])('%s', (_, args, message) => {
+    expect(refusal(execute([...inside(GATEWAY), LOADER, ...args]))).toMatch(message);
+  });
+
+  test.each([
+    ['on another file system', `/tmp/${NAME}`, `/tmp/${NAME}/config is not on BPF FS`],
+    ['in a folder that is missing', `${BPFFS}/nowhere/pins`, 'mkdir /sys/fs/bpf/nowhere/pins'],
+  ])('a pin folder %s', (_, pins, message) => {
+    const result = execute([...inside(GATEWAY), LOADER, 'attach', '--interface', 'br0', '--pin-dir', pins]);
+    expect(result.code).toBe(1);
+    expect(result.err).toContain(message);
+    expect(result.err).toMatch(/the kernel refused the BPF program or its pins: the lines above say why\n$/);
+    expect(programOn('br0')).toBe(0);
+    // libbpf makes the folder before it looks at the file system.
+    fs.rmSync(pins, { recursive: true, force: true });
+  });
+
+  test('an object of another version', () => {
+    const other = compile('other', 'char LICENSE[] __attribute__((section("license"), used)) = "GPL";');
+    expect(refusal(loader('attach', '--interface', 'br0', '--object', other))).toContain(
+      `the BPF object '${other}' is of another version than this loader: rebuild both`,
+    );
+  });
+
+  test('a program that the verifier refuses, in the words of the verifier; nothing stays behind', () => {
+    const source = fs.readFileSync(path.join(BPF_FOLDER, 'udp_df_modifier.bpf.c'), 'utf8');
+    fs.copyFileSync(path.join(BPF_FOLDER, 'parsing.h'), path.join(folder, 'parsing.h'));
+    const unsafe = source.replace('__u32 only = 0;', '__u32 only = *(__u32 *)frame.at;');
+    expect(unsafe).not.toBe(source);
+    const result = loader('attach', '--interface', 'br0', '--object', compile('unsafe', unsafe));
+    expect(result.code).toBe(1);
+    expect(result.err).toContain('invalid access to packet');
+    expect(result.err).toMatch(/the kernel refused the BPF program or its pins: the lines above say why\n$/);
+    expect(status()).toMatchObject(DETACHED);
+    expect(programOn('br0')).toBe(0);
+  });
+
+  test('a user without privileges', () => {
+    const copy = path.join(folder, 'loader');
+    fs.copyFileSync(LOADER, copy);
+    const nobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--'];
+    expect(refusal(execute([...inside(GATEWAY), ...nobody, copy, 'attach', '--interface', 'br0']))).toContain(
+      'not permitted; run as root',
+    );
+  });
+});
+
+describe('config', () => {
+  test('changes only what is given, while packets flow', () => {
+    attach();
+    expect(JSON.parse(succeed('config', '--traffic-percent', '0').out)).toEqual({
+      ...DEFAULT_CONFIG,
+      traffic_percent: 0,
+    });
+    sendDatagrams(2);
+    expect(status()).toMatchObject({ packets_matched: 2, packets_modified: 0, packets_left_to_netfilter: 2 });
+    succeed('config', '--traffic-percent', '100', '--min-packet-size', '1499');
+    sendDatagrams(1);
+    expect(status()).toMatchObject({ packets_modified: 1, config: { min_packet_size: 1499, traffic_percent: 100 } });
+    expect(JSON.parse(succeed('config').out)).toEqual(status().config);
+  });
+
+  test('refuses bounds that exclude each other, and keeps the old ones', () => {
+    attach();
+    expect(refusal(loader('config', '--max-packet-size', '1400'))).toContain(
+      '--min-packet-size 1400 must be less than --max-packet-size 1400',
+    );
+    expect(status().config).toEqual(DEFAULT_CONFIG);
+  });
+
+  test('checks settings while nothing is attached, and attaches nothing', () => {
+    expect(JSON.parse(succeed('config', '--traffic-percent', '1').out)).toEqual({
+      ...DEFAULT_CONFIG,
+      traffic_percent: 1,
+    });
+    expect(refusal(loader('config', '--traffic-percent', '101'))).toContain("--traffic-percent '101' is not allowed");
+    expect(fs.existsSync(PINS)).toBe(false);
+  });
+});
+
+describe('detach', () => {
+  test('unhooks the program, removes every pin, and says when there was none', () => {
+    attach();
+    expect(succeed('detach').err).toBe('udp_df_modifier detached from interface br0\n');
+    expect(programOn('br0')).toBe(0);
+    expect(fs.existsSync(PINS)).toBe(false);
+    expect(succeed('detach').err).toBe(`nothing was attached by way of '${PINS}'\n`);
+    expect(status()).toEqual({ ...DETACHED, ...stats(), config: DEFAULT_CONFIG });
+  });
+
+  test('leaves the program of somebody else alone', () => {
+    gateway(`ip link set dev br0 xdpgeneric obj ${BPF_OBJECT} sec xdp`);
+    const foreign = programOn('br0');
+    succeed('detach');
+    expect(programOn('br0')).toBe(foreign);
+  });
+});
+
+describe('run', () => {
+  let running: ChildProcess | undefined;
+  afterEach(() => running?.kill('SIGKILL'));
+
+  interface Run {
+    readonly child: ChildProcess;
+    readonly log: () => string;
+    readonly ended: Promise<number | null>;
+    readonly says: (text: string) => Promise<void>;
+  }
+
+  function run(args: string[] = []): Run {
+    const child = spawn(
+      'nsenter',
+      [`--net=/var/run/netns/${GATEWAY}`, LOADER, 'run', '--interface', 'br0', '--pin-dir', PINS, ...args],
+      { stdio: ['ignore', 'pipe', 'pipe'] },
+    );
+    running = child;
+    let log = '';
+    let changed: () => void = () => undefined;
+    for (const stream of [child.stdout, child.stderr])
+      stream.on('data', (text: Buffer) => {
+        log += text.toString();
+        changed();
+      });
+    const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
+    const says = async (text: string): Promise<void> => {
+      const deadline = setTimeout(() => child.kill('SIGKILL'), 20_000);
+      while (!log.includes(text) && child.exitCode === null && child.signalCode === null)
+        await Promise.race([new Promise<void>((resolve) => (changed = resolve)), ended]);
+      clearTimeout(deadline);
+      expect(log).toContain(text);
+    };
+    return { child, log: () => log, ended, says };
+  }
+
+  test('leaves the program hooked when it is stopped, and sums up what passed', async () => {
+    const { child, log, ended, says } = run();
+    await says('hooked to br0');
+    sendDatagrams(2);
+    child.kill('SIGTERM');
+    expect(await ended).toBe(0);
+    expect(log()).toMatch(/^{"attached":true,.*"packets_matched":2,"packets_modified":2,.*}$/m);
+    expect(log()).toContain("br0 stays hooked until 'detach'");
+    expect(status()).toMatchObject({ attached: true, packets_matched: 2 });
+  });
+
+  test('leaves the program hooked when it is killed, and goes on with the same link', async () => {
+    const first = run();
+    await first.says('hooked to br0');
+    const before = link();
+    first.child.kill('SIGKILL');
+    await first.ended;
+    sendDatagrams(1);
+    expect(status()).toMatchObject({ attached: true, packets_modified: 1 });
+    const second = run();
+    await second.says('hooked to br0');
+    expect(link().id).toBe(before.id);
+    expect(status()).toMatchObject({ packets_modified: 1 });
+  });
+
+  test('tells systemd when it is ready', () => {
+    const listen = `
+import os, shutil, socket, subprocess, sys, tempfile
+folder = tempfile.mkdtemp()
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+listener.bind(folder + "/notify")
+listener.settimeout(20)
+child = subprocess.Popen(sys.argv[1:], env={**os.environ, "NOTIFY_SOCKET": folder + "/notify"}, stderr=subprocess.DEVNULL)
+try:
+    print(listener.recv(100).decode())
+finally:
+    child.kill()
+    shutil.rmtree(folder)
+`;
+    const command = [...inside(GATEWAY), LOADER, 'run', '--interface', 'br0', '--pin-dir', PINS];
+    expect(execute(['python3', '-c', listen, ...command]).out).toBe('READY=1\n');
+  });
+
+  test('ends with an error when the interface goes, so that its unit starts again', async () => {
+    const { log, ended, says } = run();
+    await says('hooked to br0');
+    gateway('ip link delete br0');
+    const code = await ended;
+    makeBridge();
+    expect(code).toBe(1);
+    expect(log()).toContain("interface 'br0' is gone or was unhooked");
+  });
+
+  test('ends when another process unhooks the program', async () => {
+    const { log, ended, says } = run();
+    await says('hooked to br0');
+    succeed('detach');
+    expect(programOn('br0')).toBe(0);
+    expect(await ended).toBe(1);
+    expect(log()).toContain("interface 'br0' is gone or was unhooked");
+  });
+
+  test('does not start where it cannot hook', async () => {
+    const { ended } = run(['--mode', 'driver']);
+    expect(await ended).toBe(1);
+  });
+});
+
+test('--help names every verb and setting', () => {
+  const { code, out } = execute([LOADER, '--help']);
+  expect(code).toBe(0);
+  for (const word of ['attach', 'run', 'detach', 'status', 'config', '--interface', '--pin-dir', '--mode', '--object'])
+    expect(out).toContain(word);
+  expect(out).toContain('--traffic-percent 0..100 (100)');
+  expect(execute([LOADER, 'attach', '--help']).out).toBe(out);
+});

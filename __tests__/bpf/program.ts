@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// The real BPF object under BPF_PROG_TEST_RUN: bpf/tests/prog_run as a child process that stays up for many exchanges.
+import { type ChildProcessByStdio, execFileSync, spawn } from 'node:child_process';
+import * as path from 'node:path';
+import type { Readable, Writable } from 'node:stream';
+
+export const BPF_FOLDER = path.resolve(__dirname, '../../bpf');
+export const BPF_OBJECT = path.join(BPF_FOLDER, 'udp_df_modifier.bpf.o');
+export const LOADER = path.join(BPF_FOLDER, 'udp_df_modifier_loader');
+
+export const XDP_PASS = 2;
+/** prog_run reports what the kernel refuses to run as minus errno. */
+export const REFUSED = -22;
+/** Longer frames would reach the program in pieces: one page less headroom and tailroom. */
+export const LONGEST_FRAME = 3520;
+
+export interface Config {
+  readonly target_port: number;
+  readonly min_packet_size: number;
+  readonly max_packet_size: number;
+  readonly traffic_percent: number;
+}
+
+export const DEFAULT_CONFIG: Config = {
+  target_port: 31765,
+  min_packet_size: 1400,
+  max_packet_size: 9000,
+  traffic_percent: 100,
+};
+
+/** In the order of struct gateway_stats. */
+export const COUNTERS = [
+  'packets_seen',
+  'packets_matched',
+  'packets_modified',
+  'bytes_processed',
+  'packets_left_to_netfilter',
+  'packets_malformed',
+  'fragments_seen',
+] as const;
+export type Stats = Record<(typeof COUNTERS)[number], number>;
+
+export function stats(counted: Partial<Stats> = {}): Stats {
+  const zeros = Object.fromEntries(COUNTERS.map((name) => [name, 0])) as Stats;
+  return { ...zeros, ...counted };
+}
+
+export interface Answer {
+  readonly verdict: number;
+  readonly bytes: Buffer;
+}
+
+export interface Batch {
+  readonly answers: readonly Answer[];
+  /** What the whole batch counted. */
+  readonly counted: Stats;
+}
+
+enum Request {
+  frame = 1,
+  config = 2,
+  stats = 3,
+}
+
+const STATS_BYTES = COUNTERS.length * 8;
+
+export function buildProgram(): void {
+  execFileSync('make', ['-C', BPF_FOLDER, 'test-tools'], { stdio: 'pipe' });
+}
+
+export class Program {
+  private readonly child: ChildProcessByStdio<Writable, Readable, null>;
+  private chunks: Buffer[] = [];
+  private buffered = 0;
+  private arrived: () => void = () => undefined;
+  private ended = false;
+
+  constructor(object: string = BPF_OBJECT) {
+    this.child = spawn(path.join(BPF_FOLDER, 'tests/prog_run'), [object], { stdio: ['pipe', 'pipe', 'inherit'] });
+    this.child.stdout.on('data', (chunk: Buffer) => {
+      this.chunks.push(chunk);
+      this.buffered += chunk.length;
+      this.arrived();
+    });
+    this.child.on('close', () => {
+      this.ended = true;
+      this.arrived();
+    });
+    // A write after its end fails here too; the missing answer says it better.
+    this.child.stdin.on('error', () => undefined);
+  }
+
+  /** Takes effect on the next frame; the program stays loaded. */
+  configure(config: Config): void {
+    const value = Buffer.alloc(16);
+    [config.target_port, config.min_packet_size, config.max_packet_size, config.traffic_percent].forEach((field, i) =>
+      value.writeUInt32LE(field, i * 4),
+    );
+    this.child.stdin.write(request(Request.config, value));
+  }
+
+  async run(frames: readonly Buffer[]): Promise<Batch> {
+    const requests = frames.flatMap((frame) => [header(Request.frame, frame.length), frame]);
+    this.child.stdin.write(Buffer.concat([...requests, header(Request.stats, 0)]));
+    const answers: Answer[] = [];
+    for (let i = 0; i < frames.length; i++) {
+      const head = await this.read(8);
+      answers.push({ verdict: head.readInt32LE(0), bytes: await this.read(head.readUInt32LE(4)) });
+    }
+    return { answers, counted: parseStats(await this.read(STATS_BYTES)) };
+  }
+
+  close(): void {
+    this.child.stdin.end();
+  }
+
+  private async read(bytes: number): Promise<Buffer> {
+    while (this.buffered < bytes) {
+      if (this.ended) throw new Error(`prog_run ended with code ${String(this.child.exitCode)} before its answer`);
+      await new Promise<void>((resolve) => (this.arrived = resolve));
+    }
+    const first = this.chunks[0];
+    if (first === undefined || first.length < bytes) this.chunks = [Buffer.concat(this.chunks)];
+    const whole = this.chunks[0] ?? Buffer.alloc(0);
+    this.chunks[0] = whole.subarray(bytes);
+    this.buffered -= bytes;
+    return whole.subarray(0, bytes);
+  }
+}
+
+function header(kind: Request, length: number): Buffer {
+  const bytes = Buffer.allocUnsafe(8);
+  bytes.writeUInt32LE(kind, 0);
+  bytes.writeUInt32LE(length, 4);
+  return bytes;
+}
+
+function request(kind: Request, body: Buffer): Buffer {
+  return Buffer.concat([header(kind, body.length), body]);
+}
+
+function parseStats(bytes: Buffer): Stats {
+  return stats(Object.fromEntries(COUNTERS.map((name, i) => [name, Number(bytes.readBigUInt64LE(i * 8))])));
+}
