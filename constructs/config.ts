@@ -1,0 +1,477 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one place where a setting is named, defaulted, bounded and explained. cdktf.json context, overridden key by key by
+// MIRROR_GATEWAY_<KEY>, becomes a typed GatewayConfig, or a ConfigError that lists every problem, one line each.
+import { distance } from 'fastest-levenshtein';
+import type { z } from 'zod';
+import * as kind from './config-values';
+import { show } from './config-values';
+import { Problem } from './problem';
+
+/** What a reader needs to know about a key. */
+export interface KeyDoc {
+  /** What the key means. */
+  readonly meaning: string;
+  /** Completes "must be ...". */
+  readonly allowed: string;
+  /** Where the bounds come from, when they are not our own choice. */
+  readonly limit?: string;
+  readonly unit?: string;
+}
+
+interface Key<T> extends KeyDoc {
+  readonly type: 'boolean' | 'integer' | 'string' | 'list of strings';
+  readonly schema: z.ZodType<T>;
+  /** Undefined: the key must be given. Optional keys say in `meaning` what happens without them. */
+  readonly default?: T | null;
+}
+
+type Bounds = readonly [min: number, max: number];
+
+const flag = (byDefault: boolean, doc: Omit<KeyDoc, 'allowed'>): Key<boolean> => ({
+  ...doc,
+  type: 'boolean',
+  allowed: 'true or false',
+  schema: kind.flag(),
+  default: byDefault,
+});
+
+const integer = ([min, max]: Bounds, doc: Omit<KeyDoc, 'allowed'>, byDefault?: number): Key<number> => ({
+  ...doc,
+  type: 'integer',
+  allowed: `a whole number from ${min} to ${max}${doc.unit ? `, in ${doc.unit}` : ''}`,
+  schema: kind.wholeNumber(min, max, doc.limit),
+  default: byDefault,
+});
+
+const oneOf = <const Words extends readonly [string, ...string[]]>(
+  words: Words,
+  doc: Omit<KeyDoc, 'allowed'>,
+): Key<Words[number]> => ({
+  ...doc,
+  type: 'string',
+  allowed: `one of ${words.join(', ')}`,
+  schema: kind.choice(words),
+  default: words[0],
+});
+
+const text = (check: kind.Check, doc: KeyDoc, byDefault?: string): Key<string> => ({
+  ...doc,
+  type: 'string',
+  schema: kind.text(check),
+  default: byDefault,
+});
+
+const optional = (check: kind.Check, doc: KeyDoc): Key<string | undefined> => ({
+  ...doc,
+  type: 'string',
+  schema: kind.text(check),
+  default: null,
+});
+
+const listOf = (check: kind.Check, [min, max]: Bounds, doc: KeyDoc): Key<readonly string[]> => ({
+  ...doc,
+  type: 'list of strings',
+  schema: kind.list(check, min, max),
+  default: min === 0 ? [] : undefined,
+});
+
+const PORT: Bounds = [1, 65535];
+const DATAGRAM: Bounds = [28, 9001];
+// An NLB's name is the longest our suffixes make and may have 32 characters.
+const LONGEST_NAME = 28;
+
+const KEYS = {
+  enable_xdp: flag(true, { meaning: 'XDP engine (true), or the legacy netfilter path (false)' }),
+  xdp_engine: oneOf(['auto', 'direct', 'bridge'], {
+    meaning: 'where the XDP program hooks in; auto takes the first of direct and bridge that can run',
+  }),
+  xdp_mode: oneOf(['auto', 'driver', 'generic'], {
+    meaning: 'XDP in the network driver, or generic in the kernel; auto prefers the driver',
+  }),
+  xdp_traffic_percent: integer(
+    [0, 100],
+    { meaning: 'share of flows XDP takes; netfilter takes the rest', unit: 'percent' },
+    100,
+  ),
+  aws_ipsec_vm_ip: text(kind.hostAddress, {
+    meaning: 'address of the IPsec VM that matching datagrams go to',
+    allowed: 'the unicast IPv4 address of the IPsec VM, such as 10.0.1.95',
+  }),
+  aws_ipsec_vm_port: integer(PORT, { meaning: 'UDP port of the IPsec VM', limit: 'a UDP port has 16 bits' }),
+  target_port: integer(
+    PORT,
+    { meaning: 'UDP destination port of the datagrams to take', limit: 'a UDP port has 16 bits' },
+    31765,
+  ),
+  min_packet_size: integer(
+    DATAGRAM,
+    {
+      meaning: 'datagrams longer than this are taken',
+      unit: 'bytes of IP total length',
+      limit: '28 are an IPv4 and a UDP header, 9001 is the largest MTU of EC2',
+    },
+    1400,
+  ),
+  max_packet_size: integer(
+    DATAGRAM,
+    {
+      meaning: 'datagrams up to this length are taken',
+      unit: 'bytes of IP total length',
+      limit: '28 are an IPv4 and a UDP header, 9001 is the largest MTU of EC2',
+    },
+    9000,
+  ),
+  vni: integer(
+    [1, 16777215],
+    {
+      meaning: 'VXLAN network id of the mirror sessions',
+      limit: 'a VXLAN id has 24 bits (RFC 7348)',
+    },
+    1,
+  ),
+  egress_mtu: integer(
+    [576, 9001],
+    {
+      meaning: 'fragment size on the way out of the gateway',
+      unit: 'bytes',
+      limit: 'every IPv4 host takes 576 (RFC 791), 9001 is the largest MTU of EC2',
+    },
+    1400,
+  ),
+  egress_cidrs: listOf(
+    kind.cidr({ refuseAll: 'the default route stays on the primary interface', unicastOnly: true }),
+    [0, 32],
+    {
+      meaning: 'further prefixes routed out of the secondary interface',
+      allowed: 'up to 32 IPv4 prefixes such as 10.20.0.0/16, comma-separated',
+    },
+  ),
+  health_port: integer(
+    [1024, 65535],
+    { meaning: 'TCP port of GET /healthz', limit: 'ports below 1024 belong to system services, such as 22 to sshd' },
+    8079,
+  ),
+  region: text(kind.region, {
+    meaning: 'AWS region of the stack',
+    allowed: 'the code of an AWS region, such as eu-central-1',
+  }),
+  vpc_id: text(kind.awsId('vpc'), {
+    meaning: 'VPC of the gateways',
+    allowed: 'a VPC id: vpc- and 8 or 17 hexadecimal digits (0-9, a-f)',
+  }),
+  private_subnet_ids: listOf(kind.awsId('subnet'), [1, 16], {
+    meaning: 'private subnets of the gateways and the load balancer, one per availability zone',
+    allowed: '1 to 16 comma-separated subnet ids: subnet- and 8 or 17 hexadecimal digits (0-9, a-f)',
+  }),
+  base_ami: optional(kind.awsId('ami'), {
+    meaning: 'image of the gateways; unset: the current Debian 13 image, which a production fleet should pin',
+    allowed: 'an AMI id: ami- and 8 or 17 hexadecimal digits (0-9, a-f), or empty',
+  }),
+  ec2_instance_type: text(
+    kind.instanceType,
+    {
+      meaning: 'instance type of the gateways',
+      allowed: 'an EC2 instance type with an ENA interface, such as c5n.large',
+    },
+    'c5n.large',
+  ),
+  min_instances: integer([1, 500], { meaning: 'smallest and initial number of gateways' }, 1),
+  mirroring_instance_count: integer([0, 500], { meaning: 'largest number of gateways, but at least 2' }, 2),
+  mirror_source_eni_ids: listOf(kind.awsId('eni'), [0, 1000], {
+    meaning: 'network interfaces whose traffic is mirrored',
+    allowed: 'comma-separated network interface ids: eni- and 8 or 17 hexadecimal digits (0-9, a-f)',
+  }),
+  mirror_filter_cidrs: listOf(kind.cidr(), [0, 10], {
+    meaning: 'networks whose datagrams the mirror filter accepts; empty: all',
+    allowed: 'up to 10 IPv4 prefixes such as 10.0.0.0/8, comma-separated',
+    limit: 'rules per mirror filter',
+  }),
+  mirror_source_cidrs: listOf(
+    kind.cidr({ refuseAll: 'it would open port 4789 to everybody', unicastOnly: true }),
+    [0, 50],
+    {
+      meaning: 'networks that may send to UDP port 4789; empty: the primary CIDR block of the VPC',
+      allowed: 'up to 50 IPv4 prefixes such as 10.0.0.0/16, comma-separated',
+      limit: 'rules per security group',
+    },
+  ),
+  pps_alarm_threshold: integer(
+    [1, 100_000_000],
+    { meaning: 'the alarm xdp-packet-processing-rate fires below this rate', unit: 'packets/s' },
+    1_000_000,
+  ),
+  alarm_topic_arn: optional(kind.topicArn, {
+    meaning: 'SNS topic that alarms are sent to; unset: none',
+    allowed: 'the ARN of an SNS topic, arn:aws:sns:REGION:ACCOUNT:NAME, or empty',
+  }),
+  alarm_email: optional(kind.email, {
+    meaning: 'e-mail address that alarms are sent to; unset: none',
+    allowed: 'an e-mail address such as oncall@example.com, or empty',
+  }),
+  state_bucket: optional(kind.bucketName, {
+    meaning: 'S3 bucket of the Terraform state, locked while in use; unset: local state',
+    allowed: 'the name of an S3 bucket: 3 to 63 of a-z, 0-9, "-" and ".", or empty',
+    limit: 'S3',
+  }),
+  state_key: optional(kind.objectKey, {
+    meaning: "key of the state in state_bucket; unset: the stack's name with /terraform.tfstate",
+    allowed: "an S3 object key of letters, digits and !_.*'()/- such as mirror-gateway/terraform.tfstate, or empty",
+    limit: 'S3',
+  }),
+  state_region: optional(kind.region, {
+    meaning: 'region of state_bucket; unset: the value of region',
+    allowed: 'the code of an AWS region, such as eu-central-1, or empty',
+  }),
+  name_prefix: text(
+    kind.namePart(LONGEST_NAME),
+    {
+      meaning: 'first part of every resource name',
+      allowed: `1 to ${LONGEST_NAME} of a-z, 0-9 and single hyphens, beginning with a letter`,
+      limit: 'name of a load balancer',
+    },
+    'mirror-gateway',
+  ),
+  environment: optional(kind.namePart(LONGEST_NAME), {
+    meaning: 'second part of every resource name, and tag Environment; unset: neither',
+    allowed: `1 to ${LONGEST_NAME} of a-z, 0-9 and single hyphens, beginning with a letter, or empty`,
+    limit: 'name of a load balancer',
+  }),
+  product: text(
+    kind.tagValue,
+    { meaning: 'tag Product', allowed: '1 to 256 letters, digits, blanks and _.:/=+@-', limit: 'AWS tags' },
+    'mirror-gateway',
+  ),
+  component: text(
+    kind.tagValue,
+    { meaning: 'tag Component', allowed: '1 to 256 letters, digits, blanks and _.:/=+@-', limit: 'AWS tags' },
+    'xdp-packet-processor',
+  ),
+};
+
+export type ConfigKey = keyof typeof KEYS;
+
+/** Every setting, valid by itself and together with the others, under the name it has in cdktf.json. */
+export type GatewayConfig = {
+  readonly [K in ConfigKey]: (typeof KEYS)[K] extends Key<infer T> ? T : never;
+};
+
+export const CONFIG_KEYS = Object.keys(KEYS) as readonly ConfigKey[];
+
+export const ENV_PREFIX = 'MIRROR_GATEWAY_';
+
+/** The environment variable that overrides a key. */
+export function envName(key: ConfigKey): string {
+  return ENV_PREFIX + key.toUpperCase();
+}
+
+/** A line per key for people: what a table in a README is made of. */
+export function describeKeys(): readonly (KeyDoc & { key: ConfigKey; type: string; byDefault: string })[] {
+  return CONFIG_KEYS.map((key) => {
+    const { meaning, allowed, limit, unit, type, default: value }: Key<unknown> = KEYS[key];
+    const unset = value === null || (Array.isArray(value) && value.length === 0);
+    return {
+      key,
+      type,
+      meaning,
+      allowed,
+      limit,
+      unit,
+      byDefault: unset ? 'unset' : show(value ?? 'required').replaceAll('"', ''),
+    };
+  });
+}
+
+/** Refuses a configuration; the message has one line per problem and is meant to be printed as it is. */
+export class ConfigError extends Problem {
+  public override readonly name = 'ConfigError';
+
+  public constructor(public readonly problems: readonly string[]) {
+    super(problems.join('\n'));
+  }
+}
+
+type Partially = { -readonly [K in ConfigKey]?: GatewayConfig[K] };
+
+interface Relation {
+  readonly keys: readonly ConfigKey[];
+  /** What is wrong with these values together. */
+  readonly problem: (config: GatewayConfig) => string | undefined;
+}
+
+/** First part of every resource name: name_prefix, and environment where there is one. */
+export function baseName(config: Pick<GatewayConfig, 'name_prefix' | 'environment'>): string {
+  return config.environment ? `${config.name_prefix}-${config.environment}` : config.name_prefix;
+}
+
+/** Largest size of the fleet: room for a replacement beside a single gateway. */
+export function maxInstances(config: Pick<GatewayConfig, 'mirroring_instance_count'>): number {
+  return Math.max(2, config.mirroring_instance_count);
+}
+
+const RELATIONS: readonly Relation[] = [
+  {
+    keys: ['min_packet_size', 'max_packet_size'],
+    problem: (c) =>
+      c.min_packet_size < c.max_packet_size
+        ? undefined
+        : 'min_packet_size must be less than max_packet_size, or no datagram is ever taken',
+  },
+  {
+    keys: ['min_instances', 'mirroring_instance_count'],
+    problem: (c) =>
+      c.min_instances <= maxInstances(c)
+        ? undefined
+        : `min_instances must be at most ${maxInstances(c)}, the larger of 2 and mirroring_instance_count`,
+  },
+  {
+    keys: ['xdp_engine', 'xdp_mode'],
+    problem: (c) =>
+      c.xdp_engine === 'bridge' && c.xdp_mode === 'driver'
+        ? 'a bridge refuses driver mode; take xdp_engine auto or direct, or xdp_mode auto or generic'
+        : undefined,
+  },
+  {
+    keys: ['name_prefix', 'environment'],
+    problem: (c) =>
+      baseName(c).length <= LONGEST_NAME
+        ? undefined
+        : `"${baseName(c)}" has ${baseName(c).length} characters, and a load balancer's name leaves room for ${LONGEST_NAME}`,
+  },
+  {
+    keys: ['state_key', 'state_bucket'],
+    problem: (c) =>
+      c.state_key && !c.state_bucket ? 'state_key has no effect without state_bucket; set both or neither' : undefined,
+  },
+  {
+    keys: ['state_region', 'state_bucket'],
+    problem: (c) =>
+      c.state_region && !c.state_bucket
+        ? 'state_region has no effect without state_bucket; set both or neither'
+        : undefined,
+  },
+  {
+    keys: ['alarm_topic_arn', 'region'],
+    problem: (c) =>
+      c.alarm_topic_arn && c.alarm_topic_arn.split(':')[3] !== c.region
+        ? 'an alarm can only notify a topic of its own region'
+        : undefined,
+  },
+];
+
+// What cdktf, constructs and the AWS CDK keep in the context themselves; none of it is ours to judge.
+const FOREIGN_CONTEXT = /^(?:cdktf|@|aws:|aws-cdk:|cdk-)|^(?:allowSepCharsInLogicalIds|excludeStackIdFromLogicalIds)$/;
+
+function isForeign(name: string): boolean {
+  return FOREIGN_CONTEXT.test(name);
+}
+
+interface Source {
+  readonly name: string;
+  readonly value: unknown;
+}
+
+function wordsOf(name: string): string[] {
+  return name
+    .replace(/^mirror_?gateway_?(?=.)/i, '')
+    .replace(/([a-z0-9])([A-Z])/g, '$1_$2')
+    .toLowerCase()
+    .split(/[^a-z0-9]+/)
+    .filter(Boolean);
+}
+
+const SLIP = 2;
+const WHOLE_WORD = 3;
+
+function alike(a: string, b: string): boolean {
+  return Math.min(a.length, b.length) >= WHOLE_WORD && (a.startsWith(b) || b.startsWith(a));
+}
+
+/** The key somebody meant: a slip of the finger first, then one that shares words ("subnets"), then whatever is closest. */
+function nearestKey(name: string): ConfigKey {
+  const words = wordsOf(name);
+  const typed = words.join('_');
+  const candidates = CONFIG_KEYS.map((key) => {
+    const shared = words.filter((word) => wordsOf(key).some((other) => alike(word, other))).length;
+    const edits = distance(typed, key);
+    return { key, edits, rank: edits <= Math.min(SLIP, key.length / 3) ? Infinity : shared };
+  });
+  return candidates.reduce((best, next) => {
+    if (next.rank !== best.rank) return next.rank > best.rank ? next : best;
+    return next.edits < best.edits ? next : best;
+  }).key;
+}
+
+function isKey(name: string): name is ConfigKey {
+  return Object.hasOwn(KEYS, name);
+}
+
+function unknownNames(context: Record<string, unknown>, env: NodeJS.ProcessEnv): string[] {
+  const inContext = Object.entries(context)
+    .filter(([name]) => !isKey(name) && !isForeign(name))
+    .map(([name, value]) => `${name} = ${show(value)}: no such key; the nearest one is ${nearestKey(name)}`);
+  const variables = new Set(CONFIG_KEYS.map(envName));
+  const inEnv = Object.entries(env)
+    .filter(([name]) => name.toUpperCase().startsWith(ENV_PREFIX) && !variables.has(name))
+    .map(
+      ([name, value]) => `${name} = ${show(value)}: no such variable; the nearest one is ${envName(nearestKey(name))}`,
+    );
+  return [...inContext, ...inEnv];
+}
+
+function sourceOf(key: ConfigKey, context: Record<string, unknown>, env: NodeJS.ProcessEnv): Source | undefined {
+  const variable = envName(key);
+  if (env[variable] !== undefined) return { name: `${key} (from ${variable})`, value: env[variable] };
+  return context[key] === undefined ? undefined : { name: key, value: context[key] };
+}
+
+/** How to leave an optional key unset where a template or a CI system must write something. */
+function isUnset(source: Source | undefined, key: Key<unknown>): boolean {
+  if (source === undefined) return true;
+  const mayBeEmpty = key.default === null || Array.isArray(key.default);
+  return mayBeEmpty && (source.value === '' || source.value === null);
+}
+
+type Outcome<T> = { readonly value: T } | { readonly problem: string };
+
+function readKey<T>(name: ConfigKey, key: Key<T>, source: Source | undefined): Outcome<T | undefined> {
+  const mustBe = `must be ${key.allowed}`;
+  if (source === undefined || isUnset(source, key)) {
+    if (key.default !== undefined) return { value: key.default ?? undefined };
+    return { problem: `${name} is not set: it ${mustBe}; set it in the context of cdktf.json or as ${envName(name)}` };
+  }
+  const parsed = key.schema.safeParse(source.value);
+  if (parsed.success) return { value: parsed.data };
+  const reason = parsed.error.issues[0]?.message;
+  const why = reason === undefined || reason === kind.NO_REASON ? '' : ` (${reason})`;
+  return { problem: `${source.name} = ${show(source.value)}: ${mustBe}${why}` };
+}
+
+function relationProblems(config: Partially): string[] {
+  const problems: string[] = [];
+  for (const { keys, problem } of RELATIONS) {
+    // A key that is wrong by itself is missing here, and already has its line.
+    if (!keys.every((key) => key in config)) continue;
+    const text = problem(config as GatewayConfig);
+    if (text) problems.push(`${keys.map((key) => `${key} = ${show(config[key] ?? '')}`).join(', ')}: ${text}`);
+  }
+  return problems;
+}
+
+/**
+ * Reads and checks the configuration. An environment variable wins over the context, key by key. An optional key may be
+ * given as an empty string, which means unset.
+ *
+ * @throws ConfigError with every problem found, not only the first.
+ */
+export function loadConfig(context: Record<string, unknown>, env: NodeJS.ProcessEnv): GatewayConfig {
+  const problems = unknownNames(context, env);
+  const config: Record<string, unknown> = {};
+  for (const name of CONFIG_KEYS) {
+    const outcome = readKey<unknown>(name, KEYS[name], sourceOf(name, context, env));
+    if ('problem' in outcome) problems.push(outcome.problem);
+    else config[name] = outcome.value;
+  }
+  problems.push(...relationProblems(config));
+  if (problems.length > 0) throw new ConfigError(problems);
+  return config as GatewayConfig;
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a gateway is launched. This is the only resource that a change of the engine touches.
+import { LaunchTemplate } from '@cdktf/provider-aws/lib/launch-template';
+import { Annotations, Token } from 'cdktf';
+import { Construct } from 'constructs';
+import { GatewayImage } from './gateway-image';
+import { instanceTypeProblem, isRecommended } from './instance-types';
+import { Problem } from './problem';
+import { buildUserData, bundleFiles, describeUserData, type InstanceConfig } from './user-data';
+
+export interface GatewayLaunchTemplateProps {
+  /** First part of the template's name. */
+  readonly baseName: string;
+  /** What the gateway does; travels in the user data. */
+  readonly config: InstanceConfig;
+  readonly instanceType: string;
+  readonly instanceProfileName: string;
+  readonly securityGroupIds: readonly string[];
+  /** Tags of instances and volumes. */
+  readonly tags: Readonly<Record<string, string>>;
+  /** @default - the current Debian 13 image, with a warning that production should pin it */
+  readonly amiId?: string;
+}
+
+/**
+ * IMDSv2 only and not reachable through a hop, an encrypted gp3 root volume, user data that holds the whole gateway.
+ * Types without ENA throw; types the project was not sized for carry a warning.
+ */
+export class GatewayLaunchTemplate extends Construct {
+  public readonly templateId: string;
+  /** A number that changes with the content, unlike $Latest, which no instance refresh ever notices. */
+  public readonly latestVersion: string;
+
+  public constructor(scope: Construct, id: string, props: GatewayLaunchTemplateProps) {
+    super(scope, id);
+    const { baseName, config, instanceType, amiId } = props;
+    this.judge(instanceType);
+    const image = new GatewayImage(this, 'image', { instanceType, amiId });
+    const files = bundleFiles();
+    const template = new LaunchTemplate(this, 'template', {
+      name: `${baseName}-xdp`,
+      description: describeUserData(config, files),
+      imageId: image.amiId,
+      instanceType,
+      // EC2 wants base64 here, and the provider does not encode.
+      userData: buildUserData(config, files).toString('base64'),
+      updateDefaultVersion: true,
+      iamInstanceProfile: { name: props.instanceProfileName },
+      vpcSecurityGroupIds: [...props.securityGroupIds],
+      // A hop limit of 1 keeps tokens from whatever the gateway forwards.
+      metadataOptions: { httpEndpoint: 'enabled', httpTokens: 'required', httpPutResponseHopLimit: 1 },
+      blockDeviceMappings: [
+        {
+          deviceName: image.rootDeviceName,
+          ebs: { encrypted: 'true', volumeType: 'gp3', deleteOnTermination: 'true' },
+        },
+      ],
+      // Default tags of the provider reach neither instances nor volumes.
+      tagSpecifications: ['instance', 'volume'].map((resourceType) => ({ resourceType, tags: { ...props.tags } })),
+    });
+    this.templateId = template.id;
+    this.latestVersion = Token.asString(template.latestVersion);
+  }
+
+  private judge(instanceType: string): void {
+    const problem = instanceTypeProblem(instanceType);
+    if (problem)
+      throw new Problem(`ec2_instance_type = "${instanceType}": ${problem}; take one with ENA, such as c5n.large`);
+    if (isRecommended(instanceType)) return;
+    Annotations.of(this).addWarning(
+      `ec2_instance_type = "${instanceType}" is neither c5n nor m5n, the types the gateway was sized for: ` +
+        'measure its packet rate before relying on it',
+    );
+  }
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where mirror sessions send to: an internal NLB that spreads VXLAN flows over the healthy gateways.
+import { Lb } from '@cdktf/provider-aws/lib/lb';
+import { LbListener } from '@cdktf/provider-aws/lib/lb-listener';
+import { LbTargetGroup } from '@cdktf/provider-aws/lib/lb-target-group';
+import { Construct } from 'constructs';
+import { VXLAN_PORT } from './gateway-security';
+
+export interface GatewayLoadBalancerProps {
+  readonly vpcId: string;
+  readonly subnetIds: readonly string[];
+  readonly securityGroupId: string;
+  /** First part of the names; at most 28 characters, as the result may have 32. */
+  readonly baseName: string;
+  readonly healthPort: number;
+}
+
+/** UDP 4789 in, the same port of an instance out, health asked by HTTP; zones help each other. */
+export class GatewayLoadBalancer extends Construct {
+  public readonly loadBalancerArn: string;
+  public readonly dnsName: string;
+  public readonly targetGroupArn: string;
+
+  public constructor(scope: Construct, id: string, props: GatewayLoadBalancerProps) {
+    super(scope, id);
+    const { vpcId, subnetIds, securityGroupId, baseName, healthPort } = props;
+    const balancer = new Lb(this, 'balancer', {
+      name: `${baseName}-nlb`,
+      loadBalancerType: 'network',
+      internal: true,
+      subnets: [...subnetIds],
+      securityGroups: [securityGroupId],
+      // A fleet may be smaller than the number of zones: without this, sources of a zone without a gateway lose all.
+      enableCrossZoneLoadBalancing: true,
+    });
+    const targets = new LbTargetGroup(this, 'targets', {
+      name: `${baseName}-tg`,
+      targetType: 'instance',
+      protocol: 'UDP',
+      port: VXLAN_PORT,
+      vpcId,
+      // UDP itself cannot be checked, and nothing answers TCP on the traffic port.
+      healthCheck: {
+        protocol: 'HTTP',
+        path: '/healthz',
+        port: String(healthPort),
+        matcher: '200',
+        interval: 10,
+        timeout: 5,
+        healthyThreshold: 2,
+        unhealthyThreshold: 3,
+      },
+    });
+    new LbListener(this, 'vxlan', {
+      loadBalancerArn: balancer.arn,
+      protocol: 'UDP',
+      port: VXLAN_PORT,
+      defaultAction: [{ type: 'forward', targetGroupArn: targets.arn }],
+    });
+    this.loadBalancerArn = balancer.arn;
+    this.dnsName = balancer.dnsName;
+    this.targetGroupArn = targets.arn;
+  }
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an instance type's name alone tells us: its architecture, whether it has an ENA interface, and whether it is one
+// the project recommends. Names are decoded by rule, so that a type released tomorrow needs no new table.
+
+export type Architecture = 'amd64' | 'arm64';
+
+const TYPE = /^(?<family>[a-z]+(?:-[0-9]+[a-z]+)?)(?<generation>[0-9]+)(?<attributes>[a-z0-9-]*)\.(?<size>[a-z0-9-]+)$/;
+const SIZE = /^(?:nano|micro|small|medium|large|xlarge|[1-9][0-9]*xlarge|metal(?:-[1-9][0-9]*xl)?)$/;
+
+// Previous generations whose only interfaces are Xen netfront or Intel's ixgbevf.
+const WITHOUT_ENA = /^(?:c[134]|cc2|cg1|cr1|d2|g2|hi1|hs1|i2|m[1-4]|r3|t[12])$/;
+const M4_WITH_ENA = 'm4.16xlarge';
+
+interface ParsedType {
+  readonly family: string;
+  readonly series: string;
+  readonly attributes: string;
+}
+
+function parse(instanceType: string): ParsedType | undefined {
+  const groups = TYPE.exec(instanceType)?.groups;
+  if (!groups || !SIZE.test(groups.size ?? '')) return undefined;
+  const { family = '', generation = '', attributes = '' } = groups;
+  return { family, series: family + generation, attributes };
+}
+
+/** Why no gateway can run on this type, in a few words; undefined when one can. */
+export function instanceTypeProblem(instanceType: string): string | undefined {
+  const parsed = parse(instanceType);
+  if (!parsed) return 'it is not of the form family.size';
+  if (parsed.family === 'mac') return 'mac hosts run macOS only';
+  if (instanceType === M4_WITH_ENA) return undefined;
+  if (WITHOUT_ENA.test(parsed.series + parsed.attributes)) return `${parsed.series} has no ENA interface`;
+  return undefined;
+}
+
+/** The architecture an image for this type must have. */
+export function architectureOf(instanceType: string): Architecture {
+  const parsed = parse(instanceType);
+  // After the generation, "g" means Graviton; "g4dn" has its letter before and is x86.
+  const arm = parsed !== undefined && (parsed.series === 'a1' || parsed.attributes.includes('g'));
+  return arm ? 'arm64' : 'amd64';
+}
+
+/** c5n and m5n: the network-optimised types the project was designed and sized for. */
+export function isRecommended(instanceType: string): boolean {
+  return /^(?:c5n|m5n)\./.test(instanceType);
+}

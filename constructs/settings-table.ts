@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// `npm run settings`: the README's table of settings, made from the keys themselves so that it cannot lie.
+import { describeKeys } from './config';
+
+/** Markdown, one row per key. */
+export function settingsTable(): string {
+  const rows = describeKeys().map(({ key, meaning, allowed, byDefault }) => {
+    return `| \`${key}\` | ${byDefault} | ${meaning} (${allowed}) |`;
+  });
+  return ['| key | default | meaning |', '| --- | --- | --- |', ...rows].join('\n');
+}
+
+if (require.main === module) console.log(settingsTable());

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// The app that cdktf runs: settings in, one synthesized stack out. What people get wrong is reported without a stack trace.
+import { App } from 'cdktf';
+import { baseName, loadConfig } from './constructs/config';
+import { GatewayStack } from './constructs/gateway-stack';
+import { Problem } from './constructs/problem';
+
+function main(): void {
+  // Stack traces would put this machine's paths into what is synthesized.
+  const app = new App({ stackTraces: false });
+  const config = loadConfig(app.node.getAllContext() as Record<string, unknown>, process.env);
+  new GatewayStack(app, baseName(config), { config });
+  app.synth();
+}
+
+try {
+  main();
+} catch (error) {
+  console.error(error instanceof Problem ? error.message : error);
+  process.exitCode = 1;
+}
