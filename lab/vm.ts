@@ -37,6 +37,8 @@ const SECONDARY: Nic = { id: 'secondary', slot: 6, mac: VM_LAB.secondary.mac, ta
 const STATE = '/run/mirror-gateway-vm';
 const LOCK = '/run/lock/mirror-gateway-vm.lock';
 const USER = 'admin';
+/** Asks a machine that may not answer yet, often enough to notice soon when it does. */
+const PROBE: ExecOptions = { timeoutSeconds: 15, connectSeconds: 3 };
 const LIMIT = { lock: 3600, ssh: 300, cloudInit: 900, command: 120 } as const;
 
 export interface VmOptions {
@@ -59,6 +61,8 @@ export interface CloudInitResult {
 
 export interface ExecOptions {
   readonly timeoutSeconds?: number;
+  /** For the connection alone: a busy, emulated machine takes its time, one that boots does not answer at all. */
+  readonly connectSeconds?: number;
   readonly input?: string;
 }
 
@@ -253,9 +257,10 @@ export class Vm {
   }
 
   /** Runs a bash script as root; a non-zero exit code is an answer, not an exception. */
-  async tryExec(script: string, { timeoutSeconds = LIMIT.command, input }: ExecOptions = {}): Promise<RunResult> {
+  async tryExec(script: string, options: ExecOptions = {}): Promise<RunResult> {
+    const { timeoutSeconds = LIMIT.command, connectSeconds = 30, input } = options;
     const quoted = `'${script.replaceAll("'", `'\\''`)}'`;
-    const args = [...this.sshArgs(), `${USER}@127.0.0.1`, `sudo -n bash -c ${quoted}`];
+    const args = [...this.sshArgs(connectSeconds), `${USER}@127.0.0.1`, `sudo -n bash -c ${quoted}`];
     return run('ssh', args, { timeoutMs: timeoutSeconds * 1000, input });
   }
 
@@ -267,8 +272,7 @@ export class Vm {
   }
 
   async waitForSsh(): Promise<void> {
-    const probe = async (): Promise<true | undefined> =>
-      (await this.tryExec('true', { timeoutSeconds: 10 })).code === 0 || undefined;
+    const probe = async (): Promise<true | undefined> => (await this.tryExec('true', PROBE)).code === 0 || undefined;
     await this.patiently('ssh on the machine', probe, LIMIT.ssh);
   }
 
@@ -297,7 +301,7 @@ export class Vm {
   /** An orderly reboot; returns once ssh answers again. */
   async reboot(): Promise<void> {
     const bootId = async (): Promise<string | undefined> => {
-      const { code, stdout } = await this.tryExec('cat /proc/sys/kernel/random/boot_id', { timeoutSeconds: 10 });
+      const { code, stdout } = await this.tryExec('cat /proc/sys/kernel/random/boot_id', PROBE);
       return code === 0 ? stdout : undefined;
     };
     const before = await bootId();
@@ -352,13 +356,13 @@ export class Vm {
     }
   }
 
-  private sshArgs(): string[] {
+  private sshArgs(connectSeconds: number): string[] {
     const options = {
       BatchMode: 'yes',
-      ConnectTimeout: '3',
+      ConnectTimeout: String(connectSeconds),
       ControlMaster: 'auto',
       ControlPath: join(STATE, 'ssh'),
-      ControlPersist: '5',
+      ControlPersist: '30',
       IdentitiesOnly: 'yes',
       LogLevel: 'ERROR',
       StrictHostKeyChecking: 'no', // the machine has made its key seconds ago

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the VM tests share: a machine booted from user data that cdktf synthesized, all cases played through it, and what
+// must be true of every gateway, whatever its release and engine.
+import { type Case, cases, firstDatagram, play, type Verdict } from '../../lab/cases';
+import { inNamespace, must, Progress, waitFor } from '../../lab/host';
+import { type Release } from '../../lab/image';
+import { synthesize } from '../../lab/synth';
+import { Receiver } from '../../lab/traffic';
+import { bootVm, type CloudInitResult, type Vm, VM_LAB, type VmOptions } from '../../lab/vm';
+
+export type Engine = 'bridge' | 'nfqueue';
+
+export interface MachineOptions {
+  readonly release: Release;
+  readonly baked: boolean;
+  readonly engine: Engine;
+  readonly secondary: NonNullable<VmOptions['secondary']>;
+}
+
+const MINUTE = 60_000;
+const HEALTH = `http://${VM_LAB.primary.address}:8079/healthz`;
+
+/** Off from the last test of the enclosing `describe`, on from the first. */
+export function useMachine(options: MachineOptions): Machine {
+  const machine = new Machine(options);
+  beforeAll(() => machine.boot(), 30 * MINUTE);
+  afterAll(() => machine.powerOff(), MINUTE);
+  return machine;
+}
+
+export class Machine {
+  private running?: Vm;
+  private socket?: Receiver;
+  cloudInit: CloudInitResult = { errors: ['cloud-init has not run'], warnings: {} };
+  verdicts: ReadonlyMap<string, Verdict> = new Map();
+  strays: readonly string[] = [];
+
+  constructor(readonly options: MachineOptions) {}
+
+  get vm(): Vm {
+    if (this.running) return this.running;
+    throw new Error('the machine is not up: its beforeAll failed');
+  }
+
+  async boot(): Promise<void> {
+    const { release, baked, engine, secondary } = this.options;
+    const progress = new Progress(`debian${release} ${baked ? 'baked' : 'base'} ${engine}`);
+    const { userData } = await synthesize({
+      enable_xdp: engine === 'bridge',
+      aws_ipsec_vm_ip: VM_LAB.sink.address,
+      aws_ipsec_vm_port: VM_LAB.sink.port,
+    });
+    const vm = await bootVm({ release, baked, userData, secondary, progress });
+    this.running = vm;
+    const receiver = await Receiver.start(VM_LAB.sink, '0.0.0.0', VM_LAB.sink.port); // its address may come later
+    this.socket = receiver;
+    const first = firstDatagram(vm, receiver);
+    first.catch(() => undefined); // what cloud-init says comes first
+    if (secondary === 'late') await this.attachSecondaryWhenAwaited();
+    this.cloudInit = await vm.waitForCloudInit();
+    progress.say(`user data has run to its end, ${((Date.now() - vm.bootedAt) / 1000).toFixed(1)} s after power-on`);
+    if (this.cloudInit.errors.length > 0) throw new Error(`cloud-init failed\n${await vm.lastWords()}`);
+    progress.say(`first datagram delivered ${(await first).toFixed(1)} s after power-on`);
+    await this.play();
+  }
+
+  /** All cases again, through the machine as it is now. */
+  async play(): Promise<void> {
+    if (!this.socket) throw new Error('the machine is not up: its beforeAll failed');
+    const { verdicts, strays } = await play(this.socket);
+    this.verdicts = new Map(verdicts.map((verdict) => [nameOf(verdict.case), verdict]));
+    this.strays = strays;
+  }
+
+  async powerOff(): Promise<void> {
+    await this.socket?.stop();
+    await this.running?.powerOff();
+  }
+
+  async state(unit: string): Promise<string> {
+    return (await this.vm.tryExec(`systemctl is-active ${unit}`)).stdout.trim();
+  }
+
+  async status(): Promise<{ engine: string; attached: boolean; packets_modified: number; packets_matched: number }> {
+    return JSON.parse(await this.vm.exec('deploy_xdp.sh status --json')) as Awaited<ReturnType<Machine['status']>>;
+  }
+
+  /** As the load balancer asks, from outside: `200 {...}`. */
+  async health(): Promise<string> {
+    const ask = ['curl', '-s', '-m', '30', '-o', '-', '-w', ' %{http_code}', HEALTH];
+    return must(...inNamespace(VM_LAB.source.namespace, ...ask));
+  }
+
+  private async attachSecondaryWhenAwaited(): Promise<void> {
+    await this.vm.waitForSsh();
+    const awaited = async (): Promise<true | undefined> =>
+      (await this.state('mirror-gateway-network.service')) === 'activating' || undefined;
+    const limits = { timeoutMs: 15 * MINUTE, everyMs: 1000, progress: this.vm.progress };
+    await waitFor('unit that waits for the second interface', awaited, limits);
+    await this.vm.attachSecondary();
+  }
+}
+
+function nameOf({ bytes, df, what, fate }: Case): string {
+  return `${bytes} bytes${df ? ' with DF' : ''}, ${what}: ${fate}`;
+}
+
+const UNITS: Record<Engine, { active: readonly string[]; inactive: readonly string[] }> = {
+  bridge: { active: ['xdp-processor.service'], inactive: ['modify_udp.service'] },
+  nfqueue: { active: ['modify_udp.service'], inactive: ['xdp-processor.service'] },
+};
+
+/** What holds after the first boot, and again after every other. */
+export function itIsAGateway(machine: Machine): void {
+  const { engine } = machine.options;
+  const active = ['mirror-gateway-network.service', 'mirror-gateway-health.socket', ...UNITS[engine].active];
+
+  it.each(active)('%s is active', async (unit) => {
+    expect(await machine.state(unit)).toBe('active');
+  });
+
+  it.each(UNITS[engine].inactive)('%s is not', async (unit) => {
+    expect(await machine.state(unit)).toBe('inactive');
+  });
+
+  it('no unit has failed', async () => {
+    expect(await machine.vm.exec('systemctl --failed --no-legend --plain')).toBe('');
+  });
+
+  it(`the status names engine ${engine} and counts what it did`, async () => {
+    const cleared = cases().filter(({ fate }) => fate === 'DF cleared').length;
+    const status = await machine.status();
+    expect(status).toMatchObject({ engine, attached: engine === 'bridge' });
+    expect(status.packets_modified).toBeGreaterThanOrEqual(cleared);
+  });
+
+  it.each(cases().map(nameOf))('%s', (name) => {
+    expect(machine.verdicts.get(name)?.problems).toEqual([]);
+  });
+
+  it('nothing else leaves the machine', () => {
+    expect(machine.strays).toEqual([]);
+  });
+
+  it('answers the health check', async () => {
+    expect(await machine.health()).toMatch(/^\{.*"state":"healthy".*\}\s+200$/s);
+  });
+
+  it('the second interface has no address of its own, and br0 has its MAC', async () => {
+    const links = JSON.parse(await machine.vm.exec('ip -j address show')) as {
+      ifname: string;
+      address: string;
+      addr_info: { local: string }[];
+    }[];
+    const [port, bridge] = ['ens6', 'br0'].map((name) => links.find(({ ifname }) => ifname === name));
+    expect(port?.addr_info).toEqual([]);
+    expect(bridge?.address).toBe(VM_LAB.secondary.mac);
+    expect(bridge?.addr_info.map(({ local }) => local)).toEqual([VM_LAB.secondary.address]);
+  });
+
+  it('no route but those to the IPsec VM goes out of the second interface', async () => {
+    const routes = JSON.parse(await machine.vm.exec('ip -j route')) as { dst: string; dev: string }[];
+    const out = routes.filter(({ dev }) => dev === 'br0' || dev === 'ens6').map(({ dst }) => dst);
+    expect(out).toEqual([VM_LAB.sink.address]);
+  });
+}
+
+/** After `describe`s that must see the first boot. */
+export function itSurvivesAReboot(machine: Machine): void {
+  describe('after a reboot', () => {
+    const traces = 'stat -c "%n %Y" /var/lib/cloud/instance/sem/* /opt/ebpf-xdp-processor/netfilter/modify_udp_df';
+    let before = { bootId: '', traces: '', dhcp: '' };
+    const look = async (): Promise<typeof before> => ({
+      bootId: await machine.vm.exec('cat /proc/sys/kernel/random/boot_id'),
+      traces: await machine.vm.exec(traces),
+      dhcp: machine.vm.dhcpLog(),
+    });
+
+    beforeAll(async () => {
+      before = await look();
+      await machine.vm.reboot();
+      await waitFor(
+        'healthy gateway',
+        async () => (await machine.health().catch(() => '')).includes('"healthy"') || undefined,
+        {
+          timeoutMs: 5 * MINUTE,
+          everyMs: 1000,
+          progress: machine.vm.progress,
+        },
+      );
+      await machine.vm.exec('systemctl is-system-running --wait || true', { timeoutSeconds: 300 });
+      await machine.play();
+    }, 15 * MINUTE);
+
+    it('is another boot, and user data did not run again', async () => {
+      const after = await look();
+      expect(after.bootId).not.toBe(before.bootId);
+      expect(after.traces).toBe(before.traces);
+    });
+
+    it('the second interface asked no DHCP server', () => {
+      expect(machine.vm.dhcpLog()).toBe(before.dhcp);
+    });
+
+    itIsAGateway(machine);
+  });
+}
