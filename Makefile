@@ -5,6 +5,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 ENGINE ?= bridge
+.NOTPARALLEL: # the suites share root, namespaces and ports
 export CHECKPOINT_DISABLE := 1
 
 # What a lab needs beside Node: the instance's own packages and those of the labs and judges.
@@ -74,7 +75,7 @@ lab-down: ## take it down
 lab-status: ## what its gateway says
 	@$(ROOT) nsenter --net=/var/run/netns/mg-gw /opt/ebpf-xdp-processor/userdata/deploy_xdp.sh status
 
-demo: build ## boot a machine from the synthesized user data and send mirrored datagrams through it
+demo: build ## boot a machine from the synthesized user data, send mirrored datagrams through it: ENGINE=bridge|nfqueue
 	@$(ROOT) $(TS) lab/demo.ts
 
 clean: ## remove what was built here (virtual machine images stay in the cache)

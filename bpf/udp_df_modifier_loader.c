@@ -315,19 +315,14 @@ static void attach(void)
 	say(PROGRAM " hooked to %s in %s mode", interface, mode_name(query_xdp(ifindex).mode));
 }
 
-/* The pinned settings, or where nothing is pinned the defaults, with those given on top. */
+/* The pinned settings, or where nothing is pinned those of the command line. Returns the map, or -1. */
 static int read_config(union config *config)
 {
 	int map = open_pin(CONFIG_MAP);
 
 	*config = wanted;
-	if (map < 0)
-		return map;
-	if (bpf_map_lookup_elem(map, &(__u32){ 0 }, config))
+	if (map >= 0 && bpf_map_lookup_elem(map, &(__u32){ 0 }, config))
 		die("cannot read the settings: %s", reason());
-	for (size_t i = 0; i < COUNT(settings); i++)
-		if (given[i])
-			config->values[i] = wanted.values[i];
 	return map;
 }
 
@@ -342,7 +337,8 @@ static void status(void)
 	for (size_t i = 0; i < COUNT(counters); i++)
 		printf(",\"%s\":%llu", counters[i], sums.values[i]);
 	printf(",\"config\":");
-	read_config(&config);
+	close(read_config(&config));
+	close(hook.link);
 	print_config(&config);
 	puts("}");
 	fflush(stdout);
@@ -394,6 +390,9 @@ static void configure(void)
 	union config config;
 	int map = read_config(&config);
 
+	for (size_t i = 0; i < COUNT(settings); i++)
+		if (given[i])
+			config.values[i] = wanted.values[i];
 	check_config(&config);
 	if (map >= 0)
 		write_config(map, &config);

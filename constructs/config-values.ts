@@ -215,7 +215,7 @@ export const instanceType: Check = (value) => {
 
 /** An AWS region's code. */
 export const region: Check = (value) => {
-  const pattern = /^[a-z]{2}(?:-[a-z]+){1,2}-[1-9]$/;
+  const pattern = /^[a-z]{2,4}(?:-[a-z]+){1,2}-[1-9]$/;
   if (pattern.test(value)) return undefined;
   const meant = value.trim().toLowerCase().replace(/[_ ]/g, '-');
   if (pattern.test(meant)) return `write ${meant}`;
@@ -230,6 +230,8 @@ export const namePart =
     if (value.length > maxLength) return `it has ${value.length} characters`;
     // Elastic Load Balancing keeps this prefix for itself.
     if (value.startsWith('internal-')) return 'AWS reserves names that begin with "internal-"';
+    // EC2 takes what begins so for the id of a security group.
+    if (/^sg(?:-|$)/.test(value)) return 'AWS reserves names that begin with "sg-"';
     if (/^[a-z](?:-?[a-z0-9])*$/.test(value)) return undefined;
     const meant = value
       .trim()

@@ -4,8 +4,9 @@ import { AutoscalingGroup } from '@cdktf/provider-aws/lib/autoscaling-group';
 import { Construct } from 'constructs';
 import type { GatewayLaunchTemplate } from './gateway-launch-template';
 
-// A gateway installs some 90 s of packages and builds for seconds; small types and slow mirrors take several times that.
-const BUILD_SECONDS = 600;
+// A gateway installs some 90 s of packages and builds for seconds; small types and slow mirrors take several times that,
+// and its second interface may take ten minutes more.
+const BUILD_SECONDS = 1200;
 
 export interface GatewayFleetProps {
   readonly name: string;
@@ -17,7 +18,7 @@ export interface GatewayFleetProps {
   readonly maxSize: number;
   /** Tags of the group and its instances. */
   readonly tags: Readonly<Record<string, string>>;
-  /** Seconds an instance has before its health counts. @default 600, which covers the build */
+  /** Seconds an instance has before its health counts. @default 1200, which covers the build and the wait for the second interface */
   readonly healthCheckGracePeriod?: number;
 }
 
@@ -35,7 +36,9 @@ export class GatewayFleet extends Construct {
       desiredCapacity: minSize,
       vpcZoneIdentifier: [...props.subnetIds],
       targetGroupArns: [...props.targetGroupArns],
-      healthCheckType: 'ELB',
+      // Not ELB: while nothing attaches the second interface no gateway is healthy to the load balancer, and the group
+      // would replace them all for ever. An NLB without a healthy target sends to all of them.
+      healthCheckType: 'EC2',
       healthCheckGracePeriod,
       launchTemplate: { id: launchTemplate.templateId, version: launchTemplate.latestVersion },
       // A group of one would otherwise stop its only gateway first.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a gateway is launched. This is the only resource that a change of the engine touches.
+// How a gateway is launched. A change of the engine touches nothing else, but the group then rolls to its new version.
 import { LaunchTemplate } from '@cdktf/provider-aws/lib/launch-template';
 import { Annotations, Token } from 'cdktf';
 import { Construct } from 'constructs';

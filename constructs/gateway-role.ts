@@ -17,8 +17,8 @@ const ASSUMED_BY_EC2 = JSON.stringify({
 });
 
 function partitionOf(region: string): string {
-  if (region.startsWith('cn-')) return 'aws-cn';
-  return region.startsWith('us-gov-') ? 'aws-us-gov' : 'aws';
+  const partitions = { 'cn-': 'aws-cn', 'us-gov-': 'aws-us-gov', 'eusc-': 'aws-eusc' };
+  return Object.entries(partitions).find(([prefix]) => region.startsWith(prefix))?.[1] ?? 'aws';
 }
 
 /** A role with AmazonSSMManagedInstanceCore and nothing else, and its instance profile. */

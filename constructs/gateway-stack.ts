@@ -71,9 +71,14 @@ export class GatewayStack extends TerraformStack {
     });
   }
 
-  private warn({ egress_mtu, min_packet_size }: GatewayConfig): void {
+  private warn({ egress_mtu, min_packet_size, xdp_engine, xdp_mode }: GatewayConfig): void {
+    const annotations = Annotations.of(this);
+    if (xdp_engine === 'direct')
+      annotations.addWarning('xdp_engine = direct is not in this version: gateways run bridge');
+    if (xdp_mode === 'driver')
+      annotations.addWarning('xdp_mode = driver has no effect in this version: br0 takes generic mode only');
     if (egress_mtu >= min_packet_size) return;
-    Annotations.of(this).addWarning(
+    annotations.addWarning(
       `egress_mtu = ${egress_mtu} is less than min_packet_size = ${min_packet_size}: datagrams of ${egress_mtu + 1} to ` +
         `${min_packet_size} bytes keep DF and cannot leave; lower min_packet_size to ${egress_mtu}`,
     );

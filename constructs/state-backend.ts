@@ -11,7 +11,7 @@ export interface StateBackendProps {
 /** State in S3, encrypted, and locked by an object beside it while somebody works on it (Terraform 1.10 or newer). */
 export function keepStateInS3(stack: TerraformStack, props: StateBackendProps): void {
   new S3Backend(stack, { ...props, encrypt: true });
-  // S3BackendConfig does not know the option: https://github.com/hashicorp/terraform-cdk/issues/3838
+  // S3BackendConfig does not know the option: https://github.com/hashicorp/terraform-cdk/issues/3889
   stack.addOverride('terraform.backend.s3.use_lockfile', true);
 }
 

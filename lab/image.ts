@@ -4,8 +4,8 @@
 // resolved, and user `admin`; unlike it they DHCP whatever en* interface is plugged in, which is the worst a base image
 // may do to a second ENI: the shipped scripts have to cope. Kernel and initrd lie beside the disk, qemu loads them itself.
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { chmod, mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { chmod, mkdir, mkdtemp, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { cacheDirectory, must, Progress, REPOSITORY, run } from './host';
 
@@ -13,6 +13,7 @@ export type Release = '12' | '13';
 export const RELEASES: readonly Release[] = ['12', '13'];
 const CODENAME: Record<Release, string> = { '12': 'bookworm', '13': 'trixie' };
 const DISK_SIZE = '6G';
+const DAY = 24 * 3600_000;
 
 export interface Image {
   readonly name: string;
@@ -82,12 +83,15 @@ interface Sources {
   readonly aptOptions: readonly string[];
 }
 
+/** Without downloaded lists apt knows no labels; then the archive's usual path has to do. */
 async function hostMirror(label: 'Debian' | 'Debian-Security'): Promise<string | undefined> {
   const format = '$(REPO_URI)|$(ORIGIN)|$(LABEL)';
   const { code, stdout } = await run('apt-get', ['indextargets', '--format', format, 'Created-By: Packages']);
   if (code !== 0) return undefined;
   const rows = stdout.split('\n').map((line) => line.split('|'));
-  return rows.find(([, origin, found]) => origin === 'Debian' && found === label)?.[0]?.replace(/\/$/, '');
+  const labelled = rows.find(([, origin, found]) => origin === 'Debian' && found === label);
+  const usual = rows.find(([uri = '']) => uri.endsWith(`/${label.toLowerCase()}/`));
+  return (labelled ?? usual)?.[0]?.replace(/\/$/, '');
 }
 
 /** Proxies, and whether this machine lets its mirror's clock differ from its own. */
@@ -202,13 +206,14 @@ async function build(recipe: Recipe, target: string, progress: Progress): Promis
   }
 }
 
-/** Removes images of an earlier recipe, and what a killed build has left. */
-async function sweep(prefix: string, keep: string): Promise<void> {
+/** Removes images that no checkout has used for a day, and what a killed build has left. */
+async function sweep(): Promise<void> {
   for (const name of readdirSync(cacheDirectory())) {
+    const path = join(cacheDirectory(), name);
     const builder = /^building-(\d+)-/.exec(name)?.[1];
-    const outdated = name.startsWith(prefix) && name !== keep;
     const abandoned = builder !== undefined && !existsSync(`/proc/${builder}`);
-    if (outdated || abandoned) await rm(join(cacheDirectory(), name), { recursive: true, force: true });
+    const unused = name.startsWith('debian') && Date.now() - statSync(path).mtimeMs > DAY;
+    if (abandoned || unused) await rm(path, { recursive: true, force: true });
   }
 }
 
@@ -217,15 +222,15 @@ export async function ensureImage(release: Release, baked: boolean, progress: Pr
   if (process.arch !== 'x64') throw new Error(`images are built for x86-64 only; this machine is ${process.arch}`);
   const packages = [...new Set([...BASE_PACKAGES, ...(baked ? bakedPackages() : [])])];
   const recipe = { release, packages, sources: await sources(release) };
-  const prefix = `debian${release}-${baked ? 'baked' : 'base'}-`;
-  const name = prefix + fingerprint(recipe);
+  const name = `debian${release}-${baked ? 'baked' : 'base'}-${fingerprint(recipe)}`;
   const target = join(cacheDirectory(), name);
   if (!existsSync(target)) {
     progress.say(`building ${name} (once; a few minutes)`);
     await build(recipe, target, progress);
     progress.say(`built ${name}`);
   }
-  await sweep(prefix, name);
+  await utimes(target, new Date(), new Date()); // in use
+  await sweep();
   const file = (basename: string): string => join(target, basename);
   return { name, disk: file('disk.ext4'), kernel: file('vmlinuz'), initrd: file('initrd.img') };
 }

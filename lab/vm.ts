@@ -117,10 +117,11 @@ async function makeSeed(userData: Buffer, publicKey: string): Promise<string> {
  * removes everything. It does not share our process group: an interrupt from the keyboard must not reach it.
  */
 const JANITOR = `
+mkdir -p "\${LOCK%/*}"
 exec 9>"$LOCK"
 flock --timeout "$LIMIT" 9 || exit 1
 clean() {
-  [ -r "$STATE/qemu.pid" ] && kill -KILL "$(cat "$STATE/qemu.pid")"
+  read -r pid <"$STATE/qemu.pid" && grep -q ^qemu "/proc/$pid/comm" && kill -KILL "$pid"
   for name in $NAMESPACES; do
     ip netns pids "$name" | xargs -r kill -KILL
     ip netns delete "$name"
@@ -382,7 +383,7 @@ function lastLine(console: string): string {
 function startQemu(args: readonly string[]): ChildProcess {
   const log = openSync(join(STATE, 'qemu.log'), 'w');
   const qemu = spawn('setpriv', ['--pdeathsig', 'SIGKILL', '--', QEMU, ...args], { stdio: ['ignore', log, log] });
-  writeFileSync(join(STATE, 'qemu.pid'), String(qemu.pid));
+  writeFileSync(join(STATE, 'qemu.pid'), `${qemu.pid}\n`);
   qemu.unref();
   return qemu;
 }

@@ -73,8 +73,8 @@ config_set() {
 
 config_get() {
 	if [[ $# -gt 0 ]]; then known_key "$1"; fi
-	"$LOADER" config "${RULE_AND_SHARE[@]}" |
-		jq -r --arg key "${1:-}" 'if $key == "" then to_entries[] | "\(.key)=\(.value)" else .[$key] end'
+	"$LOADER" status "${RULE_AND_SHARE[@]}" |
+		jq -r --arg key "${1:-}" '.config | if $key == "" then to_entries[] | "\(.key)=\(.value)" else .[$key] end'
 }
 
 # --- network --------------------------------------------------------------------------------------------------------
@@ -85,23 +85,23 @@ imds() {
 		curl -sf -m 2 -H "X-aws-ec2-metadata-token: $token" "$IMDS/meta-data/network/interfaces/macs/$1"
 }
 
-# -> MAC, NAME of the interface with device number 1. It is attached while the instance boots, perhaps late.
+# -> MAC, NAME, ADDRESS, SUBNET of the interface with device number 1. It is attached while the instance boots, perhaps late.
 find_secondary() {
 	for MAC in $(imds ''); do
 		MAC=${MAC%/}
 		[[ $(imds "$MAC/device-number") == 1 ]] || continue
-		NAME=$(ip -j link show | jq -er --arg mac "$MAC" 'map(select(.address == $mac and .ifname != "br0"))[0].ifname') && return
+		NAME=$(ip -j link show | jq -er --arg mac "$MAC" 'map(select(.address == $mac and .ifname != "br0"))[0].ifname') &&
+			ADDRESS=$(imds "$MAC/local-ipv4s" | head -n 1) && SUBNET=$(imds "$MAC/subnet-ipv4-cidr-block") && return
 	done
 	return 1
 }
 
 await_secondary() {
-	local waited=0 limit=${ENI_WAIT_SECONDS:-600}
+	local limit=$((SECONDS + 600)) said=0
 	until find_secondary; do
-		((waited < limit)) || fail "no second network interface (IMDS device number 1) within $limit s; see the log of what attaches it"
-		((waited % 30)) || say "waiting for the second network interface: $waited s of $limit s"
+		((SECONDS < limit)) || fail 'no second network interface (IMDS device number 1) within 600 s; see the log of what attaches it'
+		((said++ % 15)) || say 'waiting for the second network interface'
 		sleep 2
-		((waited += 2))
 	done
 }
 
@@ -142,21 +142,20 @@ to_number() {
 # No route to the subnet itself: with both interfaces in one subnet it would draw the instance's own traffic, health
 # checks included, to the wrong interface. The VPC's router is the subnet's first address.
 add_routes() {
-	local address=$1 bits=${2#*/} network router prefix via
-	network=$(to_number "${2%/*}")
+	local bits=${SUBNET#*/} network router prefix via
+	network=$(to_number "${SUBNET%/*}")
 	router=$((network >> 24)).$((network >> 16 & 255)).$((network >> 8 & 255)).$(((network & 255) + 1))
 	for prefix in "$AWS_IPSEC_VM_IP/32" ${EGRESS_CIDRS//,/ }; do
 		via=(via "$router" onlink)
-		if (($(to_number "${prefix%/*}") >> (32 - bits) == network >> (32 - bits))); then via=(scope link); fi
-		ip route replace "$prefix" "${via[@]}" dev br0 src "$address"
+		if ((${prefix#*/} >= bits && $(to_number "${prefix%/*}") >> (32 - bits) == network >> (32 - bits))); then via=(scope link); fi
+		ip route replace "$prefix" "${via[@]}" dev br0 src "$ADDRESS"
 	done
 }
 
 network_up() {
-	local MAC NAME address subnet
+	local MAC NAME ADDRESS SUBNET
+	nft -f "$HOME_DIR/netfilter/silence.nft"
 	await_secondary
-	address=$(imds "$MAC/local-ipv4s" | head -n 1)
-	subnet=$(imds "$MAC/subnet-ipv4-cidr-block")
 	say "$NAME" >"$RUN/eni"
 	keep_dhcp_away
 	ip addr flush dev "$NAME"
@@ -166,18 +165,18 @@ network_up() {
 	without_ipv6 br0
 	without_ipv6 vxlan1
 	without_ipv6 "$NAME"
-	kernel_settings
 	ip link set br0 address "$MAC" mtu "$EGRESS_MTU"
-	load_rules # before the first frame can pass
+	load_rules # before the first frame can pass, and before the kernel forwards anything
+	kernel_settings
 	ip link set vxlan1 master br0 up
 	ip link set "$NAME" master br0 up
 	bridge link set dev vxlan1 learning off flood off mcast_flood off bcast_flood off
 	bridge link set dev "$NAME" learning off
 	ip link set br0 up
-	ip addr replace "$address/${subnet#*/}" dev br0 noprefixroute
-	add_routes "$address" "$subnet"
+	ip addr replace "$ADDRESS/${SUBNET#*/}" dev br0 noprefixroute
+	add_routes
 	start_enabled_engine
-	say "network is up: $NAME and vxlan1 (VNI $VNI) on br0, $address, MTU $EGRESS_MTU, to $AWS_IPSEC_VM_IP:$AWS_IPSEC_VM_PORT"
+	say "network is up: $NAME and vxlan1 (VNI $VNI) on br0, $ADDRESS, MTU $EGRESS_MTU, to $AWS_IPSEC_VM_IP:$AWS_IPSEC_VM_PORT"
 }
 
 # Also when the second interface came so late that the engine's own start was given up.
@@ -261,7 +260,7 @@ attach() {
 	[[ $XDP_MODE != driver ]] || say 'xdp_mode=driver: a bridge has no driver mode; generic mode is used'
 	if systemd_runs; then
 		systemctl -q enable xdp-processor
-		systemctl start xdp-processor
+		systemctl restart xdp-processor # also takes up what was built or set since
 	else
 		"$LOADER" attach --interface br0 "${RULE_AND_SHARE[@]}"
 	fi
@@ -272,14 +271,13 @@ attach() {
 # In the unit's ExecStopPost: a crash or a restart leaves the program on its interface, an orderly stop does not.
 detach() {
 	if [[ -n ${SERVICE_RESULT:-} ]]; then
-		[[ $SERVICE_RESULT == success ]] || return 0
-		if systemctl list-jobs --no-legend | grep -Eq 'xdp-processor\.service +restart '; then return; fi
+		systemctl list-jobs --no-legend | grep -Eq 'xdp-processor\.service +stop ' || return 0
 	elif systemd_runs; then
 		systemctl -q disable xdp-processor
 		systemctl stop xdp-processor
 	fi
 	"$LOADER" detach
-	say 'XDP is detached; the standby rule clears DF'
+	say "XDP is detached; now carrying the traffic: $(engine)"
 }
 
 rollback() {
@@ -303,7 +301,7 @@ engine() {
 	fi
 }
 
-counters() { nft -j list counters | jq -c '[.nftables[].counter | select(.table == "mirror_gateway") | {(.name): .}] | add // {}'; }
+counters() { nft -j list counters | jq -c '[.nftables[].counter // empty | select(.table | startswith("mirror_gateway")) | {(.name): .}] | add // {}'; }
 
 vxlan_errors() { ip -j -s link show vxlan1 2>/dev/null | jq '.[0].stats64.rx.errors' || say 0; }
 
@@ -313,7 +311,7 @@ status_json() {
 	local queue=(0 0 0 0 0 0 0 0)
 	if queue_is_served; then read -ra queue < <(grep '^ *0 ' "$QUEUES"); fi
 	# What is too short for an IP header, VXLAN itself refuses.
-	{ "$LOADER" status && counters && "$LOADER" config "${RULE_AND_SHARE[@]}"; } |
+	{ "$LOADER" status "${RULE_AND_SHARE[@]}" && counters; } |
 		jq -cs --arg engine "$(engine)" --argjson refused "$(vxlan_errors)" --argjson queued "${queue[7]}" --argjson dropped $((queue[5] + queue[6])) '
 		.[0] as $xdp | .[1] as $nft | def n($name): $nft[$name].packets // 0;
 		{engine: $engine, xdp_mode: $xdp.xdp_mode, interface: "br0", attached: $xdp.attached}
@@ -323,7 +321,7 @@ status_json() {
 				bytes_processed: ($nft.large_df.bytes // 0), packets_left_to_netfilter: 0} end
 		+ {packets_malformed: ($xdp.packets_malformed + n("packets_malformed") + $refused),
 			fragments_seen: ($xdp.fragments_seen + n("fragments_seen")), frames_unmatched: n("frames_unmatched"),
-			standby_packets: n("standby_packets"), nfqueue_packets: $queued, nfqueue_dropped: $dropped, config: .[2]}'
+			standby_packets: n("standby_packets"), nfqueue_packets: $queued, nfqueue_dropped: $dropped, config: $xdp.config}'
 }
 
 status() {
@@ -376,13 +374,17 @@ health_http() {
 # --- installing -----------------------------------------------------------------------------------------------------
 
 install_packages() {
-	local package missing=() apt=(apt-get -qq -o Acquire::Retries=5 -o DPkg::Lock::Timeout=300)
+	local package tries=0 missing=() apt=(apt-get -qq -o Acquire::Retries=5 -o DPkg::Lock::Timeout=300)
 	while read -r package; do
 		[[ $(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
 	done <"$HOME_DIR/userdata/packages.txt"
 	if [[ ${#missing[@]} -eq 0 ]]; then say 'packages: all present' && return; fi
 	say "packages: installing ${missing[*]}"
-	"${apt[@]}" update
+	# Unlike installing, this does not wait for another apt.
+	until "${apt[@]}" update; do
+		((++tries < 30)) || fail 'apt-get update failed 30 times; is there a way to the package mirror?'
+		sleep 10
+	done
 	DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >/dev/null
 }
 
@@ -396,13 +398,14 @@ install_units() {
 }
 
 install_all() {
-	local engine=modify_udp
-	if [[ $ENABLE_XDP == true ]]; then engine='xdp-processor'; fi
+	local engines=(modify_udp)
+	if [[ $ENABLE_XDP == true ]]; then engines=('xdp-processor'); fi
+	if ((XDP_TRAFFIC_PERCENT < 100)); then engines+=(modify_udp); fi
 	install_packages
 	make -C "$HOME_DIR/bpf"
 	make -C "$HOME_DIR/netfilter"
 	install_units
-	systemctl -q enable mirror-gateway-network "$engine"
+	systemctl -q enable mirror-gateway-network "${engines[@]}"
 	systemctl -q enable --now mirror-gateway-health.socket
 	systemctl start mirror-gateway-network
 	if [[ $ENABLE_XDP == true ]]; then attach; else rollback; fi

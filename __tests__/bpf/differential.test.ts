@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // A million packets, random and mutated, through the real program and through the model: same bytes out, same counters.
-// MIRROR_GATEWAY_DIFFERENTIAL_PACKETS sets how many; MIRROR_GATEWAY_DIFFERENTIAL_SEED replays a run that failed.
+// DIFFERENTIAL_PACKETS sets how many; DIFFERENTIAL_SEED replays a run that failed.
 import { ETHERNET_HEADER, ETHERTYPE, Packet, PROTOCOL } from '../../lab/packet';
 import { type Judgement, apply, count, judge } from './model';
 import { type Answer, type Config, LONGEST_FRAME, Program, type Stats, XDP_PASS, buildProgram, stats } from './program';
 import { Random } from './random';
 
-const PACKETS = Number(process.env.MIRROR_GATEWAY_DIFFERENTIAL_PACKETS ?? 1_000_000);
-const SEED = Number(process.env.MIRROR_GATEWAY_DIFFERENTIAL_SEED ?? Date.now() % 2 ** 31);
+const PACKETS = Number(process.env.DIFFERENTIAL_PACKETS ?? 1_000_000);
+const SEED = Number(process.env.DIFFERENTIAL_SEED ?? Date.now() % 2 ** 31);
 /** Each has its own settings. */
 const BATCH = 2_000;
 
@@ -165,7 +165,7 @@ describe('the program and the model', () => {
     const distribution = new Map<string, number>();
     const total: Stats = stats();
     const started = Date.now();
-    process.stderr.write(`differential: ${PACKETS} packets, MIRROR_GATEWAY_DIFFERENTIAL_SEED=${SEED}\n`);
+    process.stderr.write(`differential: ${PACKETS} packets, DIFFERENTIAL_SEED=${SEED}\n`);
 
     for (let done = 0; done < PACKETS;) {
       const config = randomConfig(random);

@@ -363,6 +363,20 @@ describe('attach says what is wrong', () => {
   });
 });
 
+describe('status', () => {
+  test('shows the settings in force and changes none, whatever settings are given', () => {
+    attach('--target-port', '4000');
+    const { out } = succeed('status', '--target-port', '5000');
+    expect((JSON.parse(out) as Status).config.target_port).toBe(4000);
+    expect(status().config.target_port).toBe(4000);
+  });
+
+  test('shows the settings given while nothing is attached', () => {
+    const { out } = succeed('status', '--target-port', '5000');
+    expect((JSON.parse(out) as Status).config.target_port).toBe(5000);
+  });
+});
+
 describe('config', () => {
   test('changes only what is given, while packets flow', () => {
     attach();

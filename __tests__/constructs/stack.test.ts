@@ -202,8 +202,8 @@ describe('the fleet', () => {
   test('believes the health check of the load balancer, after time enough to build', () => {
     const [targets] = Object.keys(xdp.resource.aws_lb_target_group ?? {});
     expect(group).toMatchObject({
-      health_check_type: 'ELB',
-      health_check_grace_period: 600,
+      health_check_type: 'EC2',
+      health_check_grace_period: 1200,
       target_group_arns: [`\${aws_lb_target_group.${targets}.arn}`],
     });
   });

@@ -401,6 +401,22 @@ describe.each(ENGINES)('engine %s', (engine) => {
   });
 });
 
+describe('a gateway whose network is down, where nobody listens on the VXLAN port', () => {
+  useLab('standby');
+
+  it('does not tell the mirror source so', async () => {
+    await deploy('network-down');
+    const capture = await Capture.start(LAB.source);
+    await send(
+      LAB.source,
+      [1, 2, 3].map((id) => mirror(large.id(id))),
+    );
+    const frames = await capture.stop();
+    expect(frames).toHaveLength(3);
+    expect((await judge(frames)).filter(({ sourceMac }) => sourceMac === LAB.primary.mac)).toEqual([]);
+  });
+});
+
 function identified(inner: Packet | Buffer, index: number): Packet | Buffer {
   return Buffer.isBuffer(inner) ? inner : inner.id(index + 1);
 }

@@ -39,7 +39,7 @@ describe('engine bridge', () => {
     const frames = packets.map((packet) => mirror(packet));
     let finished = false;
     const delta = await countersOf(async () => {
-      const exchanged = lab.send(frames, { packetsPerSecond: 1000 }).finally(() => (finished = true));
+      const exchanged = lab.send(frames, { packetsPerSecond: 500 }).finally(() => (finished = true));
       await throughEach(['detach', 'attach', 'rollback', 'attach'], 100);
       expect(finished).toBe(false);
       const outcome = await exchanged;

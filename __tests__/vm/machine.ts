@@ -52,11 +52,11 @@ export class Machine {
     });
     const vm = await bootVm({ release, baked, userData, secondary, progress });
     this.running = vm;
+    if (secondary === 'late') await this.attachSecondaryWhenAwaited(); // and with it the sink
     const receiver = await Receiver.start(VM_LAB.sink, '0.0.0.0', VM_LAB.sink.port); // its address may come later
     this.socket = receiver;
     const first = firstDatagram(vm, receiver);
     first.catch(() => undefined); // what cloud-init says comes first
-    if (secondary === 'late') await this.attachSecondaryWhenAwaited();
     this.cloudInit = await vm.waitForCloudInit();
     progress.say(`user data has run to its end, ${((Date.now() - vm.bootedAt) / 1000).toFixed(1)} s after power-on`);
     if (this.cloudInit.errors.length > 0) throw new Error(`cloud-init failed\n${await vm.lastWords()}`);
@@ -121,6 +121,10 @@ export function itIsAGateway(machine: Machine): void {
 
   it.each(UNITS[engine].inactive)('%s is not', async (unit) => {
     expect(await machine.state(unit)).toBe('inactive');
+  });
+
+  it('cloud-init finds its user data valid', async () => {
+    expect(await machine.vm.exec('cloud-init schema --system')).toContain('Valid');
   });
 
   it('no unit has failed', async () => {
