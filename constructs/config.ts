@@ -257,7 +257,7 @@ export type GatewayConfig = {
 
 export const CONFIG_KEYS = Object.keys(KEYS) as readonly ConfigKey[];
 
-export const ENV_PREFIX = 'MIRROR_GATEWAY_';
+const ENV_PREFIX = 'MIRROR_GATEWAY_';
 
 /** The environment variable that overrides a key. */
 export function envName(key: ConfigKey): string {

@@ -9,7 +9,7 @@ import { deterministicBytes, type MirrorOptions, Packet } from './packet';
 import { type Receiver, send } from './traffic';
 import { type Vm, VM_LAB } from './vm';
 
-export const VM_PATH: Path = {
+const VM_PATH: Path = {
   source: VM_LAB.source,
   sink: VM_LAB.sink,
   outer: {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The project's main job on one machine: synthesize the stack, boot Debian 13 from its user data, send mirrored packets
 // through it, and show per case what went in and what came out. Exits with 1 when any case is wrong.
+import { USER_DATA_LIMIT } from '../constructs/user-data';
 import { firstDatagram, play, type Verdict } from './cases';
 import { Progress } from './host';
 import { ensureImage } from './image';
@@ -10,7 +11,6 @@ import { bootVm, type Vm, VM_LAB } from './vm';
 
 const ENGINES = ['bridge', 'nfqueue'] as const;
 type Engine = (typeof ENGINES)[number];
-const USER_DATA_LIMIT = 16384;
 
 function wantedEngine(): Engine {
   const wanted = process.env.ENGINE || 'bridge';

@@ -35,7 +35,7 @@ export interface Outcome {
 /** TEST-NET-1: nothing but the marker may come from here. */
 const MARKER_ADDRESS = '192.0.2.1';
 /** Large and with DF, so that it waits behind others wherever such datagrams wait. */
-export const MARKER_LENGTH = 1428;
+const MARKER_LENGTH = 1428;
 const MARKER_TIMEOUT = 15_000;
 
 /** The outer frame around a mirrored one, addressed to the path's gateway. */

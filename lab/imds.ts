@@ -28,7 +28,6 @@ export interface ImdsOptions {
   readonly secondary?: ImdsInterface;
   /** The secondary interface is not there until `revealSecondary()`. */
   readonly late?: boolean;
-  readonly instanceId?: string;
   /** Serves on after the calling process has ended, until `kill(pid)` (default: ends with it). */
   readonly outlive?: boolean;
 }
@@ -36,7 +35,6 @@ export interface ImdsOptions {
 export interface Imds {
   readonly pid: number;
   revealSecondary(): void;
-  stop(): void;
 }
 
 // --- the service ----------------------------------------------------------------------------------------------------
@@ -156,13 +154,12 @@ function asArgument({ mac, address, subnet }: ImdsInterface): string {
 
 /** Serves in the namespace, on its loopback; resolves once it listens. Unless told otherwise it dies with its caller. */
 export async function startImds(options: ImdsOptions): Promise<Imds> {
-  const { namespace, primary, secondary, late = false, instanceId, outlive = false } = options;
+  const { namespace, primary, secondary, late = false, outlive = false } = options;
   await must(...inNamespace(namespace, 'ip', 'link', 'set', 'lo', 'up'));
   await must(...inNamespace(namespace, 'ip', 'address', 'replace', `${IMDS_ADDRESS}/32`, 'dev', 'lo'));
   const program = [process.execPath, '-r', 'ts-node/register/transpile-only', join(REPOSITORY, 'lab', 'imds.ts')];
   const flags = ['--listen', IMDS_ADDRESS, '--port', '80', '--primary', asArgument(primary)];
   if (secondary) flags.push(late ? '--late' : '--secondary', asArgument(secondary));
-  if (instanceId) flags.push('--instance-id', instanceId);
   const tether = outlive ? [] : ['setpriv', '--pdeathsig', 'SIGKILL', '--'];
   const [command, args] = inNamespace(namespace, ...tether, ...program, ...flags);
   const child = spawn(command, args, { cwd: REPOSITORY, detached: outlive, stdio: ['ignore', 'pipe', 'pipe'] });
@@ -171,7 +168,6 @@ export async function startImds(options: ImdsOptions): Promise<Imds> {
   return {
     pid: child.pid ?? 0,
     revealSecondary: () => void child.kill('SIGUSR1'),
-    stop: () => void child.kill('SIGKILL'),
   };
 }
 
@@ -205,7 +201,7 @@ function parseInterface(flag: string, value: string): ImdsInterface {
 function main(argv: readonly string[]): void {
   const flags = new Map<string, string>();
   for (let i = 0; i < argv.length; i += 2) flags.set(argv[i] ?? '', argv[i + 1] ?? '');
-  const known = ['--listen', '--port', '--primary', '--secondary', '--late', '--instance-id'];
+  const known = ['--listen', '--port', '--primary', '--secondary', '--late'];
   const unknown = [...flags.keys()].find((flag) => !known.includes(flag));
   if (unknown !== undefined) throw new Error(`imds: no flag '${unknown}'; the flags are ${known.join(' ')}`);
   const interfaces = ['--primary', '--secondary'].flatMap((flag) => {
@@ -213,7 +209,7 @@ function main(argv: readonly string[]): void {
     return value === undefined ? [] : [parseInterface(flag, value)];
   });
   if (!flags.has('--primary')) throw new Error('imds: --primary MAC,IP,CIDR is required');
-  const instance = { id: flags.get('--instance-id') ?? 'i-00000000000000001', interfaces };
+  const instance = { id: 'i-00000000000000001', interfaces };
   const late = flags.get('--late');
   const later = late === undefined ? undefined : parseInterface('--late', late);
   process.on('SIGUSR1', () => {

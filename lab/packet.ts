@@ -9,8 +9,6 @@ export const PROTOCOL = { icmp: 1, igmp: 2, tcp: 6, udp: 17, icmpv6: 58 } as con
 export const ETHERNET_HEADER = 14;
 export const VXLAN_PORT = 4789;
 export const VXLAN_HEADER = 8;
-/** Bytes that VXLAN over IPv4 puts in front of the inner Ethernet frame. */
-export const VXLAN_OVERHEAD = ETHERNET_HEADER + 20 + 8 + VXLAN_HEADER;
 
 /** Addresses of no machine of ours, as mirrored frames carry them. */
 export const FOREIGN_MACS: Macs = { source: '0e:aa:00:00:00:01', destination: '0e:bb:00:00:00:02' };

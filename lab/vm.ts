@@ -11,9 +11,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { loadConfig, type GatewayConfig } from '../constructs/config';
-import { buildUserData } from '../constructs/user-data';
-import { cacheDirectory, inNamespace, must, Progress, REPOSITORY, run, waitFor, type RunResult } from './host';
+import { cacheDirectory, inNamespace, must, Progress, run, waitFor, type RunResult } from './host';
 import { ensureImage, type Image, type Release } from './image';
 import { IMDS_ADDRESS, startImds, type Imds } from './imds';
 import { LAB } from './namespaces';
@@ -44,10 +42,8 @@ const LIMIT = { lock: 3600, ssh: 300, cloudInit: 900, command: 120 } as const;
 export interface VmOptions {
   readonly release: Release;
   readonly baked: boolean;
-  /** Over the checked-in context, whose IPsec VM is replaced by the lab's. Ignored when there are `userData`. */
-  readonly config?: Partial<GatewayConfig>;
   /** The very bytes, as taken from a synthesized stack. */
-  readonly userData?: Buffer;
+  readonly userData: Buffer;
   /** `late`: the second interface is not there before `attachSecondary()`, as when the Lambda attaches it. */
   readonly secondary?: 'at boot' | 'late';
   readonly progress?: Progress;
@@ -67,15 +63,6 @@ export interface ExecOptions {
 }
 
 // --- user data ------------------------------------------------------------------------------------------------------
-
-/** The checked-in context with the lab's IPsec VM in place of the example. */
-export function vmConfig(changes: Partial<GatewayConfig> = {}): GatewayConfig {
-  const { context } = JSON.parse(readFileSync(join(REPOSITORY, 'cdktf.json'), 'utf8')) as {
-    context: Record<string, unknown>;
-  };
-  const { address, port } = VM_LAB.sink;
-  return loadConfig({ ...context, aws_ipsec_vm_ip: address, aws_ipsec_vm_port: port, ...changes }, {});
-}
 
 function networkConfig(): string {
   const management = {
@@ -404,7 +391,7 @@ async function assemble(
   progress: Progress,
 ): Promise<Parts> {
   const late = options.secondary === 'late';
-  const userData = options.userData ?? buildUserData(vmConfig(options.config));
+  const { userData } = options;
   mkdirSync(STATE, { mode: 0o700 });
   await must('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'vm-lab', '-f', join(STATE, 'key')]);
   const publicKey = readFileSync(join(STATE, 'key.pub'), 'utf8').trim();
@@ -450,15 +437,5 @@ export async function bootVm(options: VmOptions): Promise<Vm> {
   } catch (error) {
     await janitor.dismiss();
     throw error;
-  }
-}
-
-/** Boots, hands the machine over and switches it off in the end, whatever happens in between. */
-export async function withVm<T>(options: VmOptions, use: (vm: Vm) => Promise<T>): Promise<T> {
-  const vm = await bootVm(options);
-  try {
-    return await use(vm);
-  } finally {
-    await vm.powerOff();
   }
 }

@@ -4,7 +4,7 @@
 import { ETHERNET_HEADER, ETHERTYPE, Packet, PROTOCOL } from '../../lab/packet';
 import { type Judgement, apply, count, judge } from './model';
 import { type Answer, type Config, LONGEST_FRAME, Program, type Stats, XDP_PASS, buildProgram, stats } from './program';
-import { Random } from './random';
+import { Random } from '../random';
 
 const PACKETS = Number(process.env.DIFFERENTIAL_PACKETS ?? 1_000_000);
 const SEED = Number(process.env.DIFFERENTIAL_SEED ?? Date.now() % 2 ** 31);

@@ -18,6 +18,7 @@ import { describeFacts, judge } from '../../lab/judge';
 import { deploy, ENGINES, LAB } from '../../lab/namespaces';
 import { deterministicBytes, ethernet, ETHERTYPE, FOREIGN_MACS, type MirrorOptions, Packet } from '../../lab/packet';
 import { Capture, send } from '../../lab/traffic';
+import { Random } from '../random';
 import { countersOf, expectDelivered, gatewayState, mirror, untranslated, useLab } from './gateway';
 
 const FROM = '198.51.100.7:40000';
@@ -190,24 +191,8 @@ const MALFORMED: Record<string, Packet> = {
 const SEED = Number(process.env.LAB_SEED ?? randomInt(2 ** 31));
 const MALFORMED_COUNT = 10_000;
 
-class Dice {
-  constructor(private state: number) {}
-
-  /** From 0 up to, not including, the limit. */
-  below(limit: number): number {
-    this.state = (this.state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(this.state ^ (this.state >>> 15), 1 | this.state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % limit;
-  }
-
-  pick<T>(items: readonly [T, ...T[]]): T {
-    return items[this.below(items.length)] ?? items[0];
-  }
-}
-
 /** Always at least an Ethernet header: the VXLAN device discards less than that unseen. */
-function malformedFrame(dice: Dice): Buffer {
+function malformedFrame(dice: Random): Buffer {
   const valid = large.id(dice.below(0x10000));
   const kinds = [
     () => valid.truncate(14 + dice.below(1428)).build(),
@@ -233,7 +218,7 @@ function malformedFrame(dice: Dice): Buffer {
 }
 
 /** Between the Ethernet type and the end of the UDP header; the IP checksum does not follow. */
-function flipBits(frame: Buffer, dice: Dice): Buffer {
+function flipBits(frame: Buffer, dice: Random): Buffer {
   for (let flips = 1 + dice.below(4); flips > 0; flips--) {
     const at = 12 + dice.below(30);
     frame.writeUInt8(frame.readUInt8(at) ^ (1 << dice.below(8)), at);
@@ -327,7 +312,7 @@ describe.each(ENGINES)('engine %s', (engine) => {
   });
 
   it(`survives ${MALFORMED_COUNT} truncated, random and malformed frames unchanged (LAB_SEED=${SEED})`, async () => {
-    const dice = new Dice(SEED);
+    const dice = new Random(SEED);
     const inner = Array.from({ length: MALFORMED_COUNT }, () => malformedFrame(dice));
     const countable = inner.filter((frame) => !hasMulticastSource(frame)).length + 1;
     const before = await gatewayState();
