@@ -77,7 +77,8 @@ interface LinkInfo {
   readonly id: number;
   readonly prog_id: number;
 }
-const link = (): LinkInfo => JSON.parse(sh(`bpftool -j link show pinned ${PINS}/link`)) as LinkInfo;
+// bpftool 7.5 shows the link and exits with 255 all the same.
+const link = (): LinkInfo => JSON.parse(sh(`bpftool -j link show pinned ${PINS}/link || true`)) as LinkInfo;
 
 /** The XDP program that the kernel runs on an interface, or 0. */
 function programOn(name: string): number {
