@@ -124,8 +124,8 @@ export function inNamespace(namespace: string, ...command: string[]): [string, s
   return ['nsenter', [`--net=/var/run/netns/${namespace}`, ...command]];
 }
 
-/** Programs and maps are pinned in a BPF file system; systemd mounts it at boot, a container or a bare init may not. */
+/** Programs and maps are pinned in a BPF file system; systemd mounts it so at boot, a container or a bare init may not. */
 export async function mountBpffs(): Promise<void> {
   const { code } = await run('findmnt', ['--types', 'bpf', '/sys/fs/bpf']);
-  if (code !== 0) await must('mount', ['-t', 'bpf', 'bpf', '/sys/fs/bpf']);
+  if (code !== 0) await must('mount', ['-t', 'bpf', '-o', 'nosuid,nodev,noexec,mode=0700', 'bpf', '/sys/fs/bpf']);
 }

@@ -5,6 +5,7 @@ import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_pr
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
+import { mountBpffs } from '../../lab/host';
 import {
   BPF_FOLDER,
   BPF_OBJECT,
@@ -98,7 +99,8 @@ function makeBridge(): void {
   gateway('ip addr add 10.9.0.2/24 dev br0; ip link set port0 master br0');
 }
 
-beforeAll(() => {
+beforeAll(async () => {
+  await mountBpffs();
   buildProgram();
   for (const namespace of [GATEWAY, SOURCE]) {
     sh(`ip netns add ${namespace}`);
