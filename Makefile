@@ -37,8 +37,8 @@ node_modules/.package-lock.json: package.json package-lock.json
 	@touch $@
 
 build: setup ## build the XDP object, its loader and the legacy program
-	@$(MAKE) --no-print-directory -C bpf
-	@$(MAKE) --no-print-directory -C netfilter
+	@$(MAKE) -s --no-print-directory -C bpf
+	@$(MAKE) -s --no-print-directory -C netfilter
 
 synth: setup ## synthesize the stack into cdktf.out
 	@npx cdktf synth
@@ -72,13 +72,13 @@ lab-up: build ## a gateway in network namespaces: ENGINE=bridge|standby|nfqueue
 lab-down: ## take it down
 	@$(ROOT) $(TS) lab/namespaces.ts down
 
-lab-status: ## what its gateway says
+lab-status: ## what its gateway says (make lab-up first)
 	@$(ROOT) nsenter --net=/var/run/netns/mg-gw /opt/ebpf-xdp-processor/userdata/deploy_xdp.sh status
 
 demo: build ## boot a machine from the synthesized user data, send mirrored datagrams through it: ENGINE=bridge|nfqueue
 	@$(ROOT) $(TS) lab/demo.ts
 
 clean: ## remove what was built here (virtual machine images stay in the cache)
-	@$(MAKE) --no-print-directory -C bpf clean
-	@$(MAKE) --no-print-directory -C netfilter clean
+	@$(MAKE) -s --no-print-directory -C bpf clean
+	@$(MAKE) -s --no-print-directory -C netfilter clean
 	@rm -rf cdktf.out coverage
