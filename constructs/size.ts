@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // `make size`: what takes how much of the user data, so that whoever is over the limit sees where to cut.
-import * as fs from 'node:fs';
-import * as path from 'node:path';
 import { loadConfig } from './config';
-import { contributors, REPOSITORY, USER_DATA_LIMIT } from './user-data';
+import { checkedInContext } from './context';
+import { contributors, USER_DATA_LIMIT } from './user-data';
 
 function main(): void {
-  const file = fs.readFileSync(path.join(REPOSITORY, 'cdktf.json'), 'utf8');
-  const { context } = JSON.parse(file) as { context: Record<string, unknown> };
-  const all = contributors(loadConfig(context, process.env));
+  const all = contributors(loadConfig(checkedInContext(), process.env));
   const used = all.reduce((sum, { share }) => sum + share, 0);
   const line = (share: number | string, bytes: number | string, name: string) =>
     console.log(`${String(share).padStart(7)}  ${String(bytes).padStart(7)}  ${name}`);

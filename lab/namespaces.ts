@@ -8,6 +8,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { loadConfig, type GatewayConfig } from '../constructs/config';
+import { checkedInContext } from '../constructs/context';
 import { renderGatewayEnv } from '../constructs/user-data';
 import { inNamespace, mountBpffs, must, REPOSITORY, run } from './host';
 import { startImds } from './imds';
@@ -62,10 +63,8 @@ function refuseRealGateway(): void {
 }
 
 function labConfig(engine: Engine): GatewayConfig {
-  const file = fs.readFileSync(path.join(REPOSITORY, 'cdktf.json'), 'utf8');
-  const { context } = JSON.parse(file) as { context: Record<string, unknown> };
   const own = { enable_xdp: engine !== 'nfqueue', aws_ipsec_vm_ip: LAB.sink.address, aws_ipsec_vm_port: LAB.sink.port };
-  return loadConfig({ ...context, ...own }, {});
+  return loadConfig({ ...checkedInContext(), ...own }, {});
 }
 
 async function install(engine: Engine): Promise<void> {
