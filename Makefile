@@ -15,10 +15,10 @@ TS := node -r ts-node/register/transpile-only
 C_SOURCES = $(wildcard bpf/*.[ch] bpf/tests/*.c netfilter/*.cpp)
 SCRIPTS := userdata/deploy_xdp.sh .ci/run
 
-.PHONY: help setup packages build synth size lint unit bpf-test lab-test vm-test test lab-up lab-down lab-status demo clean
+.PHONY: help setup packages build synth size lint unit terraform-test plan bpf-test lab-test vm-test test lab-up lab-down lab-status demo clean
 
 help: ## list the targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  %-12s %s\n' "$$name" "$$what"; done
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  %-14s %s\n' "$$name" "$$what"; done
 
 setup: packages node_modules/.package-lock.json ## install what is missing: Debian packages, npm packages
 
@@ -43,6 +43,9 @@ build: setup ## build the XDP object, its loader and the legacy program
 synth: setup ## synthesize the stack into cdktf.out
 	@npx cdktf synth
 
+plan: node_modules/.package-lock.json ## what a first deployment would create, without an AWS account: needs Terraform
+	@$(TS) lab/terraform/plan.ts
+
 size: setup ## each file's share of the user data
 	@npm run --silent size
 
@@ -55,6 +58,9 @@ unit: setup ## lint and unit tests: no root, under a minute
 	@$(MAKE) --no-print-directory lint
 	@npm test --silent
 
+terraform-test: node_modules/.package-lock.json ## the stack through real Terraform, with a stand-in for the AWS provider
+	@npm run --silent test:terraform
+
 bpf-test: build ## the XDP program, packet by packet, in the running kernel
 	@$(ROOT) npm run --silent test:bpf
 
@@ -64,7 +70,7 @@ lab-test: build ## every engine in network namespaces
 vm-test: build ## machines that boot from the synthesized user data
 	@$(ROOT) npm run --silent test:vm
 
-test: unit bpf-test lab-test vm-test ## everything
+test: unit terraform-test bpf-test lab-test vm-test ## everything
 
 lab-up: build ## a gateway in network namespaces: ENGINE=bridge|standby|nfqueue
 	@$(ROOT) $(TS) lab/namespaces.ts up $(ENGINE)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Four kinds of test, told apart by what they need: unit runs anywhere, bpf needs root and clang, lab network
-// namespaces, vm qemu. `npm test` runs only unit; the Makefile runs the others, in band, because they share the machine.
+// Five kinds of test, told apart by what they need: unit runs anywhere, terraform needs Terraform, bpf root and clang, lab
+// network namespaces, vm qemu. `npm test` runs only unit; the Makefile runs the others, in band, because they share the
+// machine.
 import type { Config } from 'jest';
 
 function project(displayName: string, folders: string[], seconds: number): Config {
@@ -18,6 +19,7 @@ function project(displayName: string, folders: string[], seconds: number): Confi
 export default {
   projects: [
     project('unit', ['constructs', 'userdata'], 120),
+    project('terraform', ['terraform'], 600),
     project('bpf', ['bpf'], 600),
     project('lab', ['lab'], 600),
     project('vm', ['vm'], 1800),
