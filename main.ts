@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // The app that cdktf runs: settings in, one synthesized stack out. What people get wrong is reported without a stack trace.
 import { App } from 'cdktf';
-import { baseName, loadConfig } from './constructs/config';
+import { loadConfig } from './constructs/config';
+import { writeEniBundle } from './constructs/eni-bundle';
 import { GatewayStack } from './constructs/gateway-stack';
+import { baseName } from './constructs/names';
 import { Problem } from './constructs/problem';
 
 function main(): void {
   // Stack traces would put this machine's paths into what is synthesized.
   const app = new App({ stackTraces: false });
   const config = loadConfig(app.node.getAllContext() as Record<string, unknown>, process.env);
-  new GatewayStack(app, baseName(config), { config });
+  new GatewayStack(app, baseName(config), { config, eniBundlePath: writeEniBundle() });
   app.synth();
 }
 

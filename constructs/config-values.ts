@@ -65,6 +65,16 @@ export const wholeNumber = (min: number, max: number, limit = '') =>
     return plain < min || plain > max ? refuse(context, limit) : plain;
   });
 
+/** One of a few numbers. */
+export const numberOf = (numbers: readonly number[]) =>
+  z.unknown().transform((value, context): number => {
+    const found = numbers.find((number) => number === value || String(number) === value);
+    if (found !== undefined) return found;
+    const typed = Number(value);
+    const larger = numbers.find((number) => number > typed);
+    return refuse(context, larger ? `the next one is ${larger}` : wholeNumberSlip(value));
+  });
+
 /** One of a few words. */
 export const choice = <const Words extends readonly [string, ...string[]]>(words: Words) =>
   z.unknown().transform((value, context): Words[number] => {
@@ -127,6 +137,23 @@ export function parseIpv4(value: string): number | undefined {
   const bytes = value.split('.').map(Number);
   if (bytes.some((byte) => byte > 255)) return undefined;
   return bytes.reduce((address, byte) => address * 256 + byte, 0);
+}
+
+/** Whether the first prefix holds the second, or is the same. */
+export function contains(outer: string, inner: string): boolean {
+  const [a, b] = [outer, inner].map(rangeOf);
+  return a !== undefined && b !== undefined && a.first <= b.first && b.last <= a.last;
+}
+
+/** Whether two prefixes share an address. */
+export function overlap(one: string, other: string): boolean {
+  return contains(one, other) || contains(other, one);
+}
+
+function rangeOf(cidr: string): Block | undefined {
+  const [host = '', length = '32'] = cidr.split('/');
+  const address = parseIpv4(host);
+  return address === undefined ? undefined : block(address, Number(length));
 }
 
 function formatIpv4(address: number): string {

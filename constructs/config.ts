@@ -5,6 +5,9 @@ import { distance } from 'fastest-levenshtein';
 import type { z } from 'zod';
 import * as kind from './config-values';
 import { show } from './config-values';
+import { RELATIONS, withValues } from './config-relations';
+import { FILTER_CIDRS } from './limits';
+import { DEFAULT_NAME, LONGEST_NAME } from './names';
 import { Problem } from './problem';
 
 /** What a reader needs to know about a key. */
@@ -75,10 +78,23 @@ const listOf = (check: kind.Check, [min, max]: Bounds, doc: KeyDoc): Key<readonl
   default: min === 0 ? [] : undefined,
 });
 
+/** What CloudWatch Logs accepts (PutRetentionPolicy). */
+const RETENTION_DAYS = [
+  1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288,
+];
+
+const retention: Key<number> = {
+  meaning: 'how long logs are kept',
+  unit: 'days',
+  type: 'integer',
+  allowed: `one of ${RETENTION_DAYS.join(', ')}, in days`,
+  limit: 'CloudWatch Logs',
+  schema: kind.numberOf(RETENTION_DAYS),
+  default: 7,
+};
+
 const PORT: Bounds = [1, 65535];
 const DATAGRAM: Bounds = [28, 9001];
-// An NLB's name is the longest our suffixes make and may have 32 characters.
-const LONGEST_NAME = 28;
 
 const KEYS = {
   enable_xdp: flag(true, { meaning: 'XDP engine (true), or the legacy netfilter path (false)' }),
@@ -163,6 +179,16 @@ const KEYS = {
     meaning: 'private subnets of the gateways and the load balancer, one per availability zone',
     allowed: '1 to 16 comma-separated subnet ids: subnet- and 8 or 17 hexadecimal digits (0-9, a-f)',
   }),
+  secondary_subnet_ids: listOf(kind.awsId('subnet'), [0, 16], {
+    meaning:
+      "subnets of the second interfaces, one for each zone of private_subnet_ids; unset: the gateway's own subnet",
+    allowed: 'up to 16 comma-separated subnet ids: subnet- and 8 or 17 hexadecimal digits (0-9, a-f)',
+  }),
+  management_cidrs: listOf(kind.cidr(), [0, 20], {
+    meaning: 'networks beside the VPC and S3 that gateways reach on ports 80 and 443: package mirrors, AWS APIs',
+    allowed: 'up to 20 IPv4 prefixes such as 10.0.0.0/8, comma-separated',
+    limit: 'rules per security group',
+  }),
   base_ami: optional(kind.awsId('ami'), {
     meaning: 'image of the gateways; unset: the current Debian 13 image, which a production fleet should pin',
     allowed: 'an AMI id: ami- and 8 or 17 hexadecimal digits (0-9, a-f), or empty',
@@ -177,14 +203,27 @@ const KEYS = {
   ),
   min_instances: integer([1, 500], { meaning: 'smallest and initial number of gateways' }, 1),
   mirroring_instance_count: integer([0, 500], { meaning: 'largest number of gateways, but at least 2' }, 2),
+  pps_scaling_target: integer(
+    [1, 100_000_000],
+    { meaning: 'the group adds gateways above this rate per gateway, and removes them below', unit: 'packets/s' },
+    1_500_000,
+  ),
   mirror_source_eni_ids: listOf(kind.awsId('eni'), [0, 1000], {
     meaning: 'network interfaces whose traffic is mirrored',
     allowed: 'comma-separated network interface ids: eni- and 8 or 17 hexadecimal digits (0-9, a-f)',
   }),
-  mirror_filter_cidrs: listOf(kind.cidr(), [0, 10], {
+  mirror_session_number: integer(
+    [1, 32766],
+    {
+      meaning: 'rank of our mirror session among those of one interface; the lowest that wants a packet gets it',
+      limit: 'CreateTrafficMirrorSession',
+    },
+    1,
+  ),
+  mirror_filter_cidrs: listOf(kind.cidr(), [0, FILTER_CIDRS], {
     meaning: 'networks whose datagrams the mirror filter accepts; empty: all',
-    allowed: 'up to 10 IPv4 prefixes such as 10.0.0.0/8, comma-separated',
-    limit: 'rules per mirror filter',
+    allowed: `up to ${FILTER_CIDRS} IPv4 prefixes such as 10.0.0.0/8, comma-separated`,
+    limit: 'a mirror filter has 10 rules, and each network needs one for either direction',
   }),
   mirror_source_cidrs: listOf(
     kind.cidr({ refuseAll: 'it would open port 4789 to everybody', unicastOnly: true }),
@@ -208,6 +247,8 @@ const KEYS = {
     meaning: 'e-mail address that alarms are sent to; unset: none',
     allowed: 'an e-mail address such as oncall@example.com, or empty',
   }),
+  log_retention_days: retention,
+  deletion_protection: flag(true, { meaning: 'whether AWS refuses to delete the load balancer' }),
   state_bucket: optional(kind.bucketName, {
     meaning: 'S3 bucket of the Terraform state, locked while in use; unset: local state',
     allowed: 'the name of an S3 bucket: 3 to 63 of a-z, 0-9, "-" and ".", or empty',
@@ -229,7 +270,7 @@ const KEYS = {
       allowed: `1 to ${LONGEST_NAME} of a-z, 0-9 and single hyphens, beginning with a letter`,
       limit: 'name of a load balancer',
     },
-    'mirror-gateway',
+    DEFAULT_NAME,
   ),
   environment: optional(kind.namePart(LONGEST_NAME), {
     meaning: 'second part of every resource name, and tag Environment; unset: neither',
@@ -291,72 +332,6 @@ export class ConfigError extends Problem {
 }
 
 type Partially = { -readonly [K in ConfigKey]?: GatewayConfig[K] };
-
-interface Relation {
-  readonly keys: readonly ConfigKey[];
-  /** What is wrong with these values together. */
-  readonly problem: (config: GatewayConfig) => string | undefined;
-}
-
-/** First part of every resource name: name_prefix, and environment where there is one. */
-export function baseName(config: Pick<GatewayConfig, 'name_prefix' | 'environment'>): string {
-  return config.environment ? `${config.name_prefix}-${config.environment}` : config.name_prefix;
-}
-
-/** Largest size of the fleet: room for a replacement beside a single gateway. */
-export function maxInstances(config: Pick<GatewayConfig, 'mirroring_instance_count'>): number {
-  return Math.max(2, config.mirroring_instance_count);
-}
-
-const RELATIONS: readonly Relation[] = [
-  {
-    keys: ['min_packet_size', 'max_packet_size'],
-    problem: (c) =>
-      c.min_packet_size < c.max_packet_size
-        ? undefined
-        : 'min_packet_size must be less than max_packet_size, or no datagram is ever taken',
-  },
-  {
-    keys: ['min_instances', 'mirroring_instance_count'],
-    problem: (c) =>
-      c.min_instances <= maxInstances(c)
-        ? undefined
-        : `min_instances must be at most ${maxInstances(c)}, the larger of 2 and mirroring_instance_count`,
-  },
-  {
-    keys: ['xdp_engine', 'xdp_mode'],
-    problem: (c) =>
-      c.xdp_engine === 'bridge' && c.xdp_mode === 'driver'
-        ? 'a bridge refuses driver mode; take xdp_engine auto or direct, or xdp_mode auto or generic'
-        : undefined,
-  },
-  {
-    keys: ['name_prefix', 'environment'],
-    problem: (c) =>
-      baseName(c).length <= LONGEST_NAME
-        ? undefined
-        : `"${baseName(c)}" has ${baseName(c).length} characters, and a load balancer's name leaves room for ${LONGEST_NAME}`,
-  },
-  {
-    keys: ['state_key', 'state_bucket'],
-    problem: (c) =>
-      c.state_key && !c.state_bucket ? 'state_key has no effect without state_bucket; set both or neither' : undefined,
-  },
-  {
-    keys: ['state_region', 'state_bucket'],
-    problem: (c) =>
-      c.state_region && !c.state_bucket
-        ? 'state_region has no effect without state_bucket; set both or neither'
-        : undefined,
-  },
-  {
-    keys: ['alarm_topic_arn', 'region'],
-    problem: (c) =>
-      c.alarm_topic_arn && c.alarm_topic_arn.split(':')[3] !== c.region
-        ? 'an alarm can only notify a topic of its own region'
-        : undefined,
-  },
-];
 
 // What cdktf, constructs and the AWS CDK keep in the context themselves; none of it is ours to judge.
 const FOREIGN_CONTEXT = /^(?:cdktf|@|aws:|aws-cdk:|cdk-)|^(?:allowSepCharsInLogicalIds|excludeStackIdFromLogicalIds)$/;
@@ -452,7 +427,7 @@ function relationProblems(config: Partially): string[] {
     // A key that is wrong by itself is missing here, and already has its line.
     if (!keys.every((key) => key in config)) continue;
     const text = problem(config as GatewayConfig);
-    if (text) problems.push(`${keys.map((key) => `${key} = ${show(config[key] ?? '')}`).join(', ')}: ${text}`);
+    if (text) problems.push(withValues(config, keys, text));
   }
   return problems;
 }

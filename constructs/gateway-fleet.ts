@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // How many gateways there are, where, and who replaces one that fails.
 import { AutoscalingGroup } from '@cdktf/provider-aws/lib/autoscaling-group';
+import type { ITerraformDependable } from 'cdktf';
 import { Construct } from 'constructs';
+import type { LaunchHook } from './eni-function';
 import type { GatewayLaunchTemplate } from './gateway-launch-template';
 
-// A gateway installs some 90 s of packages and builds for seconds; small types and slow mirrors take several times that,
-// and its second interface may take ten minutes more.
-const BUILD_SECONDS = 1200;
+// A gateway installs some 90 s of packages and builds for seconds; small types and slow mirrors take several times that.
+// The clock starts when the launch hook is done, so the wait for the second interface is not in it.
+const BUILD_SECONDS = 600;
+
+/** Metrics of the group itself that the dashboard shows; they cost nothing. */
+const GROUP_METRICS = ['GroupDesiredCapacity', 'GroupInServiceInstances', 'GroupPendingInstances'] as const;
 
 export interface GatewayFleetProps {
   readonly name: string;
@@ -18,42 +23,73 @@ export interface GatewayFleetProps {
   readonly maxSize: number;
   /** Tags of the group and its instances. */
   readonly tags: Readonly<Record<string, string>>;
-  /** Seconds an instance has before its health counts. @default 1200, which covers the build and the wait for the second interface */
+  /** Seconds an instance has before its health counts, from its launch hook's end. @default 600, which covers the build */
   readonly healthCheckGracePeriod?: number;
+  /** What a launch waits for. @default - nothing */
+  readonly launchHook?: LaunchHook;
+  /** What must be there before the first launch. @default - nothing */
+  readonly dependsOn?: ITerraformDependable[];
+  /** Alarms that stop a rollout and turn it back while they fire; it does not start either. @default - none */
+  readonly rolloutAlarmNames?: readonly string[];
 }
 
-/** Starts at its minimum, keeps the size somebody gave it later, launches a replacement before it stops a gateway. */
+/**
+ * Starts at its minimum, keeps the size that scaling or somebody gave it later, launches a replacement before it stops a
+ * gateway, and rolls to each new version of the template by itself; a rollout that fails goes back.
+ */
 export class GatewayFleet extends Construct {
   public readonly name: string;
 
   public constructor(scope: Construct, id: string, props: GatewayFleetProps) {
     super(scope, id);
-    const { launchTemplate, minSize, maxSize, healthCheckGracePeriod = BUILD_SECONDS } = props;
+    const { launchTemplate, launchHook, healthCheckGracePeriod = BUILD_SECONDS } = props;
     const group = new AutoscalingGroup(this, 'group', {
       name: props.name,
-      minSize,
-      maxSize,
-      desiredCapacity: minSize,
+      minSize: props.minSize,
+      maxSize: props.maxSize,
+      desiredCapacity: props.minSize,
       vpcZoneIdentifier: [...props.subnetIds],
       targetGroupArns: [...props.targetGroupArns],
-      // Not ELB: while nothing attaches the second interface no gateway is healthy to the load balancer, and the group
-      // would replace them all for ever. An NLB without a healthy target sends to all of them.
-      healthCheckType: 'EC2',
+      // The load balancer asks /healthz, which knows whether packets can flow; EC2 only knows whether the machine runs.
+      // A fleet of which nobody is healthy would be replaced for ever: see replacement-guard.ts.
+      healthCheckType: 'ELB',
       healthCheckGracePeriod,
+      defaultInstanceWarmup: healthCheckGracePeriod,
       launchTemplate: { id: launchTemplate.templateId, version: launchTemplate.latestVersion },
+      // In the group itself, not as a resource of its own: that would come after the first launch, which nobody would serve.
+      initialLifecycleHook: launchHook && [launchingHook(launchHook)],
+      dependsOn: props.dependsOn,
+      // Long enough for a hook that runs out once.
+      waitForCapacityTimeout: '25m',
       // A group of one would otherwise stop its only gateway first.
-      instanceMaintenancePolicy: { minHealthyPercentage: 100, maxHealthyPercentage: 200 },
+      instanceMaintenancePolicy: LAUNCH_FIRST,
       instanceRefresh: {
         strategy: 'Rolling',
         preferences: {
-          minHealthyPercentage: 100,
-          maxHealthyPercentage: 200,
+          ...LAUNCH_FIRST,
+          autoRollback: true,
+          // A successor counts after this time, if it is healthy then; only then its predecessor goes.
           instanceWarmup: String(healthCheckGracePeriod),
+          ...(props.rolloutAlarmNames && { alarmSpecification: { alarms: [...props.rolloutAlarmNames] } }),
         },
       },
+      enabledMetrics: [...GROUP_METRICS],
       tag: Object.entries(props.tags).map(([key, value]) => ({ key, value, propagateAtLaunch: true })),
-      lifecycle: { ignoreChanges: ['desired_capacity'] },
+      // Scaling changes the one, the replacement guard the other.
+      lifecycle: { ignoreChanges: ['desired_capacity', 'suspended_processes'] },
     });
     this.name = group.name;
   }
+}
+
+const LAUNCH_FIRST = { minHealthyPercentage: 100, maxHealthyPercentage: 200 } as const;
+
+function launchingHook({ name, heartbeatSeconds }: LaunchHook) {
+  return {
+    name,
+    lifecycleTransition: 'autoscaling:EC2_INSTANCE_LAUNCHING',
+    heartbeatTimeout: heartbeatSeconds,
+    // A gateway without its second interface forwards nothing: better none than one that takes flows.
+    defaultResult: 'ABANDON',
+  };
 }

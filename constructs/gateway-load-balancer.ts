@@ -3,8 +3,10 @@
 import { Lb } from '@cdktf/provider-aws/lib/lb';
 import { LbListener } from '@cdktf/provider-aws/lib/lb-listener';
 import { LbTargetGroup } from '@cdktf/provider-aws/lib/lb-target-group';
+import type { ITerraformDependable } from 'cdktf';
 import { Construct } from 'constructs';
-import { VXLAN_PORT } from './gateway-security';
+import { skipChecks } from './checkov';
+import { VXLAN_PORT } from './limits';
 
 export interface GatewayLoadBalancerProps {
   readonly vpcId: string;
@@ -13,6 +15,8 @@ export interface GatewayLoadBalancerProps {
   /** First part of the names; at most 28 characters, as the result may have 32. */
   readonly baseName: string;
   readonly healthPort: number;
+  /** Whether AWS refuses to delete it. @default true; a destroy then needs a deployment with false first */
+  readonly deletionProtection?: boolean;
 }
 
 /** UDP 4789 in, the same port of an instance out, health asked by HTTP; zones help each other. */
@@ -20,10 +24,14 @@ export class GatewayLoadBalancer extends Construct {
   public readonly loadBalancerArn: string;
   public readonly dnsName: string;
   public readonly targetGroupArn: string;
+  /** The values of CloudWatch's dimensions LoadBalancer and TargetGroup. */
+  public readonly metricDimensions: { readonly LoadBalancer: string; readonly TargetGroup: string };
+  /** What forwards; without it, whatever is sent to the load balancer is lost. */
+  public readonly listener: ITerraformDependable;
 
   public constructor(scope: Construct, id: string, props: GatewayLoadBalancerProps) {
     super(scope, id);
-    const { vpcId, subnetIds, securityGroupId, baseName, healthPort } = props;
+    const { vpcId, subnetIds, securityGroupId, baseName, healthPort, deletionProtection = true } = props;
     const balancer = new Lb(this, 'balancer', {
       name: `${baseName}-nlb`,
       loadBalancerType: 'network',
@@ -32,6 +40,10 @@ export class GatewayLoadBalancer extends Construct {
       securityGroups: [securityGroupId],
       // A fleet may be smaller than the number of zones: without this, sources of a zone without a gateway lose all.
       enableCrossZoneLoadBalancing: true,
+      enableDeletionProtection: deletionProtection,
+    });
+    skipChecks(balancer, {
+      CKV_AWS_91: 'an NLB writes access logs for TLS listeners only, and this one has a UDP listener',
     });
     const targets = new LbTargetGroup(this, 'targets', {
       name: `${baseName}-tg`,
@@ -39,6 +51,9 @@ export class GatewayLoadBalancer extends Construct {
       protocol: 'UDP',
       port: VXLAN_PORT,
       vpcId,
+      // A flow stays on its gateway as long as it sends: a gateway that leaves must hand its flows over.
+      connectionTermination: true,
+      deregistrationDelay: '120',
       // UDP itself cannot be checked, and nothing answers TCP on the traffic port.
       healthCheck: {
         protocol: 'HTTP',
@@ -51,7 +66,7 @@ export class GatewayLoadBalancer extends Construct {
         unhealthyThreshold: 3,
       },
     });
-    new LbListener(this, 'vxlan', {
+    this.listener = new LbListener(this, 'vxlan', {
       loadBalancerArn: balancer.arn,
       protocol: 'UDP',
       port: VXLAN_PORT,
@@ -60,5 +75,6 @@ export class GatewayLoadBalancer extends Construct {
     this.loadBalancerArn = balancer.arn;
     this.dnsName = balancer.dnsName;
     this.targetGroupArn = targets.arn;
+    this.metricDimensions = { LoadBalancer: balancer.arnSuffix, TargetGroup: targets.arnSuffix };
   }
 }

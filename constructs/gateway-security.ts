@@ -1,22 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who may talk to whom: mirror sources to the load balancer, the load balancer to the gateways, the gateways to Debian's
-// mirrors and the AWS APIs. Nothing else passes, and nothing is open to the internet.
+// Who may talk to whom: mirror sources to the load balancer, the load balancer to the gateways, the gateways to package
+// mirrors and the AWS APIs, their second interfaces to the IPsec VM. Nothing else passes, and nothing is open to everybody
+// unless management_cidrs says so.
+import { DataAwsPrefixList } from '@cdktf/provider-aws/lib/data-aws-prefix-list';
 import { DataAwsVpc } from '@cdktf/provider-aws/lib/data-aws-vpc';
 import { SecurityGroup } from '@cdktf/provider-aws/lib/security-group';
 import { VpcSecurityGroupEgressRule } from '@cdktf/provider-aws/lib/vpc-security-group-egress-rule';
 import { VpcSecurityGroupIngressRule } from '@cdktf/provider-aws/lib/vpc-security-group-ingress-rule';
 import { Construct } from 'constructs';
+import { VXLAN_PORT } from './limits';
 
-/** UDP port of VXLAN, and so of VPC traffic mirroring. */
-export const VXLAN_PORT = 4789;
+const HTTP = 80;
+const HTTPS = 443;
 
 export interface GatewaySecurityProps {
   readonly vpcId: string;
   /** First part of both groups' names. */
   readonly baseName: string;
+  readonly region: string;
   readonly healthPort: number;
-  /** @default - the primary CIDR block of the VPC */
+  /** Where the second interface may send to, and nowhere else. */
+  readonly ipsecVm: { readonly ip: string; readonly port: number };
+  /** Who may send VXLAN. @default - the primary CIDR block of the VPC */
   readonly mirrorSourceCidrs?: readonly string[];
+  /** Where gateways find package mirrors and AWS APIs, beside the VPC and S3. @default - nowhere */
+  readonly managementCidrs?: readonly string[];
 }
 
 interface Port {
@@ -31,20 +39,28 @@ const port = (ipProtocol: Port['ipProtocol'], number: number): Port => ({
   toPort: number,
 });
 
-/** A group for the load balancer, which can never gain one later, and a group for the gateways. */
+/** A group for the load balancer, which can never gain one later, one for the gateways, one for their second interfaces. */
 export class GatewaySecurity extends Construct {
   public readonly loadBalancerGroupId: string;
   public readonly gatewayGroupId: string;
+  public readonly secondaryGroupId: string;
 
   public constructor(scope: Construct, id: string, props: GatewaySecurityProps) {
     super(scope, id);
+    const vpcCidr = new DataAwsVpc(this, 'vpc', { id: props.vpcId }).cidrBlock;
     this.loadBalancerGroupId = this.group('load-balancer', props, 'Mirrored traffic on its way to the gateways');
     this.gatewayGroupId = this.group('gateway', props, 'Primary interfaces of the mirror gateways');
-    this.admitMirrorSources(props);
+    this.secondaryGroupId = this.group('secondary', props, 'Second interfaces of the mirror gateways');
+    this.admitMirrorSources(props.mirrorSourceCidrs ?? [], vpcCidr);
     this.connectLoadBalancer('vxlan', port('udp', VXLAN_PORT), 'Mirrored traffic');
     this.connectLoadBalancer('health', port('tcp', props.healthPort), 'Health checks');
-    this.letOut('http', 80, "Debian's package mirrors");
-    this.letOut('https', 443, 'AWS APIs and package mirrors');
+    this.letGatewaysManage(props, vpcCidr);
+    new VpcSecurityGroupEgressRule(this, 'redirected', {
+      securityGroupId: this.secondaryGroupId,
+      description: 'Redirected datagrams to the IPsec VM',
+      cidrIpv4: `${props.ipsecVm.ip}/32`,
+      ...port('udp', props.ipsecVm.port),
+    });
   }
 
   private group(id: string, { vpcId, baseName }: GatewaySecurityProps, description: string): string {
@@ -52,7 +68,7 @@ export class GatewaySecurity extends Construct {
     return new SecurityGroup(this, id, { name, description, vpcId, tags: { Name: name } }).id;
   }
 
-  private admitMirrorSources({ mirrorSourceCidrs = [], vpcId }: GatewaySecurityProps): void {
+  private admitMirrorSources(cidrs: readonly string[], vpcCidr: string): void {
     const admit = (id: string, cidrIpv4: string) =>
       new VpcSecurityGroupIngressRule(this, id, {
         securityGroupId: this.loadBalancerGroupId,
@@ -60,8 +76,8 @@ export class GatewaySecurity extends Construct {
         cidrIpv4,
         ...port('udp', VXLAN_PORT),
       });
-    if (mirrorSourceCidrs.length === 0) admit('from-vpc', new DataAwsVpc(this, 'vpc', { id: vpcId }).cidrBlock);
-    mirrorSourceCidrs.forEach((cidr) => admit(`from-${cidr.replace('/', '-')}`, cidr));
+    if (cidrs.length === 0) admit('from-vpc', vpcCidr);
+    cidrs.forEach((cidr) => admit(`from-${cidr.replace('/', '-')}`, cidr));
   }
 
   // The NLB keeps the mirror source's address, yet naming its group admits what came through it, and only that.
@@ -80,12 +96,21 @@ export class GatewaySecurity extends Construct {
     });
   }
 
-  private letOut(id: string, number: number, description: string): void {
-    new VpcSecurityGroupEgressRule(this, `${id}-out`, {
-      securityGroupId: this.gatewayGroupId,
-      description,
-      cidrIpv4: '0.0.0.0/0',
-      ...port('tcp', number),
-    });
+  // The VPC's resolver, its clock and IMDS need no rule.
+  private letGatewaysManage({ region, managementCidrs = [] }: GatewaySecurityProps, vpcCidr: string): void {
+    const out = (id: string, number: number, to: { cidrIpv4: string } | { prefixListId: string }) =>
+      new VpcSecurityGroupEgressRule(this, id, {
+        securityGroupId: this.gatewayGroupId,
+        description: number === HTTP ? 'Package mirrors' : 'AWS APIs and package mirrors',
+        ...to,
+        ...port('tcp', number),
+      });
+    // A gateway endpoint of S3 keeps S3's public addresses; the agents' packages come from there.
+    const s3 = new DataAwsPrefixList(this, 's3', { name: `com.amazonaws.${region}.s3` });
+    out('https-to-s3', HTTPS, { prefixListId: s3.id });
+    for (const number of [HTTP, HTTPS]) {
+      out(`${number}-to-vpc`, number, { cidrIpv4: vpcCidr });
+      managementCidrs.forEach((cidr) => out(`${number}-to-${cidr.replace('/', '-')}`, number, { cidrIpv4: cidr }));
+    }
   }
 }

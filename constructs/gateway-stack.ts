@@ -1,37 +1,57 @@
 // SPDX-License-Identifier: Apache-2.0
 // The mirror gateway as one stack: which construct gets what. Everything with a reason of its own lives in the constructs.
+import { DataAwsCallerIdentity } from '@cdktf/provider-aws/lib/data-aws-caller-identity';
 import { AwsProvider } from '@cdktf/provider-aws/lib/provider';
 import { Annotations, TerraformOutput, TerraformStack } from 'cdktf';
 import type { Construct } from 'constructs';
-import { baseName, maxInstances, type GatewayConfig } from './config';
+import { AlarmTopic } from './alarm-topic';
+import type { GatewayConfig } from './config';
+import { adviceOn, type ConstructId, maxInstances } from './config-relations';
+import { EngineSwitch } from './engine-switch';
+import { EniFunction } from './eni-function';
+import { FleetScaling } from './fleet-scaling';
+import { GatewayAlarms } from './gateway-alarms';
+import { GatewayDashboard } from './gateway-dashboard';
 import { GatewayFleet } from './gateway-fleet';
 import { GatewayLaunchTemplate } from './gateway-launch-template';
 import { GatewayLoadBalancer } from './gateway-load-balancer';
+import { logGroup } from './gateway-logs';
 import { GatewayRole } from './gateway-role';
 import { GatewaySecurity } from './gateway-security';
+import { baseName, logGroupName, rateAlarmName } from './names';
+import { ReplacementGuard } from './replacement-guard';
 import { keepStateInS3, keepStateLocally } from './state-backend';
+import { TrafficMirror } from './traffic-mirror';
 
 export interface GatewayStackProps {
   readonly config: GatewayConfig;
+  /** The ENI function as a zip file. */
+  readonly eniBundlePath: string;
 }
 
-/** A fleet of gateways behind an internal NLB, named by name_prefix and environment. State is local without state_bucket. */
+/** Gateways behind an internal NLB and all that watches and feeds them, named by name_prefix and environment. */
 export class GatewayStack extends TerraformStack {
-  public constructor(scope: Construct, id: string, { config }: GatewayStackProps) {
+  public constructor(scope: Construct, id: string, { config, eniBundlePath }: GatewayStackProps) {
     super(scope, id);
     const base = baseName(config);
     const tags = tagsOf(config);
-    const [subnetIds, vpcId, healthPort] = [config.private_subnet_ids, config.vpc_id, config.health_port];
+    const { region, vpc_id: vpcId, private_subnet_ids: subnetIds, health_port: healthPort } = config;
+    const groupName = `${base}-xdp-asg`;
     this.keepState(config);
-    this.warn(config);
-    new AwsProvider(this, 'aws', { region: config.region, defaultTags: [{ tags }] });
+    new AwsProvider(this, 'aws', { region, defaultTags: [{ tags }] });
+    const account = new DataAwsCallerIdentity(this, 'account').accountId;
+
+    const logs = logGroup(this, 'logs', { name: logGroupName(base), retentionDays: config.log_retention_days });
     const security = new GatewaySecurity(this, 'security', {
       vpcId,
       baseName: base,
+      region,
       healthPort,
+      ipsecVm: { ip: config.aws_ipsec_vm_ip, port: config.aws_ipsec_vm_port },
       mirrorSourceCidrs: config.mirror_source_cidrs,
+      managementCidrs: config.management_cidrs,
     });
-    const role = new GatewayRole(this, 'role', { baseName: base, region: config.region });
+    const role = new GatewayRole(this, 'role', { baseName: base, region, logGroupArn: logs.arn });
     const launchTemplate = new GatewayLaunchTemplate(this, 'launch-template', {
       baseName: base,
       config,
@@ -47,19 +67,90 @@ export class GatewayStack extends TerraformStack {
       securityGroupId: security.loadBalancerGroupId,
       baseName: base,
       healthPort,
+      deletionProtection: config.deletion_protection,
+    });
+    const eniFunction = new EniFunction(this, 'eni-function', {
+      baseName: base,
+      region,
+      account,
+      groupName,
+      bundlePath: eniBundlePath,
+      securityGroupId: security.secondaryGroupId,
+      subnetIds,
+      secondarySubnetIds: config.secondary_subnet_ids,
+      tags,
+      logRetentionDays: config.log_retention_days,
+    });
+    const notifies = config.alarm_topic_arn ?? config.alarm_email;
+    const topic =
+      notifies &&
+      new AlarmTopic(this, 'alarm-topic', {
+        baseName: base,
+        region,
+        account,
+        topicArn: config.alarm_topic_arn,
+        email: config.alarm_email,
+      });
+    const watched = {
+      baseName: base,
+      groupName,
+      loadBalancer: loadBalancer.metricDimensions,
+      functionName: eniFunction.functionName,
+      failureQueueName: eniFunction.failureQueueName,
+    };
+    const alarms = new GatewayAlarms(this, 'alarms', {
+      ...watched,
+      rateAlarmName: rateAlarmName(base),
+      enableXdp: config.enable_xdp,
+      packetsPerSecond: config.pps_alarm_threshold,
+      topicArn: topic ? topic.arn : undefined,
     });
     const fleet = new GatewayFleet(this, 'fleet', {
-      name: `${base}-xdp-asg`,
+      name: groupName,
       launchTemplate,
       subnetIds,
       targetGroupArns: [loadBalancer.targetGroupArn],
       minSize: config.min_instances,
       maxSize: maxInstances(config),
       tags: { ...tags, Name: `${base}-xdp` },
+      launchHook: eniFunction.hook,
+      dependsOn: eniFunction.listeners,
+      rolloutAlarmNames: alarms.rolloutAlarmNames,
     });
-    this.output('load_balancer_arn', loadBalancer.loadBalancerArn, 'Target of the mirror sessions');
+    new FleetScaling(this, 'scaling', {
+      baseName: base,
+      groupName: fleet.name,
+      packetsPerSecond: config.pps_scaling_target,
+    });
+    new ReplacementGuard(this, 'replacement-guard', {
+      baseName: base,
+      region,
+      account,
+      groupName,
+      alarm: alarms.replacementDoesNotHelp,
+    });
+    const mirror = new TrafficMirror(this, 'mirror', {
+      baseName: base,
+      loadBalancerArn: loadBalancer.loadBalancerArn,
+      filterCidrs: config.mirror_filter_cidrs,
+      targetPort: config.target_port,
+      vni: config.vni,
+      sourceInterfaceIds: config.mirror_source_eni_ids,
+      sessionNumber: config.mirror_session_number,
+      gatewayGroupIds: [security.gatewayGroupId, security.secondaryGroupId],
+      dependsOn: [loadBalancer.listener],
+    });
+    const dashboard = new GatewayDashboard(this, 'dashboard', { ...watched, region, logGroupName: logs.name });
+    const engineSwitch = new EngineSwitch(this, 'engine-switch', { baseName: base, region, groupName });
+
+    this.warn(config);
+    this.output('load_balancer_arn', loadBalancer.loadBalancerArn, 'Network load balancer of the gateways');
     this.output('load_balancer_dns_name', loadBalancer.dnsName, 'Name of the load balancer');
+    this.output('mirror_target_id', mirror.targetId, 'Target for mirror sessions made elsewhere');
+    this.output('mirror_filter_id', mirror.filterId, 'Filter for mirror sessions made elsewhere');
     this.output('autoscaling_group_name', fleet.name, 'Group of the gateways');
+    this.output('dashboard_url', dashboard.url, 'Where to look first');
+    this.output('rollback_command', engineSwitch.rollbackCommand, 'Puts all gateways on netfilter, in place');
   }
 
   private keepState(config: GatewayConfig): void {
@@ -71,17 +162,9 @@ export class GatewayStack extends TerraformStack {
     });
   }
 
-  private warn({ egress_mtu, min_packet_size, xdp_engine, xdp_mode }: GatewayConfig): void {
-    const annotations = Annotations.of(this);
-    if (xdp_engine === 'direct')
-      annotations.addWarning('xdp_engine = direct is not in this version: gateways run bridge');
-    if (xdp_mode === 'driver')
-      annotations.addWarning('xdp_mode = driver has no effect in this version: br0 takes generic mode only');
-    if (egress_mtu >= min_packet_size) return;
-    annotations.addWarning(
-      `egress_mtu = ${egress_mtu} is less than min_packet_size = ${min_packet_size}: datagrams of ${egress_mtu + 1} to ` +
-        `${min_packet_size} bytes keep DF and cannot leave; lower min_packet_size to ${egress_mtu}`,
-    );
+  private warn(config: GatewayConfig): void {
+    const place = (at: ConstructId): Construct => this.node.findChild(at) as Construct;
+    adviceOn(config).forEach(({ at, text }) => Annotations.of(place(at)).addWarning(text));
   }
 
   private output(name: string, value: string, description: string): void {

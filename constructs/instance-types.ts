@@ -11,6 +11,15 @@ const SIZE = /^(?:nano|micro|small|medium|large|xlarge|[1-9][0-9]*xlarge|metal(?
 const WITHOUT_ENA = /^(?:c[134]|cc2|cg1|cr1|d2|g2|hi1|hs1|i2|m[1-4]|r3|t[12])$/;
 const M4_WITH_ENA = 'm4.16xlarge';
 
+// Published bandwidth of the recommended families in Gbit/s, "up to" included (EC2 instance types, network specifications).
+const GBPS: Readonly<Record<string, Readonly<Record<string, number>>>> = {
+  c5n: { large: 25, xlarge: 25, '2xlarge': 25, '4xlarge': 25, '9xlarge': 50, '18xlarge': 100, metal: 100 },
+  m5n: {
+    ...{ large: 25, xlarge: 25, '2xlarge': 25, '4xlarge': 25, '8xlarge': 25 },
+    ...{ '12xlarge': 50, '16xlarge': 75, '24xlarge': 100, metal: 100 },
+  },
+};
+
 interface ParsedType {
   readonly family: string;
   readonly series: string;
@@ -45,4 +54,10 @@ export function architectureOf(instanceType: string): Architecture {
 /** c5n and m5n: the network-optimised types the project was designed and sized for. */
 export function isRecommended(instanceType: string): boolean {
   return /^(?:c5n|m5n)\./.test(instanceType);
+}
+
+/** Published network bandwidth in Gbit/s; undefined for families other than the recommended ones. */
+export function networkGbps(instanceType: string): number | undefined {
+  const [family = '', size = ''] = instanceType.split('.');
+  return GBPS[family]?.[size];
 }

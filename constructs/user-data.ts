@@ -23,6 +23,9 @@ import { Problem } from './problem';
 
 export { bundleFiles, REPOSITORY, type BundleFile };
 
+/** The operator's command, where an instance has it. */
+export const DEPLOY_SCRIPT = '/opt/ebpf-xdp-processor/userdata/deploy_xdp.sh';
+
 /** EC2's limit for user data, before base64. */
 export const USER_DATA_LIMIT = 16384;
 

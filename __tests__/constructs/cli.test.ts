@@ -27,6 +27,7 @@ function copyOfProject(): string {
     'tsconfig.json',
     'package.json',
     'constructs',
+    'lambda',
     'bpf',
     'netfilter',
     'userdata',

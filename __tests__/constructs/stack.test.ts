@@ -1,53 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The synthesized stack, asserted narrowly: each promise of the constructs, and each AWS fact that a naive stack misses.
 import { Testing } from 'cdktf';
-import { baseName, loadConfig } from '../../constructs/config';
+import { loadConfig } from '../../constructs/config';
 import { GatewayLaunchTemplate } from '../../constructs/gateway-launch-template';
 import { GatewayStack } from '../../constructs/gateway-stack';
 import { unpackUserData } from '../../constructs/user-data';
+import { all, BUNDLE, only, type Body, newStack, synth, type Synthesized, warnings } from './synthesized';
 import { REQUIRED } from './wrong-values';
-
-type Body = Record<string, unknown>;
-
-interface Synthesized {
-  readonly provider: Record<string, readonly Body[]>;
-  readonly resource: Record<string, Record<string, Body>>;
-  readonly data?: Record<string, Record<string, Body>>;
-  readonly output: Record<string, { value: string }>;
-  readonly terraform: { backend: Record<string, Body> };
-}
-
-function newStack(settings: Record<string, unknown> = {}): GatewayStack {
-  // Testing.app() reads this variable behind our back, and the CLI sets it.
-  delete process.env.CDKTF_CONTEXT_JSON;
-  const config = loadConfig({ ...REQUIRED, ...settings }, {});
-  return new GatewayStack(Testing.app({ stackTraces: false }), baseName(config), { config });
-}
-
-function synth(settings: Record<string, unknown> = {}): Synthesized {
-  return JSON.parse(Testing.synth(newStack(settings), true)) as Synthesized;
-}
-
-function all(stack: Synthesized, type: string): readonly Body[] {
-  return Object.values(stack.resource[type] ?? {});
-}
-
-/** The only resource of a type; says what there is instead when there is not exactly one. */
-function only(stack: Synthesized, type: string): Body {
-  const found = all(stack, type);
-  if (found.length !== 1) {
-    throw new Error(`${found.length} of ${type}; the stack has ${Object.keys(stack.resource).join(', ')}`);
-  }
-  return found[0] as Body;
-}
-
-function warnings(settings: Record<string, unknown>): string[] {
-  return newStack(settings)
-    .node.findAll()
-    .flatMap(({ node }) => node.metadata)
-    .filter(({ type }) => type.startsWith('@cdktf/'))
-    .map(({ type, data }) => `${type}: ${String(data)}`);
-}
 
 const xdp = synth();
 
@@ -112,7 +71,7 @@ describe('the launch template', () => {
       aws_ipsec_vm_ip: '203.113.213.213',
       aws_ipsec_vm_port: '65535',
       target_port: '65535',
-      min_packet_size: '8999',
+      min_packet_size: '8485',
       egress_mtu: '9001',
       xdp_engine: 'direct',
       xdp_mode: 'generic',
@@ -441,8 +400,8 @@ describe('the synthesized stack', () => {
   test('can stand beside another one in the same app', () => {
     const app = Testing.app();
     const other = loadConfig({ ...REQUIRED, environment: 'other' }, {});
-    const first = new GatewayStack(app, 'first', { config: loadConfig(REQUIRED, {}) });
-    const second = new GatewayStack(app, 'second', { config: other });
+    const first = new GatewayStack(app, 'first', { config: loadConfig(REQUIRED, {}), eniBundlePath: BUNDLE });
+    const second = new GatewayStack(app, 'second', { config: other, eniBundlePath: BUNDLE });
     expect(() => [Testing.synth(first, true), Testing.synth(second, true)]).not.toThrow();
   });
 });

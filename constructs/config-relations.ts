@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is wrong, or merely unwise, about settings that are each right by themselves. The wrong stops the synth; the unwise
+// becomes a warning at the construct that it concerns. Every message begins with the keys and values it is about.
+import type { ConfigKey, GatewayConfig } from './config';
+import { contains, overlap, show } from './config-values';
+import { partitionOf } from './iam';
+import { networkGbps } from './instance-types';
+import * as limits from './limits';
+import { baseName, LONGEST_NAME } from './names';
+
+export interface Relation {
+  readonly keys: readonly ConfigKey[];
+  /** What is wrong with these values together. */
+  readonly problem: (config: GatewayConfig) => string | undefined | false;
+}
+
+/** Constructs of the stack that a warning can stand at. */
+export type ConstructId = 'fleet' | 'launch-template' | 'security' | 'mirror' | 'alarms' | 'scaling';
+
+export interface Advice extends Relation {
+  readonly at: ConstructId;
+}
+
+/** Largest size of the fleet: room for a replacement beside a single gateway. */
+export function maxInstances(config: Pick<GatewayConfig, 'mirroring_instance_count'>): number {
+  return Math.max(2, config.mirroring_instance_count);
+}
+
+/** The line that a person reads. */
+export function withValues(config: Partial<GatewayConfig>, keys: readonly ConfigKey[], problem: string): string {
+  return `${keys.map((key) => `${key} = ${show(config[key] ?? '')}`).join(', ')}: ${problem}`;
+}
+
+function unreachable(packets: number, instanceType: string, totalLength: number): string | undefined {
+  const gbps = networkGbps(instanceType);
+  if (gbps === undefined) return undefined;
+  const frame = limits.mirroredFrame(totalLength);
+  const most = limits.packetsPerSecond(gbps, frame);
+  if (packets <= most) return undefined;
+  return `${gbps} Gbit/s carry at most ${most} packets/s of ${frame} bytes, the smallest frame`;
+}
+
+const never = (what: string): string =>
+  `of a mirrored datagram, so ${what} is out of reach; take a lower one or a larger type`;
+
+function impossibleRate(packets: number, instanceType: string, what: string): string | undefined {
+  const why = unreachable(packets, instanceType, limits.SMALLEST_DATAGRAM);
+  return why && `${why} ${never(what)}`;
+}
+
+export const RELATIONS: readonly Relation[] = [
+  {
+    keys: ['min_packet_size', 'max_packet_size'],
+    problem: (c) =>
+      c.min_packet_size >= c.max_packet_size &&
+      'min_packet_size must be less than max_packet_size, or no datagram is ever taken',
+  },
+  {
+    keys: ['min_packet_size'],
+    problem: (c) =>
+      c.min_packet_size >= limits.LARGEST_MIRRORED &&
+      `a mirror session to a load balancer copies ${limits.MIRROR_PACKET_LENGTH} bytes of a packet, which is a datagram of ` +
+        `${limits.LARGEST_MIRRORED}: longer ones arrive cut and none is ever taken; set it below ${limits.LARGEST_MIRRORED}`,
+  },
+  {
+    keys: ['min_instances', 'mirroring_instance_count'],
+    problem: (c) =>
+      c.min_instances > maxInstances(c) &&
+      `min_instances must be at most ${maxInstances(c)}, the larger of 2 and mirroring_instance_count`,
+  },
+  {
+    keys: ['xdp_engine', 'xdp_mode'],
+    problem: (c) =>
+      c.xdp_engine === 'bridge' &&
+      c.xdp_mode === 'driver' &&
+      'a bridge refuses driver mode; take xdp_engine auto or direct, or xdp_mode auto or generic',
+  },
+  {
+    keys: ['xdp_mode', 'max_packet_size'],
+    problem: (c) =>
+      c.xdp_mode === 'driver' &&
+      c.max_packet_size > limits.LARGEST_IN_DRIVER_MODE &&
+      `driver mode on ENA takes an MTU of at most ${limits.DRIVER_MODE_MTU}, in which a mirrored datagram of ` +
+        `${limits.LARGEST_IN_DRIVER_MODE} bytes fits; set max_packet_size to at most that, or xdp_mode to auto or generic`,
+  },
+  {
+    keys: ['xdp_mode', 'egress_mtu'],
+    problem: (c) =>
+      c.xdp_mode === 'driver' &&
+      c.egress_mtu > limits.DRIVER_MODE_MTU &&
+      `driver mode on ENA takes an MTU of at most ${limits.DRIVER_MODE_MTU}, and no fragment can be larger than the ` +
+        `interface's; set egress_mtu to at most that, or xdp_mode to auto or generic`,
+  },
+  {
+    keys: ['pps_alarm_threshold', 'ec2_instance_type'],
+    problem: (c) => impossibleRate(c.pps_alarm_threshold, c.ec2_instance_type, 'that threshold'),
+  },
+  {
+    keys: ['pps_scaling_target', 'ec2_instance_type'],
+    problem: (c) => impossibleRate(c.pps_scaling_target, c.ec2_instance_type, 'that target'),
+  },
+  {
+    keys: ['secondary_subnet_ids', 'private_subnet_ids'],
+    problem: (c) => {
+      const [second, first] = [c.secondary_subnet_ids.length, c.private_subnet_ids.length];
+      if (second === 0 || second === first) return undefined;
+      return `each zone with gateways needs one subnet for second interfaces: give ${first}, or none for the gateways' own`;
+    },
+  },
+  {
+    keys: ['egress_cidrs', 'management_cidrs'],
+    problem: (c) => {
+      const cut = c.management_cidrs.find((cidr) => c.egress_cidrs.some((route) => contains(route, cidr)));
+      return (
+        cut &&
+        `what gateways send to ${cut} would leave by the second interface, which lets out datagrams to the IPsec VM only; ` +
+          'take it out of one of them'
+      );
+    },
+  },
+  {
+    keys: ['name_prefix', 'environment'],
+    problem: (c) =>
+      baseName(c).length > LONGEST_NAME &&
+      `"${baseName(c)}" has ${baseName(c).length} characters, and a load balancer's name leaves room for ${LONGEST_NAME}`,
+  },
+  {
+    keys: ['state_key', 'state_bucket'],
+    problem: (c) =>
+      c.state_key && !c.state_bucket && 'state_key has no effect without state_bucket; set both or neither',
+  },
+  {
+    keys: ['state_region', 'state_bucket'],
+    problem: (c) =>
+      c.state_region && !c.state_bucket && 'state_region has no effect without state_bucket; set both or neither',
+  },
+  {
+    keys: ['state_region', 'region'],
+    problem: (c) =>
+      c.state_region &&
+      partitionOf(c.state_region) !== partitionOf(c.region) &&
+      `they belong to different partitions, ${partitionOf(c.state_region)} and ${partitionOf(c.region)}, and no ` +
+        'credentials are good for both; keep the state in the partition of region',
+  },
+  {
+    keys: ['alarm_topic_arn', 'region'],
+    problem: (c) =>
+      c.alarm_topic_arn &&
+      c.alarm_topic_arn.split(':')[3] !== c.region &&
+      'an alarm can only notify a topic of its own region',
+  },
+  {
+    keys: ['alarm_topic_arn', 'region'],
+    problem: (c) =>
+      c.alarm_topic_arn?.split(':')[3] === c.region &&
+      c.alarm_topic_arn.split(':')[1] !== partitionOf(c.region) &&
+      `a topic of that region is in the partition ${partitionOf(c.region)}; begin with arn:${partitionOf(c.region)}:`,
+  },
+];
+
+// Blocks for documentation (RFC 5737): the examples of cdktf.json, which nobody answers at.
+const DOCUMENTATION = ['192.0.2.0/24', '198.51.100.0/24', '203.0.113.0/24'];
+// What a VPC can use without a way to the internet (RFC 1918, RFC 6598).
+const PRIVATE = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10'];
+const WIDEST_PREFIX = 8;
+
+const inside = (address: string, blocks: readonly string[]): boolean =>
+  blocks.some((block) => contains(block, `${address}/32`));
+
+function nested(cidrs: readonly string[]): string | undefined {
+  for (const [index, inner] of cidrs.entries()) {
+    const outer = cidrs.find((other, at) => at !== index && contains(other, inner));
+    if (outer !== undefined) return `${outer} already covers ${inner}; leave that out`;
+  }
+  return undefined;
+}
+
+function wide(cidrs: readonly string[]): string | undefined {
+  return cidrs.find((cidr) => Number(cidr.split('/')[1]) < WIDEST_PREFIX);
+}
+
+const noEffect = (key: string): string => `${key} has no effect while enable_xdp is false; set it back to its default`;
+
+export const ADVICE: readonly Advice[] = [
+  {
+    at: 'launch-template',
+    keys: ['xdp_engine'],
+    problem: (c) => c.enable_xdp && c.xdp_engine === 'direct' && 'direct is not in this version: gateways run bridge',
+  },
+  {
+    at: 'launch-template',
+    keys: ['xdp_mode'],
+    problem: (c) =>
+      c.enable_xdp && c.xdp_mode === 'driver' && 'driver has no effect in this version: br0 takes generic mode only',
+  },
+  {
+    at: 'launch-template',
+    keys: ['enable_xdp', 'xdp_engine'],
+    problem: (c) => !c.enable_xdp && c.xdp_engine !== 'auto' && noEffect('xdp_engine'),
+  },
+  {
+    at: 'launch-template',
+    keys: ['enable_xdp', 'xdp_mode'],
+    problem: (c) => !c.enable_xdp && c.xdp_mode !== 'auto' && noEffect('xdp_mode'),
+  },
+  {
+    at: 'launch-template',
+    keys: ['enable_xdp', 'xdp_traffic_percent'],
+    problem: (c) => !c.enable_xdp && c.xdp_traffic_percent !== 100 && noEffect('xdp_traffic_percent'),
+  },
+  {
+    at: 'launch-template',
+    keys: ['enable_xdp', 'xdp_traffic_percent'],
+    problem: (c) =>
+      c.enable_xdp &&
+      c.xdp_traffic_percent === 0 &&
+      'XDP is attached but takes nothing; for netfilter alone set enable_xdp to false',
+  },
+  {
+    at: 'launch-template',
+    keys: ['egress_mtu', 'min_packet_size'],
+    problem: (c) =>
+      c.egress_mtu < c.min_packet_size &&
+      `datagrams of ${c.egress_mtu + 1} to ${c.min_packet_size} bytes keep DF and cannot leave; lower min_packet_size to ` +
+        String(c.egress_mtu),
+  },
+  {
+    at: 'launch-template',
+    keys: ['egress_mtu', 'max_packet_size'],
+    problem: (c) =>
+      c.egress_mtu >= c.max_packet_size &&
+      'no datagram is long enough to be fragmented; lower egress_mtu to what the tunnel carries, or raise max_packet_size',
+  },
+  {
+    at: 'launch-template',
+    keys: ['aws_ipsec_vm_ip'],
+    problem: (c) =>
+      inside(c.aws_ipsec_vm_ip, DOCUMENTATION) &&
+      'that is an example address (RFC 5737), at which nobody answers; set the address of your IPsec VM',
+  },
+  {
+    at: 'launch-template',
+    keys: ['aws_ipsec_vm_ip'],
+    problem: (c) =>
+      !inside(c.aws_ipsec_vm_ip, [...DOCUMENTATION, ...PRIVATE]) &&
+      'that is a public address, but datagrams keep their mirrored sources, and a VPC lets no foreign source out; take the ' +
+        "IPsec VM's private address",
+  },
+  {
+    at: 'launch-template',
+    keys: ['egress_cidrs', 'aws_ipsec_vm_ip'],
+    problem: (c) =>
+      inside(c.aws_ipsec_vm_ip, c.egress_cidrs) &&
+      'the IPsec VM has a route of its own; egress_cidrs is for further prefixes, so leave this one out if it is not needed',
+  },
+  { at: 'launch-template', keys: ['egress_cidrs'], problem: (c) => nested(c.egress_cidrs) },
+  {
+    at: 'launch-template',
+    keys: ['egress_cidrs'],
+    problem: (c) => {
+      const cidr = wide(c.egress_cidrs);
+      return (
+        cidr && `${cidr} draws most of what a gateway sends, AWS APIs included, to the second interface; narrow it`
+      );
+    },
+  },
+  {
+    at: 'launch-template',
+    keys: ['egress_cidrs', 'mirror_source_cidrs'],
+    problem: (c) => {
+      const both = c.egress_cidrs.find((route) => c.mirror_source_cidrs.some((cidr) => overlap(route, cidr)));
+      return (
+        both &&
+        `answers to health checks from ${both} would leave by the second interface and be lost; narrow egress_cidrs`
+      );
+    },
+  },
+  {
+    at: 'mirror',
+    keys: ['aws_ipsec_vm_port', 'target_port'],
+    problem: (c) =>
+      c.aws_ipsec_vm_port === c.target_port &&
+      'a redirected datagram looks like one to mirror: if the IPsec VM is a mirror source, each copy makes another, without ' +
+        'end; take another aws_ipsec_vm_port',
+  },
+  {
+    at: 'mirror',
+    keys: ['target_port'],
+    problem: (c) =>
+      c.target_port === limits.VXLAN_PORT &&
+      'that is the port of VXLAN: mirrored would be other mirror sessions; take the port of the datagrams themselves',
+  },
+  { at: 'mirror', keys: ['mirror_filter_cidrs'], problem: (c) => nested(c.mirror_filter_cidrs) },
+  { at: 'security', keys: ['mirror_source_cidrs'], problem: (c) => nested(c.mirror_source_cidrs) },
+  { at: 'security', keys: ['management_cidrs'], problem: (c) => nested(c.management_cidrs) },
+  {
+    at: 'security',
+    keys: ['mirror_source_cidrs'],
+    problem: (c) => {
+      const cidr = wide(c.mirror_source_cidrs);
+      return (
+        cidr && `${cidr} lets more than 16 million addresses send to port 4789; name the networks of the mirror sources`
+      );
+    },
+  },
+  {
+    at: 'security',
+    keys: ['management_cidrs'],
+    problem: (c) => {
+      const cidr = wide(c.management_cidrs);
+      return (
+        cidr && `${cidr} lets gateways reach most of the internet on ports 80 and 443; name the mirrors and endpoints`
+      );
+    },
+  },
+  {
+    at: 'security',
+    keys: ['base_ami', 'management_cidrs'],
+    problem: (c) =>
+      !c.base_ami &&
+      c.management_cidrs.length === 0 &&
+      "Debian's image downloads packages when it starts, and gateways reach only the VPC and S3; set management_cidrs to " +
+        'where a package mirror and the AWS APIs are, or base_ami to an image that has the packages',
+  },
+  {
+    at: 'fleet',
+    keys: ['min_instances', 'private_subnet_ids'],
+    problem: (c) =>
+      c.min_instances > 1 &&
+      c.private_subnet_ids.length === 1 &&
+      'all gateways are in one zone and fail with it; give a subnet in another zone',
+  },
+  {
+    at: 'fleet',
+    keys: ['min_instances', 'mirroring_instance_count'],
+    problem: (c) =>
+      c.min_instances === maxInstances(c) &&
+      'the fleet cannot grow; raise mirroring_instance_count to leave room for load and for failures',
+  },
+  {
+    at: 'scaling',
+    keys: ['pps_scaling_target', 'pps_alarm_threshold'],
+    problem: (c) =>
+      c.enable_xdp &&
+      c.pps_scaling_target <= c.pps_alarm_threshold &&
+      'a fleet that grows holds each gateway at the target, where the alarm fires; lower pps_alarm_threshold',
+  },
+  {
+    at: 'alarms',
+    keys: ['pps_alarm_threshold', 'ec2_instance_type', 'min_packet_size'],
+    problem: (c) => {
+      const why = c.enable_xdp && unreachable(c.pps_alarm_threshold, c.ec2_instance_type, c.min_packet_size + 1);
+      return (
+        why && `${why} that XDP takes: with large datagrams alone the alarm always fires; lower pps_alarm_threshold`
+      );
+    },
+  },
+  {
+    at: 'scaling',
+    keys: ['pps_scaling_target', 'ec2_instance_type', 'min_packet_size'],
+    problem: (c) => {
+      const why = unreachable(c.pps_scaling_target, c.ec2_instance_type, c.min_packet_size + 1);
+      return (
+        why && `${why} that XDP takes: with large datagrams alone the fleet never grows by it; lower pps_scaling_target`
+      );
+    },
+  },
+];
+
+/** What is unwise about a configuration, and where in the stack it matters. */
+export function adviceOn(config: GatewayConfig): readonly { readonly at: ConstructId; readonly text: string }[] {
+  return ADVICE.flatMap(({ at, keys, problem }) => {
+    const text = problem(config);
+    return text ? [{ at, text: withValues(config, keys, text) }] : [];
+  });
+}

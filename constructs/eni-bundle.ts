@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// Puts the ENI function's zip where cdktf can take it from.
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { bundleEniFunction } from '../lambda/bundle';
+import { REPOSITORY } from './bundle';
+
+/** Builds the zip and answers its path. Two synths at once may both do so: the bytes are the same. */
+export function writeEniBundle(folder: string = path.join(REPOSITORY, '.cache')): string {
+  fs.mkdirSync(folder, { recursive: true });
+  const file = path.join(folder, 'eni-function.zip');
+  const unfinished = `${file}.${process.pid}`;
+  fs.writeFileSync(unfinished, bundleEniFunction());
+  fs.renameSync(unfinished, file);
+  return file;
+}

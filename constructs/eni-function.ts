@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+// How every gateway gets its second interface: a launch waits in a lifecycle hook, the hook's event calls a function, the
+// function attaches the interface and lets the launch go on. The function's own story is in lambda/index.ts.
+//
+// Two layers can lose an event, and both end in one queue that an alarm watches: EventBridge may fail to deliver (the
+// rule's dead-letter queue), and the function may fail (its own, after Lambda's retries). Either way the hook runs out and
+// the group launches another instance.
+import { createHash } from 'node:crypto';
+import * as fs from 'node:fs';
+import { CloudwatchEventRule } from '@cdktf/provider-aws/lib/cloudwatch-event-rule';
+import { CloudwatchEventTarget } from '@cdktf/provider-aws/lib/cloudwatch-event-target';
+import type { CloudwatchLogGroup } from '@cdktf/provider-aws/lib/cloudwatch-log-group';
+import { IamRole } from '@cdktf/provider-aws/lib/iam-role';
+import { IamRolePolicy } from '@cdktf/provider-aws/lib/iam-role-policy';
+import { LambdaFunction } from '@cdktf/provider-aws/lib/lambda-function';
+import { LambdaFunctionEventInvokeConfig } from '@cdktf/provider-aws/lib/lambda-function-event-invoke-config';
+import { LambdaPermission } from '@cdktf/provider-aws/lib/lambda-permission';
+import { SqsQueue } from '@cdktf/provider-aws/lib/sqs-queue';
+import { SqsQueuePolicy } from '@cdktf/provider-aws/lib/sqs-queue-policy';
+import { AssetType, type ITerraformDependable, TerraformAsset } from 'cdktf';
+import { Construct } from 'constructs';
+import { skipChecks } from './checkov';
+import { logGroup } from './gateway-logs';
+import { assumedBy, groupArn, partitionOf, policyOf, type Statement } from './iam';
+import { METRIC_NAMESPACE } from './metrics';
+
+const SECONDS = {
+  /** How long a launch waits. */
+  heartbeat: 600,
+  /** Of one run. */
+  timeout: 120,
+  /** How long EventBridge tries to deliver an event, and how old it may then grow in Lambda's own queue. Both and the last
+   * run together end before the heartbeat does. */
+  deliveryAge: 120,
+  eventAge: 300,
+  /** Kept for whoever looks at the queue (SQS, the longest there is). */
+  messageRetention: 1_209_600,
+} as const;
+
+// EventBridge and Lambda each try the first time and then so often again.
+const RETRIES = 2;
+/** Runs at once: a fleet rolls by a few instances; more events wait their turn, which the heartbeat covers. */
+const CONCURRENCY = 5;
+const MEMORY_MIB = 256;
+
+/** The hook of the group whose launches the function serves. */
+export interface LaunchHook {
+  readonly name: string;
+  readonly heartbeatSeconds: number;
+}
+
+export interface EniFunctionProps {
+  readonly baseName: string;
+  readonly region: string;
+  readonly account: string;
+  /** Name of the group of gateways, which may not exist yet. */
+  readonly groupName: string;
+  /** The function as a zip file with index.js. */
+  readonly bundlePath: string;
+  /** Security group of the second interfaces. */
+  readonly securityGroupId: string;
+  /** Where gateways run. */
+  readonly subnetIds: readonly string[];
+  /** Where second interfaces are made, one subnet per zone. @default - in the gateway's own subnet */
+  readonly secondarySubnetIds?: readonly string[];
+  /** Further tags of the interfaces. */
+  readonly tags: Readonly<Record<string, string>>;
+  readonly logRetentionDays: number;
+}
+
+/** Function, rule, sweep, queue and the least permissions for them. Interfaces it may touch carry the tag mirror-gateway:stack. */
+export class EniFunction extends Construct {
+  public readonly hook: LaunchHook;
+  public readonly functionName: string;
+  public readonly failureQueueName: string;
+  /** What must be there before the first launch, or its event finds nobody. */
+  public readonly listeners: ITerraformDependable[];
+
+  public constructor(scope: Construct, id: string, props: EniFunctionProps) {
+    super(scope, id);
+    this.functionName = `${props.baseName}-eni`;
+    this.hook = { name: `${props.baseName}-second-interface`, heartbeatSeconds: SECONDS.heartbeat };
+    const queue = this.failureQueue(props);
+    const logs = logGroup(this, 'logs', {
+      name: `/aws/lambda/${this.functionName}`,
+      retentionDays: props.logRetentionDays,
+    });
+    const role = this.role(props, logs, queue);
+    const fn = this.function(props, role.arn, queue.arn, [role.policy, logs]);
+    const limits = new LambdaFunctionEventInvokeConfig(this, 'limits', {
+      functionName: fn.functionName,
+      maximumEventAgeInSeconds: SECONDS.eventAge,
+      maximumRetryAttempts: RETRIES,
+    });
+    const launches = this.calledOn(fn, queue, 'launches', {
+      description: `Launches of ${props.groupName} that wait for their second interface`,
+      eventPattern: JSON.stringify({
+        source: ['aws.autoscaling'],
+        'detail-type': ['EC2 Instance-launch Lifecycle Action'],
+        detail: { AutoScalingGroupName: [props.groupName], LifecycleHookName: [this.hook.name] },
+      }),
+    });
+    const sweeps = this.calledOn(fn, queue, 'sweep', {
+      description: 'Deletes second interfaces that nobody has used for an hour',
+      scheduleExpression: 'rate(1 hour)',
+    });
+    const mayFail = this.letRulesUse(queue, [launches.rule, sweeps.rule]);
+    this.failureQueueName = queue.name;
+    this.listeners = [limits, ...launches.parts, role.policy, mayFail];
+  }
+
+  private failureQueue({ baseName }: EniFunctionProps): SqsQueue {
+    return new SqsQueue(this, 'failures', {
+      name: `${baseName}-eni-failures`,
+      messageRetentionSeconds: SECONDS.messageRetention,
+      sqsManagedSseEnabled: true,
+    });
+  }
+
+  private role(props: EniFunctionProps, logs: CloudwatchLogGroup, queue: SqsQueue) {
+    const role = new IamRole(this, 'role', {
+      namePrefix: `${props.baseName}-`,
+      description: 'Mirror gateways: attaches second interfaces',
+      assumeRolePolicy: assumedBy('lambda.amazonaws.com'),
+    });
+    const statements = [...interfaceStatements(props), ...runtimeStatements(logs, queue)];
+    const policy = new IamRolePolicy(this, 'permissions', {
+      name: 'attach-second-interfaces',
+      role: role.id,
+      policy: policyOf(...statements),
+    });
+    return { arn: role.arn, policy };
+  }
+
+  private function(
+    props: EniFunctionProps,
+    role: string,
+    failures: string,
+    dependsOn: ITerraformDependable[],
+  ): LambdaFunction {
+    // The hash of the content: an archive's own times would make every synth a change.
+    const hash = createHash('sha256').update(fs.readFileSync(props.bundlePath));
+    const asset = new TerraformAsset(this, 'bundle', {
+      path: props.bundlePath,
+      type: AssetType.FILE,
+      assetHash: hash.copy().digest('hex').slice(0, 32),
+    });
+    const fn = new LambdaFunction(this, 'function', {
+      functionName: this.functionName,
+      description: `Attaches the second interface to each gateway of ${props.groupName}`,
+      role,
+      filename: asset.path,
+      sourceCodeHash: hash.digest('base64'),
+      runtime: 'nodejs24.x',
+      architectures: ['arm64'],
+      handler: 'index.handler',
+      timeout: SECONDS.timeout,
+      memorySize: MEMORY_MIB,
+      reservedConcurrentExecutions: CONCURRENCY,
+      tracingConfig: { mode: 'Active' },
+      // Not an on-failure destination: what lies in this queue is the event itself, ready to be sent again.
+      deadLetterConfig: { targetArn: failures },
+      environment: { variables: this.environment(props) },
+      dependsOn,
+    });
+    return skipChecks(fn, {
+      CKV_AWS_117: 'it calls AWS APIs only and reaches nothing in the VPC; inside, it would need a NAT to do its work',
+      CKV_AWS_173:
+        'its variables are names and ids that the state and the console show anyway; Lambda encrypts them at rest',
+      CKV_AWS_272: 'the code is built from the sources beside the stack and pinned by its SHA-256 in the plan',
+    });
+  }
+
+  private environment(props: EniFunctionProps): Record<string, string> {
+    return {
+      STACK: props.baseName,
+      AUTO_SCALING_GROUP_NAME: props.groupName,
+      LIFECYCLE_HOOK_NAME: this.hook.name,
+      HEARTBEAT_SECONDS: String(this.hook.heartbeatSeconds),
+      SECURITY_GROUP_ID: props.securityGroupId,
+      SECONDARY_SUBNET_IDS: (props.secondarySubnetIds ?? []).join(','),
+      EXTRA_TAGS: JSON.stringify(props.tags),
+      METRIC_NAMESPACE,
+    };
+  }
+
+  private calledOn(
+    fn: LambdaFunction,
+    queue: SqsQueue,
+    id: string,
+    what: { readonly description: string; readonly eventPattern?: string; readonly scheduleExpression?: string },
+  ) {
+    const rule = new CloudwatchEventRule(this, id, { name: `${this.functionName}-${id}`, ...what });
+    const permission = new LambdaPermission(this, `${id}-permission`, {
+      functionName: fn.functionName,
+      action: 'lambda:InvokeFunction',
+      principal: 'events.amazonaws.com',
+      sourceArn: rule.arn,
+    });
+    const target = new CloudwatchEventTarget(this, `${id}-target`, {
+      rule: rule.name,
+      arn: fn.arn,
+      retryPolicy: { maximumEventAgeInSeconds: SECONDS.deliveryAge, maximumRetryAttempts: RETRIES },
+      deadLetterConfig: { arn: queue.arn },
+      dependsOn: [permission],
+    });
+    return { rule, parts: [permission, target] };
+  }
+
+  private letRulesUse(queue: SqsQueue, rules: readonly CloudwatchEventRule[]): SqsQueuePolicy {
+    return new SqsQueuePolicy(this, 'failures-policy', {
+      queueUrl: queue.url,
+      policy: policyOf({
+        Principal: { Service: 'events.amazonaws.com' },
+        Action: 'sqs:SendMessage',
+        Resource: queue.arn,
+        Condition: { ArnEquals: { 'aws:SourceArn': rules.map((rule) => rule.arn) } },
+      }),
+    });
+  }
+}
+
+/** What the function does to interfaces: make them in our subnets and with our tag, then touch only what carries it. */
+function interfaceStatements(props: EniFunctionProps): readonly Statement[] {
+  const { region, account, baseName, groupName } = props;
+  const ec2 = (resource: string) => `arn:${partitionOf(region)}:ec2:${region}:${account}:${resource}`;
+  const subnets = props.secondarySubnetIds?.length ? props.secondarySubnetIds : props.subnetIds;
+  return [
+    {
+      // EC2 has no narrower resource for any Describe call (Service Authorization Reference).
+      Sid: 'Look',
+      Action: ['ec2:DescribeInstances', 'ec2:DescribeNetworkInterfaces', 'ec2:DescribeSubnets'],
+      Resource: '*',
+    },
+    {
+      Sid: 'MakeInOurSubnets',
+      Action: 'ec2:CreateNetworkInterface',
+      Resource: [...subnets.map((subnet) => ec2(`subnet/${subnet}`)), ec2(`security-group/${props.securityGroupId}`)],
+    },
+    {
+      Sid: 'MakeWithOurTag',
+      Action: 'ec2:CreateNetworkInterface',
+      Resource: ec2('network-interface/*'),
+      Condition: { StringEquals: { 'aws:RequestTag/mirror-gateway:stack': baseName } },
+    },
+    {
+      Sid: 'TagWhileMaking',
+      Action: 'ec2:CreateTags',
+      Resource: ec2('network-interface/*'),
+      Condition: { StringEquals: { 'ec2:CreateAction': 'CreateNetworkInterface' } },
+    },
+    {
+      Sid: 'TouchOurInterfaces',
+      Action: [
+        'ec2:AttachNetworkInterface',
+        'ec2:DeleteNetworkInterface',
+        'ec2:DetachNetworkInterface',
+        'ec2:ModifyNetworkInterfaceAttribute',
+      ],
+      Resource: ec2('network-interface/*'),
+      Condition: { StringEquals: { 'aws:ResourceTag/mirror-gateway:stack': baseName } },
+    },
+    {
+      Sid: 'TouchOurInstances',
+      Action: ['ec2:AttachNetworkInterface', 'ec2:DetachNetworkInterface', 'ec2:ModifyNetworkInterfaceAttribute'],
+      Resource: ec2('instance/*'),
+      Condition: { StringEquals: { 'aws:ResourceTag/aws:autoscaling:groupName': groupName } },
+    },
+    {
+      Sid: 'LetLaunchesGoOn',
+      Action: 'autoscaling:CompleteLifecycleAction',
+      Resource: groupArn(region, account, groupName),
+    },
+  ];
+}
+
+/** What Lambda does in the function's name. */
+function runtimeStatements(logs: CloudwatchLogGroup, queue: SqsQueue): readonly Statement[] {
+  return [
+    { Sid: 'Log', Action: ['logs:CreateLogStream', 'logs:PutLogEvents'], Resource: `${logs.arn}:log-stream:*` },
+    { Sid: 'KeepFailures', Action: 'sqs:SendMessage', Resource: queue.arn },
+    // X-Ray knows no resources for these two (Service Authorization Reference).
+    { Sid: 'Trace', Action: ['xray:PutTelemetryRecords', 'xray:PutTraceSegments'], Resource: '*' },
+  ];
+}

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+// What wakes somebody, and what they should look at first.
+import {
+  CloudwatchMetricAlarm,
+  type CloudwatchMetricAlarmConfig,
+} from '@cdktf/provider-aws/lib/cloudwatch-metric-alarm';
+import { Construct } from 'constructs';
+import { METRIC_NAMESPACE, type MetricName, METRICS } from './metrics';
+
+const MINUTE = 60;
+
+// Longer than a replacement takes from the first failed check on: launch hook, build with its whole grace, some minutes.
+const REPLACEMENT_MINUTES = 40;
+
+export interface GatewayAlarmsProps {
+  readonly baseName: string;
+  /** Name of the alarm on the packet rate. */
+  readonly rateAlarmName: string;
+  readonly groupName: string;
+  /** Without XDP the alarms on its rate and its hook make no sense, and there are none. */
+  readonly enableXdp: boolean;
+  /** Packets/s per gateway below which the alarm on the rate fires. */
+  readonly packetsPerSecond: number;
+  readonly loadBalancer: { readonly LoadBalancer: string; readonly TargetGroup: string };
+  readonly functionName: string;
+  readonly failureQueueName: string;
+  /** Where alarms go when they fire and when they clear. @default - nowhere; they only show */
+  readonly topicArn?: string;
+}
+
+type Rule = Omit<CloudwatchMetricAlarmConfig, 'alarmName' | 'alarmActions' | 'okActions' | 'alarmDescription'>;
+
+/** Every alarm names one metric that somebody really sends, and says in its description what to check first. */
+export class GatewayAlarms extends Construct {
+  /** Fires when nobody is healthy although the group has replaced. */
+  public readonly replacementDoesNotHelp: CloudwatchMetricAlarm;
+  /** Names of the alarms that a rollout must not set off, whichever engine it brings. */
+  public readonly rolloutAlarmNames: readonly string[];
+
+  public constructor(
+    scope: Construct,
+    id: string,
+    private readonly props: GatewayAlarmsProps,
+  ) {
+    super(scope, id);
+    if (props.enableXdp) this.watchXdp();
+    const [standby, drops] = this.watchEngines();
+    this.watchMachines();
+    const { noHealthyHosts, replacementDoesNotHelp } = this.watchHosts();
+    this.watchFunction();
+    this.replacementDoesNotHelp = replacementDoesNotHelp;
+    this.rolloutAlarmNames = [noHealthyHosts, standby, drops].map((alarm) => alarm.alarmName);
+  }
+
+  private watchXdp(): void {
+    const { rateAlarmName, packetsPerSecond } = this.props;
+    this.alarm(
+      rateAlarmName,
+      'XDP packet processing rate below threshold. First compare with the load balancer: when its ProcessedBytes fell too, ' +
+        'the mirror sources send less; otherwise run "deploy_xdp.sh status" on a gateway.',
+      {
+        ...this.gatewayMetric('PacketsPerSecond'),
+        comparisonOperator: 'LessThanThreshold',
+        threshold: packetsPerSecond,
+        statistic: 'Average',
+        evaluationPeriods: 2,
+        period: MINUTE,
+      },
+    );
+    this.alarm(
+      this.named('xdp-not-attached'),
+      'A gateway runs without its XDP program; netfilter carries its traffic. First run "deploy_xdp.sh attach" there: it ' +
+        'says why the program is refused.',
+      {
+        ...this.gatewayMetric('XdpAttached'),
+        comparisonOperator: 'LessThanThreshold',
+        threshold: 1,
+        statistic: 'Minimum',
+        ...lasting(3),
+      },
+    );
+  }
+
+  private watchEngines(): [CloudwatchMetricAlarm, CloudwatchMetricAlarm] {
+    const standby = this.alarm(
+      this.named('standby-carries-traffic'),
+      'The standby rule clears DF because no engine does. First run "deploy_xdp.sh status" on the gateway with the highest ' +
+        'StandbyPacketsPerSecond: its engine is the one that was asked for, or the journal of xdp-processor or modify_udp ' +
+        'says why not.',
+      { ...this.gatewayMetric('StandbyPacketsPerSecond'), ...above(0), statistic: 'Maximum', ...lasting(3) },
+    );
+    const drops = this.alarm(
+      this.named('nfqueue-drops'),
+      'The legacy program loses datagrams: its queue is full. First raise xdp_traffic_percent or return to XDP ' +
+        '("deploy_xdp.sh attach"); with enable_xdp=false add gateways.',
+      { ...this.gatewayMetric('NfqueueDropsPerSecond'), ...above(0), statistic: 'Maximum', ...lasting(2) },
+    );
+    return [standby, drops];
+  }
+
+  private watchMachines(): void {
+    this.alarm(
+      this.named('pps-allowance-exceeded'),
+      'EC2 drops packets because a gateway is over the packet allowance of its instance type. First look whether the group ' +
+        'is at its maximum size; then raise mirroring_instance_count or take a larger ec2_instance_type.',
+      { ...this.gatewayMetric('PpsAllowanceExceeded'), ...above(0), statistic: 'Maximum', ...lasting(3) },
+    );
+    this.alarm(
+      this.named('no-data'),
+      'No gateway reports. First look at healthy hosts on the dashboard: when there are some, the CloudWatch agent or its ' +
+        'way to the logs API is broken ("systemctl status amazon-cloudwatch-agent xdp-monitoring"), not the traffic.',
+      {
+        ...this.gatewayMetric('PacketsPerSecond'),
+        comparisonOperator: 'LessThanThreshold',
+        threshold: 1,
+        statistic: 'SampleCount',
+        ...lasting(5),
+        // A dead gateway sends no zeros.
+        treatMissingData: 'breaching',
+      },
+    );
+  }
+
+  private watchHosts() {
+    const hosts = (metricName: string) => ({
+      namespace: 'AWS/NetworkELB',
+      metricName,
+      dimensions: { ...this.props.loadBalancer },
+    });
+    this.alarm(
+      this.named('unhealthy-hosts'),
+      'A gateway has failed its health check for longer than building one takes. First run "deploy_xdp.sh ' +
+        'health" there: it names the reason.',
+      { ...hosts('UnHealthyHostCount'), ...above(0), statistic: 'Minimum', ...lasting(15) },
+    );
+    const nobody = {
+      ...hosts('HealthyHostCount'),
+      comparisonOperator: 'LessThanThreshold',
+      threshold: 1,
+      statistic: 'Maximum',
+      // A load balancer without targets reports none.
+      treatMissingData: 'breaching',
+    };
+    const noHealthyHosts = this.alarm(
+      this.named('no-healthy-hosts'),
+      'No gateway is healthy; the load balancer sends to all of them. First look at the activity of the Auto Scaling group: ' +
+        'launches that end in ABANDON point to the ENI function, instances that stay point to their health reason.',
+      { ...nobody, ...lasting(3) },
+    );
+    const replacementDoesNotHelp = this.alarm(
+      this.named('replacement-does-not-help'),
+      'No gateway has been healthy for longer than a replacement takes, so replacing is suspended (ReplaceUnhealthy). First ' +
+        'undo the last deployment; the process resumes by itself when a gateway is healthy.',
+      { ...nobody, ...lasting(REPLACEMENT_MINUTES) },
+    );
+    return { noHealthyHosts, replacementDoesNotHelp };
+  }
+
+  private watchFunction(): void {
+    const { functionName, failureQueueName } = this.props;
+    this.alarm(
+      this.named('eni-function-errors'),
+      `The function that attaches second interfaces fails. First read its log group /aws/lambda/${functionName}: the last ` +
+        'line of an invocation says what to do.',
+      {
+        namespace: 'AWS/Lambda',
+        metricName: 'Errors',
+        dimensions: { FunctionName: functionName },
+        ...above(0),
+        statistic: 'Sum',
+        ...lasting(1),
+        treatMissingData: 'notBreaching',
+      },
+    );
+    this.alarm(
+      this.named('eni-events-undelivered'),
+      `Launches got no second interface: their events lie in the queue ${failureQueueName}. First read one there; it names ` +
+        'the instance and the error. The group has replaced these instances, so delete the messages afterwards.',
+      {
+        namespace: 'AWS/SQS',
+        metricName: 'ApproximateNumberOfMessagesVisible',
+        dimensions: { QueueName: failureQueueName },
+        ...above(0),
+        statistic: 'Maximum',
+        ...lasting(1),
+        treatMissingData: 'notBreaching',
+      },
+    );
+  }
+
+  private named(what: string): string {
+    return `${this.props.baseName}-${what}`;
+  }
+
+  /** A metric of the gateways, over all of them. */
+  private gatewayMetric(metricName: MetricName) {
+    return {
+      namespace: METRIC_NAMESPACE,
+      metricName,
+      unit: METRICS[metricName],
+      dimensions: { AutoScalingGroupName: this.props.groupName },
+      // Silence has an alarm of its own.
+      treatMissingData: 'missing',
+    };
+  }
+
+  private alarm(alarmName: string, alarmDescription: string, rule: Rule): CloudwatchMetricAlarm {
+    const actions = this.props.topicArn ? [this.props.topicArn] : undefined;
+    const id = alarmName.replace(`${this.props.baseName}-`, '');
+    return new CloudwatchMetricAlarm(this, id, {
+      alarmName,
+      alarmDescription,
+      ...rule,
+      alarmActions: actions,
+      okActions: actions,
+    });
+  }
+}
+
+function above(threshold: number) {
+  return { comparisonOperator: 'GreaterThanThreshold', threshold };
+}
+
+/** For so many minutes without a break. */
+function lasting(minutes: number) {
+  return { period: MINUTE, evaluationPeriods: minutes, datapointsToAlarm: minutes };
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+// One page for whoever is called at night. From top to bottom: is traffic flowing, which engine carries it, what is being
+// lost, what does it cost.
+import { CloudwatchDashboard } from '@cdktf/provider-aws/lib/cloudwatch-dashboard';
+import { Construct } from 'constructs';
+import { partitionOf } from './iam';
+import { METRIC_NAMESPACE, type MetricName } from './metrics';
+
+// CloudWatch's grid has 24 columns.
+const COLUMNS = 24;
+const HEADING_HEIGHT = 2;
+const GRAPH_HEIGHT = 6;
+
+export interface GatewayDashboardProps {
+  readonly baseName: string;
+  readonly region: string;
+  readonly groupName: string;
+  readonly loadBalancer: { readonly LoadBalancer: string; readonly TargetGroup: string };
+  readonly functionName: string;
+  readonly failureQueueName: string;
+  readonly logGroupName: string;
+  /** Drawn as a line beside the packet rate. @default - no line */
+  readonly alarmBelow?: number;
+}
+
+/** Namespace, name and dimensions, as the dashboard's JSON has them, and options last. */
+type Metric = readonly (string | Readonly<Record<string, string | boolean>>)[];
+
+interface Graph {
+  readonly title: string;
+  readonly metrics: readonly Metric[];
+  readonly stat: 'Average' | 'Sum' | 'Maximum' | 'Minimum';
+  readonly stacked?: boolean;
+  readonly below?: number;
+}
+
+interface Section {
+  readonly question: string;
+  readonly hint: string;
+  readonly graphs: readonly Graph[];
+}
+
+/** A dashboard of four sections. */
+export class GatewayDashboard extends Construct {
+  public readonly url: string;
+
+  public constructor(scope: Construct, id: string, props: GatewayDashboardProps) {
+    super(scope, id);
+    const { region } = props;
+    const name = `${props.baseName}-gateways`;
+    const body = { start: '-PT3H', widgets: widgetsOf(sectionsOf(props), region) };
+    new CloudwatchDashboard(this, 'dashboard', { dashboardName: name, dashboardBody: JSON.stringify(body) });
+    this.url = `https://${consoleOf(region)}/cloudwatch/home?region=${region}#dashboards/dashboard/${name}`;
+  }
+}
+
+function consoleOf(region: string): string {
+  const consoles: Record<string, string> = {
+    'aws-cn': 'console.amazonaws.cn',
+    'aws-us-gov': 'console.amazonaws-us-gov.com',
+    'aws-eusc': 'console.amazonaws-eusc.eu',
+  };
+  return consoles[partitionOf(region)] ?? `${region}.console.aws.amazon.com`;
+}
+
+function sectionsOf(props: GatewayDashboardProps): readonly Section[] {
+  const gateway = (name: MetricName): Metric => [METRIC_NAMESPACE, name, 'AutoScalingGroupName', props.groupName];
+  const { LoadBalancer, TargetGroup } = props.loadBalancer;
+  const balancer = (name: string): Metric => ['AWS/NetworkELB', name, 'LoadBalancer', LoadBalancer];
+  const hosts = (name: string): Metric => [
+    ...['AWS/NetworkELB', name],
+    ...['TargetGroup', TargetGroup, 'LoadBalancer', LoadBalancer],
+  ];
+  const group = (name: string): Metric => ['AWS/AutoScaling', name, 'AutoScalingGroupName', props.groupName];
+  return [
+    {
+      question: 'Is traffic flowing?',
+      hint: 'The load balancer counts what mirror sources send, the gateways what they see. Bytes without packets: look at healthy hosts.',
+      graphs: [
+        { title: 'Mirrored bytes at the load balancer', stat: 'Sum', metrics: [balancer('ProcessedBytes_UDP')] },
+        {
+          title: 'Packets/s per gateway',
+          stat: 'Average',
+          metrics: [gateway('PacketsPerSecond'), gateway('PacketsModifiedPerSecond')],
+          below: props.alarmBelow,
+        },
+        {
+          title: 'Healthy and unhealthy gateways',
+          stat: 'Maximum',
+          metrics: [hosts('HealthyHostCount'), hosts('UnHealthyHostCount')],
+        },
+      ],
+    },
+    {
+      question: 'Which engine carries it?',
+      hint: `XDP alone when all is well. The journals of all gateways are in the log group ${props.logGroupName}.`,
+      graphs: [
+        {
+          title: 'Datagrams/s by engine, all gateways',
+          stat: 'Average',
+          stacked: true,
+          // Without XDP the gateways count as modified what netfilter did.
+          metrics: [
+            [{ expression: 'modified * attached', label: 'XDP', id: 'xdp' }],
+            [...gateway('PacketsModifiedPerSecond'), { id: 'modified', visible: false }],
+            [...gateway('XdpAttached'), { id: 'attached', visible: false }],
+            gateway('NfqueuePacketsPerSecond'),
+            gateway('StandbyPacketsPerSecond'),
+          ],
+        },
+        { title: 'XDP attached (1) or not (0), the worst gateway', stat: 'Minimum', metrics: [gateway('XdpAttached')] },
+      ],
+    },
+    {
+      question: 'What is being lost?',
+      hint: 'All of these are zero when all is well.',
+      graphs: [
+        {
+          title: 'Lost on a gateway, per second',
+          stat: 'Maximum',
+          metrics: [gateway('NfqueueDropsPerSecond'), gateway('MalformedPacketsPerSecond')],
+        },
+        {
+          title: 'Over the packet allowance of the instance type',
+          stat: 'Maximum',
+          metrics: [gateway('PpsAllowanceExceeded')],
+        },
+        {
+          title: 'Second interfaces: errors, undelivered events',
+          stat: 'Maximum',
+          metrics: [
+            ['AWS/Lambda', 'Errors', 'FunctionName', props.functionName],
+            ['AWS/SQS', 'ApproximateNumberOfMessagesVisible', 'QueueName', props.failureQueueName],
+          ],
+        },
+      ],
+    },
+    {
+      question: 'What does it cost?',
+      hint: 'Instances and load balancer capacity units are most of the bill.',
+      graphs: [
+        {
+          title: 'Gateways',
+          stat: 'Average',
+          metrics: [group('GroupDesiredCapacity'), group('GroupInServiceInstances'), group('GroupPendingInstances')],
+        },
+        { title: 'Load balancer capacity units (UDP)', stat: 'Sum', metrics: [balancer('ConsumedLCUs_UDP')] },
+        {
+          title: 'Processors of the gateways, percent',
+          stat: 'Average',
+          metrics: [['AWS/EC2', 'CPUUtilization', 'AutoScalingGroupName', props.groupName]],
+        },
+        {
+          title: 'Bytes of logs and metrics',
+          stat: 'Sum',
+          metrics: [['AWS/Logs', 'IncomingBytes', 'LogGroupName', props.logGroupName]],
+        },
+      ],
+    },
+  ];
+}
+
+function widgetsOf(sections: readonly Section[], region: string): object[] {
+  return sections.flatMap(({ question, hint, graphs }, index) => {
+    const y = index * (HEADING_HEIGHT + GRAPH_HEIGHT);
+    const width = COLUMNS / graphs.length;
+    const heading = { type: 'text', x: 0, y, width: COLUMNS, height: HEADING_HEIGHT };
+    return [
+      { ...heading, properties: { markdown: `## ${question}\n${hint}` } },
+      ...graphs.map((graph, column) => ({
+        type: 'metric',
+        x: column * width,
+        y: y + HEADING_HEIGHT,
+        width,
+        height: GRAPH_HEIGHT,
+        properties: propertiesOf(graph, region),
+      })),
+    ];
+  });
+}
+
+function propertiesOf({ title, metrics, stat, stacked = false, below }: Graph, region: string): object {
+  return {
+    title,
+    region,
+    stat,
+    metrics,
+    stacked,
+    view: 'timeSeries',
+    period: 60,
+    yAxis: { left: { min: 0 } },
+    ...(below !== undefined && { annotations: { horizontal: [{ label: 'alarm below', value: below }] } }),
+  };
+}

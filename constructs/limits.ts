@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// Limits that others set and several of our settings meet: VPC traffic mirroring and the ENA driver. Sizes in bytes.
+
+/** UDP port of VXLAN (RFC 7348), and so of VPC traffic mirroring. */
+export const VXLAN_PORT = 4789;
+
+const ETHERNET = 14;
+const IPV4 = 20;
+const UDP = 8;
+const VXLAN = 8;
+
+/** What a mirror session to a load balancer copies of a packet at most, from its Ethernet header on (CreateTrafficMirrorSession). */
+export const MIRROR_PACKET_LENGTH = 8500;
+
+/** IP total length of the largest datagram that a session copies whole; a longer one arrives cut. */
+export const LARGEST_MIRRORED = MIRROR_PACKET_LENGTH - ETHERNET;
+
+/** Largest MTU of an ENA interface with XDP in its driver (Linux, drivers/net/ethernet/amazon/ena/ena_xdp.h, 4 KiB pages). */
+export const DRIVER_MODE_MTU = 3498;
+
+/** IP total length of the largest mirrored datagram that arrives in one frame of such an interface. */
+export const LARGEST_IN_DRIVER_MODE = DRIVER_MODE_MTU - IPV4 - UDP - VXLAN - ETHERNET;
+
+/** What a mirrored datagram is on the wire, given its IP total length. */
+export function mirroredFrame(totalLength: number): number {
+  return ETHERNET + IPV4 + UDP + VXLAN + ETHERNET + totalLength;
+}
+
+/** IP total length of the smallest UDP datagram. */
+export const SMALLEST_DATAGRAM = IPV4 + UDP;
+
+/** Rules a mirror filter can have (VPC traffic mirroring, quotas); each network needs one for either direction. */
+export const FILTER_CIDRS = 10 / 2;
+
+/** Packets/s that a bandwidth carries at most, given the size of the frames. */
+export function packetsPerSecond(gbps: number, frame: number): number {
+  return Math.floor((gbps * 1e9) / (8 * frame));
+}

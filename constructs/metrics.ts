@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// The metrics of a gateway: the one list behind alarms, dashboard and scaling. An alarm on a name, a unit or a set of
+// dimensions that no instance sends waits for ever, so nothing else in the stack spells them out.
+
+export const METRIC_NAMESPACE = 'XDP/PacketProcessing';
+
+/** Units as CloudWatch spells them (MetricDatum, CloudWatch API reference). */
+export const METRICS = {
+  PacketsPerSecond: 'Count/Second',
+  PacketsModifiedPerSecond: 'Count/Second',
+  BytesPerSecond: 'Bytes/Second',
+  /** 1 while the XDP program is on its interface, 0 otherwise. */
+  XdpAttached: 'Count',
+  StandbyPacketsPerSecond: 'Count/Second',
+  NfqueuePacketsPerSecond: 'Count/Second',
+  NfqueueDropsPerSecond: 'Count/Second',
+  MalformedPacketsPerSecond: 'Count/Second',
+  /** Packets that the instance type's allowance cost since the last sample (ethtool -S, pps_allowance_exceeded). */
+  PpsAllowanceExceeded: 'Count',
+} as const;
+
+export type MetricName = keyof typeof METRICS;
+
+/** Every metric is sent once per set. CloudWatch aggregates nothing over dimensions that were not sent so. */
+export const DIMENSION_SETS = [['AutoScalingGroupName'], ['AutoScalingGroupName', 'InstanceId']] as const;
