@@ -48,6 +48,9 @@ function impossibleRate(packets: number, instanceType: string, what: string): st
   return why && `${why} ${never(what)}`;
 }
 
+/** Whether XDP is asked to run in the driver. Nothing about it may stand in the way of enable_xdp=false. */
+const inDriver = (c: GatewayConfig): boolean => c.enable_xdp && c.xdp_mode === 'driver' && c.xdp_engine !== 'bridge';
+
 export const RELATIONS: readonly Relation[] = [
   {
     keys: ['min_packet_size', 'max_packet_size'],
@@ -56,8 +59,9 @@ export const RELATIONS: readonly Relation[] = [
       'min_packet_size must be less than max_packet_size, or no datagram is ever taken',
   },
   {
-    keys: ['min_packet_size'],
+    keys: ['min_packet_size', 'max_packet_size'],
     problem: (c) =>
+      c.min_packet_size < c.max_packet_size &&
       c.min_packet_size >= limits.LARGEST_MIRRORED &&
       `a mirror session to a load balancer copies ${limits.MIRROR_PACKET_LENGTH} bytes of a packet, which is a datagram of ` +
         `${limits.LARGEST_MIRRORED}: longer ones arrive cut and none is ever taken; set it below ${limits.LARGEST_MIRRORED}`,
@@ -78,7 +82,7 @@ export const RELATIONS: readonly Relation[] = [
   {
     keys: ['xdp_mode', 'max_packet_size'],
     problem: (c) =>
-      c.xdp_mode === 'driver' &&
+      inDriver(c) &&
       c.max_packet_size > limits.LARGEST_IN_DRIVER_MODE &&
       `driver mode on ENA takes an MTU of at most ${limits.DRIVER_MODE_MTU}, in which a mirrored datagram of ` +
         `${limits.LARGEST_IN_DRIVER_MODE} bytes fits; set max_packet_size to at most that, or xdp_mode to auto or generic`,
@@ -86,14 +90,14 @@ export const RELATIONS: readonly Relation[] = [
   {
     keys: ['xdp_mode', 'egress_mtu'],
     problem: (c) =>
-      c.xdp_mode === 'driver' &&
+      inDriver(c) &&
       c.egress_mtu > limits.DRIVER_MODE_MTU &&
       `driver mode on ENA takes an MTU of at most ${limits.DRIVER_MODE_MTU}, and no fragment can be larger than the ` +
         `interface's; set egress_mtu to at most that, or xdp_mode to auto or generic`,
   },
   {
     keys: ['pps_alarm_threshold', 'ec2_instance_type'],
-    problem: (c) => impossibleRate(c.pps_alarm_threshold, c.ec2_instance_type, 'that threshold'),
+    problem: (c) => c.enable_xdp && impossibleRate(c.pps_alarm_threshold, c.ec2_instance_type, 'that threshold'),
   },
   {
     keys: ['pps_scaling_target', 'ec2_instance_type'],

@@ -70,9 +70,10 @@ export const numberOf = (numbers: readonly number[]) =>
   z.unknown().transform((value, context): number => {
     const found = numbers.find((number) => number === value || String(number) === value);
     if (found !== undefined) return found;
-    const typed = Number(value);
+    const typed = value === '' ? NaN : Number(value);
+    if (Number.isNaN(typed)) return refuse(context, '');
     const larger = numbers.find((number) => number > typed);
-    return refuse(context, larger ? `the next one is ${larger}` : wholeNumberSlip(value));
+    return refuse(context, larger ? `the next one is ${larger}` : `the largest is ${Math.max(...numbers)}`);
   });
 
 /** One of a few words. */

@@ -12,7 +12,7 @@ import {
   type GatewayConfig,
 } from '../../constructs/config';
 import { REPOSITORY } from '../../constructs/user-data';
-import { REQUIRED, WRONG } from './wrong-values';
+import { REQUIRED, WRONG, WRONG_TOGETHER } from './wrong-values';
 
 function problemsOf(context: Record<string, unknown>, env: NodeJS.ProcessEnv = {}): readonly string[] {
   try {
@@ -44,16 +44,22 @@ const EXAMPLES: Example = {
   region: ['us-gov-west-1', 'us-gov-west-1'],
   vpc_id: ['vpc-1a2b3c4d', 'vpc-1a2b3c4d'],
   private_subnet_ids: ['subnet-1a2b3c4d,subnet-5e6f7a8b', ['subnet-1a2b3c4d', 'subnet-5e6f7a8b']],
+  secondary_subnet_ids: ['subnet-9a8b7c6d', ['subnet-9a8b7c6d']],
+  management_cidrs: ['10.200.0.0/16', ['10.200.0.0/16']],
   base_ami: ['ami-0123456789abcdef0', 'ami-0123456789abcdef0'],
   ec2_instance_type: ['c7gn.4xlarge', 'c7gn.4xlarge'],
   min_instances: ['2', 2],
   mirroring_instance_count: ['12', 12],
+  pps_scaling_target: ['400000', 400000],
   mirror_source_eni_ids: ['eni-0123456789abcdef0', ['eni-0123456789abcdef0']],
+  mirror_session_number: ['3', 3],
   mirror_filter_cidrs: ['0.0.0.0/0', ['0.0.0.0/0']],
   mirror_source_cidrs: ['10.0.0.0/8', ['10.0.0.0/8']],
   pps_alarm_threshold: ['250000', 250000],
   alarm_topic_arn: ['arn:aws:sns:eu-central-1:123456789012:oncall', 'arn:aws:sns:eu-central-1:123456789012:oncall'],
   alarm_email: ['oncall@example.com', 'oncall@example.com'],
+  log_retention_days: ['90', 90],
+  deletion_protection: ['false', false],
   state_bucket: ['example-states', 'example-states'],
   state_key: ['gateways/terraform.tfstate', 'gateways/terraform.tfstate'],
   state_region: ['eu-west-1', 'eu-west-1'],
@@ -85,16 +91,22 @@ const DEFAULTS = {
   region: 'eu-central-1',
   vpc_id: 'vpc-0123456789abcdef0',
   private_subnet_ids: ['subnet-0123456789abcdef0'],
+  secondary_subnet_ids: [],
+  management_cidrs: [],
   base_ami: undefined,
   ec2_instance_type: 'c5n.large',
   min_instances: 1,
   mirroring_instance_count: 2,
+  pps_scaling_target: 1_500_000,
   mirror_source_eni_ids: [],
+  mirror_session_number: 1,
   mirror_filter_cidrs: [],
   mirror_source_cidrs: [],
   pps_alarm_threshold: 1_000_000,
   alarm_topic_arn: undefined,
   alarm_email: undefined,
+  log_retention_days: 7,
+  deletion_protection: true,
   state_bucket: undefined,
   state_key: undefined,
   state_region: undefined,
@@ -173,6 +185,23 @@ describe('a configuration', () => {
     ['a prefix of one address', { egress_cidrs: '10.0.0.1/32' }],
     ['a name of 28 characters', { name_prefix: 'mirror-gateway', environment: 'quality-check' }],
     ['a fleet that starts at its maximum', { min_instances: '12', mirroring_instance_count: '12' }],
+    [
+      'five networks in a mirror filter',
+      { mirror_filter_cidrs: '10.0.0.0/16,10.1.0.0/16,10.2.0.0/16,10.3.0.0/16,10.4.0.0/16' },
+    ],
+    ['the longest datagram that a session copies', { min_packet_size: '8485' }],
+    [
+      'driver mode with datagrams and fragments that fit',
+      { xdp_mode: 'driver', max_packet_size: '3448', egress_mtu: '3498' },
+    ],
+    ['driver mode without XDP, whatever the sizes: a rollback must pass', { enable_xdp: 'false', xdp_mode: 'driver' }],
+    ['as many second subnets as zones', { secondary_subnet_ids: 'subnet-0123456789abcdef9' }],
+    ['a rate that the type can carry', { pps_alarm_threshold: '33000000', pps_scaling_target: '33000000' }],
+    [
+      'a rate on a type whose bandwidth is not in the table',
+      { ec2_instance_type: 'c7i.large', pps_scaling_target: '100000000' },
+    ],
+    ['a route beside the package mirrors', { egress_cidrs: '10.20.0.0/16', management_cidrs: '10.21.0.0/16' }],
     ['no mirrored instance yet', { mirroring_instance_count: '0' }],
     [
       'a topic in a partition of its own',
@@ -184,7 +213,7 @@ describe('a configuration', () => {
 });
 
 describe('a wrong configuration', () => {
-  test.each(WRONG)('%j is refused with exactly one helpful line', (settings, message) => {
+  test.each([...WRONG, ...WRONG_TOGETHER])('%j is refused with exactly one helpful line', (settings, message) => {
     expect(problemsOf({ ...REQUIRED, ...settings })).toEqual([message]);
   });
 

@@ -300,11 +300,11 @@ export const WRONG: readonly (readonly [settings: Record<string, unknown>, messa
   ],
   [
     { mirror_filter_cidrs: '10.0.0.0/8, 10.1.2.3/16' },
-    'mirror_filter_cidrs = "10.0.0.0/8, 10.1.2.3/16": must be up to 10 IPv4 prefixes such as 10.0.0.0/8, comma-separated (entry 2 is "10.1.2.3/16": it has host bits set, write 10.1.0.0/16)',
+    'mirror_filter_cidrs = "10.0.0.0/8, 10.1.2.3/16": must be up to 5 IPv4 prefixes such as 10.0.0.0/8, comma-separated (entry 2 is "10.1.2.3/16": it has host bits set, write 10.1.0.0/16)',
   ],
   [
-    { mirror_filter_cidrs: prefixes(11) },
-    'mirror_filter_cidrs = ["10.0.0.0/16","10.1.0.0/16","10.2.0.0/16","10.3.0.0/16","10.4.0.0/16","10.5.0.0/16","10.6.0.0/16","10.7.0.0/16","10.8.0...: must be up to 10 IPv4 prefixes such as 10.0.0.0/8, comma-separated (it has 11 entries)',
+    { mirror_filter_cidrs: prefixes(6) },
+    'mirror_filter_cidrs = ["10.0.0.0/16","10.1.0.0/16","10.2.0.0/16","10.3.0.0/16","10.4.0.0/16","10.5.0.0/16"]: must be up to 5 IPv4 prefixes such as 10.0.0.0/8, comma-separated (it has 6 entries)',
   ],
   [
     { mirror_source_cidrs: '0.0.0.0/0' },
@@ -429,4 +429,148 @@ export const WRONG: readonly (readonly [settings: Record<string, unknown>, messa
   [{ target_prot: '31765' }, 'target_prot = "31765": no such key; the nearest one is target_port'],
   [{ instance_type: 'c5n.large' }, 'instance_type = "c5n.large": no such key; the nearest one is ec2_instance_type'],
   [{ subnets: 'x' }, 'subnets = "x": no such key; the nearest one is private_subnet_ids'],
+];
+
+/** Settings that are each right by themselves and wrong together, and slips in the keys that came with the whole stack. */
+export const WRONG_TOGETHER: typeof WRONG = [
+  [
+    { min_packet_size: '8486' },
+    'min_packet_size = 8486, max_packet_size = 9000: a mirror session to a load balancer copies 8500 bytes of a packet, which is a datagram of 8486: longer ones arrive cut and none is ever taken; set it below 8486',
+  ],
+  [
+    { min_packet_size: '8999' },
+    'min_packet_size = 8999, max_packet_size = 9000: a mirror session to a load balancer copies 8500 bytes of a packet, which is a datagram of 8486: longer ones arrive cut and none is ever taken; set it below 8486',
+  ],
+  [
+    { xdp_mode: 'driver' },
+    'xdp_mode = "driver", max_packet_size = 9000: driver mode on ENA takes an MTU of at most 3498, in which a mirrored datagram of 3448 bytes fits; set max_packet_size to at most that, or xdp_mode to auto or generic',
+  ],
+  [
+    { xdp_mode: 'driver', xdp_engine: 'direct' },
+    'xdp_mode = "driver", max_packet_size = 9000: driver mode on ENA takes an MTU of at most 3498, in which a mirrored datagram of 3448 bytes fits; set max_packet_size to at most that, or xdp_mode to auto or generic',
+  ],
+  [
+    { xdp_mode: 'driver', max_packet_size: '3449' },
+    'xdp_mode = "driver", max_packet_size = 3449: driver mode on ENA takes an MTU of at most 3498, in which a mirrored datagram of 3448 bytes fits; set max_packet_size to at most that, or xdp_mode to auto or generic',
+  ],
+  [
+    { xdp_mode: 'driver', max_packet_size: '3448', egress_mtu: '3499' },
+    'xdp_mode = "driver", egress_mtu = 3499: driver mode on ENA takes an MTU of at most 3498, and no fragment can be larger than the interface\'s; set egress_mtu to at most that, or xdp_mode to auto or generic',
+  ],
+  [
+    { xdp_engine: 'direct', xdp_mode: 'driver', max_packet_size: '2000', egress_mtu: '9001' },
+    'xdp_mode = "driver", egress_mtu = 9001: driver mode on ENA takes an MTU of at most 3498, and no fragment can be larger than the interface\'s; set egress_mtu to at most that, or xdp_mode to auto or generic',
+  ],
+  [
+    { pps_alarm_threshold: '100000000' },
+    'pps_alarm_threshold = 100000000, ec2_instance_type = "c5n.large": 25 Gbit/s carry at most 33967391 packets/s of 92 bytes, the smallest frame of a mirrored datagram, so that threshold is out of reach; take a lower one or a larger type',
+  ],
+  [
+    { pps_alarm_threshold: '33967392' },
+    'pps_alarm_threshold = 33967392, ec2_instance_type = "c5n.large": 25 Gbit/s carry at most 33967391 packets/s of 92 bytes, the smallest frame of a mirrored datagram, so that threshold is out of reach; take a lower one or a larger type',
+  ],
+  [
+    { pps_alarm_threshold: '80000000', ec2_instance_type: 'm5n.12xlarge' },
+    'pps_alarm_threshold = 80000000, ec2_instance_type = "m5n.12xlarge": 50 Gbit/s carry at most 67934782 packets/s of 92 bytes, the smallest frame of a mirrored datagram, so that threshold is out of reach; take a lower one or a larger type',
+  ],
+  [
+    { pps_scaling_target: '50000000' },
+    'pps_scaling_target = 50000000, ec2_instance_type = "c5n.large": 25 Gbit/s carry at most 33967391 packets/s of 92 bytes, the smallest frame of a mirrored datagram, so that target is out of reach; take a lower one or a larger type',
+  ],
+  [
+    { pps_scaling_target: '33967392', ec2_instance_type: 'm5n.large' },
+    'pps_scaling_target = 33967392, ec2_instance_type = "m5n.large": 25 Gbit/s carry at most 33967391 packets/s of 92 bytes, the smallest frame of a mirrored datagram, so that target is out of reach; take a lower one or a larger type',
+  ],
+  [
+    { enable_xdp: 'false', pps_scaling_target: '90000000', ec2_instance_type: 'c5n.9xlarge' },
+    'pps_scaling_target = 90000000, ec2_instance_type = "c5n.9xlarge": 50 Gbit/s carry at most 67934782 packets/s of 92 bytes, the smallest frame of a mirrored datagram, so that target is out of reach; take a lower one or a larger type',
+  ],
+  [
+    { secondary_subnet_ids: 'subnet-0123456789abcdef1,subnet-0123456789abcdef2' },
+    'secondary_subnet_ids = ["subnet-0123456789abcdef1","subnet-0123456789abcdef2"], private_subnet_ids = ["subnet-0123456789abcdef0"]: each zone with gateways needs one subnet for second interfaces: give 1, or none for the gateways\' own',
+  ],
+  [
+    {
+      private_subnet_ids: 'subnet-0123456789abcdef1,subnet-0123456789abcdef2',
+      secondary_subnet_ids: 'subnet-0123456789abcdef3',
+    },
+    'secondary_subnet_ids = ["subnet-0123456789abcdef3"], private_subnet_ids = ["subnet-0123456789abcdef1","subnet-0123456789abcdef2"]: each zone with gateways needs one subnet for second interfaces: give 2, or none for the gateways\' own',
+  ],
+  [
+    { egress_cidrs: '10.0.0.0/8', management_cidrs: '10.200.0.0/16' },
+    'egress_cidrs = ["10.0.0.0/8"], management_cidrs = ["10.200.0.0/16"]: what gateways send to 10.200.0.0/16 would leave by the second interface, which lets out datagrams to the IPsec VM only; take it out of one of them',
+  ],
+  [
+    { egress_cidrs: '10.200.0.0/16', management_cidrs: '10.200.0.0/16' },
+    'egress_cidrs = ["10.200.0.0/16"], management_cidrs = ["10.200.0.0/16"]: what gateways send to 10.200.0.0/16 would leave by the second interface, which lets out datagrams to the IPsec VM only; take it out of one of them',
+  ],
+  [
+    { min_instances: '3' },
+    'min_instances = 3, mirroring_instance_count = 2: min_instances must be at most 2, the larger of 2 and mirroring_instance_count',
+  ],
+  [
+    { min_instances: '20', mirroring_instance_count: '10' },
+    'min_instances = 20, mirroring_instance_count = 10: min_instances must be at most 10, the larger of 2 and mirroring_instance_count',
+  ],
+  [
+    { state_bucket: 'states', state_region: 'cn-north-1' },
+    'state_region = "cn-north-1", region = "eu-central-1": they belong to different partitions, aws-cn and aws, and no credentials are good for both; keep the state in the partition of region',
+  ],
+  [
+    { state_bucket: 'states', region: 'us-gov-west-1', state_region: 'eu-central-1' },
+    'state_region = "eu-central-1", region = "us-gov-west-1": they belong to different partitions, aws and aws-us-gov, and no credentials are good for both; keep the state in the partition of region',
+  ],
+  [
+    { alarm_topic_arn: 'arn:aws:sns:eu-west-1:123456789012:a' },
+    'alarm_topic_arn = "arn:aws:sns:eu-west-1:123456789012:a", region = "eu-central-1": an alarm can only notify a topic of its own region',
+  ],
+  [
+    { alarm_topic_arn: 'arn:aws-cn:sns:eu-central-1:123456789012:a' },
+    'alarm_topic_arn = "arn:aws-cn:sns:eu-central-1:123456789012:a", region = "eu-central-1": a topic of that region is in the partition aws; begin with arn:aws:',
+  ],
+  [
+    { region: 'cn-north-1', alarm_topic_arn: 'arn:aws:sns:cn-north-1:123456789012:a' },
+    'alarm_topic_arn = "arn:aws:sns:cn-north-1:123456789012:a", region = "cn-north-1": a topic of that region is in the partition aws-cn; begin with arn:aws-cn:',
+  ],
+  [
+    { name_prefix: 'mirror-gateway-for-the-edge', environment: 'prod' },
+    'name_prefix = "mirror-gateway-for-the-edge", environment = "prod": "mirror-gateway-for-the-edge-prod" has 32 characters, and a load balancer\'s name leaves room for 28',
+  ],
+  [
+    { log_retention_days: '8' },
+    'log_retention_days = "8": must be one of 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653, in days (the next one is 14)',
+  ],
+  [
+    { log_retention_days: '0' },
+    'log_retention_days = "0": must be one of 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653, in days (the next one is 1)',
+  ],
+  [
+    { log_retention_days: 'a week' },
+    'log_retention_days = "a week": must be one of 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653, in days',
+  ],
+  [
+    { log_retention_days: '4000' },
+    'log_retention_days = "4000": must be one of 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653, in days (the largest is 3653)',
+  ],
+  [{ deletion_protection: 'off' }, 'deletion_protection = "off": must be true or false (write false)'],
+  [
+    { mirror_session_number: '0' },
+    'mirror_session_number = "0": must be a whole number from 1 to 32766 (CreateTrafficMirrorSession)',
+  ],
+  [
+    { mirror_session_number: '32767' },
+    'mirror_session_number = "32767": must be a whole number from 1 to 32766 (CreateTrafficMirrorSession)',
+  ],
+  [
+    { management_cidrs: '10.0.0.1' },
+    'management_cidrs = "10.0.0.1": must be up to 20 IPv4 prefixes such as 10.0.0.0/8, comma-separated (entry 1 is "10.0.0.1": write 10.0.0.1/32 for one address)',
+  ],
+  [
+    { secondary_subnet_ids: 'vpc-0123456789abcdef0' },
+    'secondary_subnet_ids = "vpc-0123456789abcdef0": must be up to 16 comma-separated subnet ids: subnet- and 8 or 17 hexadecimal digits (0-9, a-f) (entry 1 is "vpc-0123456789abcdef0": vpc- begins the id of another kind of resource)',
+  ],
+  [
+    { pps_scaling_target: '1.5M' },
+    'pps_scaling_target = "1.5M": must be a whole number from 1 to 100000000, in packets/s',
+  ],
 ];
