@@ -73,17 +73,24 @@ export function bundleFiles(root: string = REPOSITORY): readonly BundleFile[] {
 }
 
 /**
- * The text without its comments: prose compresses worst. Lines keep their numbers, so that a compiler's message on an
- * instance still points into the repository. Licence lines stay, and what a # or // behind code might be.
+ * The text without its comments and, where it means nothing, its indentation: prose and white space compress worst. Lines
+ * keep their numbers, so that a message on an instance still points into the repository. Licence lines stay, and what a #
+ * or // behind code might be.
  */
-function withoutComments(file: string, text: string): string {
-  const blank = (comment: string) => (comment.includes('SPDX') ? comment : comment.replace(/[^\n]/g, ''));
-  if (!/\.(?:c|h|cpp)$/.test(file)) return text.replace(/^[ \t]*#(?!!).*$/gm, blank);
-  return text.replace(/[ \t]*\/\*[^]*?\*\/$|^[ \t]*\/\/.*$/gm, blank);
+function condensed(file: string, text: string): string {
+  const bare = /\.(?:c|h|cpp)$/.test(file)
+    ? text.replace(/[ \t]*\/\*[^]*?\*\/$|^[ \t]*\/\/.*$/gm, blank)
+    : text.replace(/^[ \t]*#(?!!).*$/gm, blank);
+  // Tabs only: what a script prints is indented by blanks.
+  return /\.(?:c|h|cpp|nft|sh)$/.test(file) ? bare.replace(/^\t+/gm, '') : bare;
+}
+
+function blank(comment: string): string {
+  return comment.includes('SPDX') ? comment : comment.replace(/[^\n]/g, '');
 }
 
 function readBundleFile(root: string, file: string): BundleFile {
-  const content = Buffer.from(withoutComments(file, fs.readFileSync(path.join(root, file), 'utf8')));
+  const content = Buffer.from(condensed(file, fs.readFileSync(path.join(root, file), 'utf8')));
   // From the content, because a checkout may lose the executable bit.
   return { path: file, mode: isScript(content) ? 0o755 : 0o644, content };
 }

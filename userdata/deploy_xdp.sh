@@ -82,16 +82,17 @@ config_get() {
 imds() {
 	local token
 	token=$(curl -sf -m 2 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$IMDS/api/token") &&
-		curl -sf -m 2 -H "X-aws-ec2-metadata-token: $token" "$IMDS/meta-data/network/interfaces/macs/$1"
+		curl -sf -m 2 -H "X-aws-ec2-metadata-token: $token" "$IMDS/meta-data/$1"
 }
 
 # -> MAC, NAME, ADDRESS, SUBNET of the interface with device number 1. It is attached while the instance boots, perhaps late.
 find_secondary() {
-	for MAC in $(imds ''); do
+	local macs=network/interfaces/macs
+	for MAC in $(imds $macs/); do
 		MAC=${MAC%/}
-		[[ $(imds "$MAC/device-number") == 1 ]] || continue
+		[[ $(imds "$macs/$MAC/device-number") == 1 ]] || continue
 		NAME=$(ip -j link show | jq -er --arg mac "$MAC" 'map(select(.address == $mac and .ifname != "br0"))[0].ifname') &&
-			ADDRESS=$(imds "$MAC/local-ipv4s" | head -n 1) && SUBNET=$(imds "$MAC/subnet-ipv4-cidr-block") && return
+			ADDRESS=$(imds "$macs/$MAC/local-ipv4s" | head -n 1) && SUBNET=$(imds "$macs/$MAC/subnet-ipv4-cidr-block") && return
 	done
 	return 1
 }
@@ -388,6 +389,18 @@ install_packages() {
 	DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >/dev/null
 }
 
+# How operators get in. Ubuntu's images have it, Debian's do not.
+install_ssm_agent() {
+	local region deb=$RUN/ssm.deb
+	[[ ! -e /usr/bin/amazon-ssm-agent && ! -e /snap/amazon-ssm-agent ]] || return 0
+	if region=$(imds placement/region) &&
+		curl -sf -m 60 -o "$deb" "https://s3.$region.amazonaws.com/amazon-ssm-$region/latest/debian_$(dpkg --print-architecture)/amazon-ssm-agent.deb"; then
+		dpkg -i "$deb" >/dev/null
+	else
+		say 'no amazon-ssm-agent: Session Manager cannot reach this instance'
+	fi
+}
+
 install_units() {
 	local units=/etc/systemd/system
 	install -m 0644 -t "$units" "$HOME_DIR"/userdata/*.service "$HOME_DIR"/userdata/*.socket
@@ -402,6 +415,7 @@ install_all() {
 	if [[ $ENABLE_XDP == true ]]; then engines=('xdp-processor'); fi
 	if ((XDP_TRAFFIC_PERCENT < 100)); then engines+=(modify_udp); fi
 	install_packages
+	install_ssm_agent
 	make -C "$HOME_DIR/bpf"
 	make -C "$HOME_DIR/netfilter"
 	install_units
