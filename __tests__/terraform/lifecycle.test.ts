@@ -3,6 +3,7 @@
 // what it leaves alone, and that nothing stays behind.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
+import { GATEWAY_INTERFACE } from '../../lab/terraform/answers';
 import { Project } from '../../lab/terraform/project';
 import type { RunResult } from '../../lab/host';
 import { onlyInState, plannedWith, stateOf, terraformTest, type Touched } from './terraform';
@@ -75,6 +76,17 @@ terraformTest('health_port moves the health check and the rules that let it thro
   expect(changes).toContain('aws_lb_target_group: health_check.0.port');
   expect(changes).toContain('aws_vpc_security_group_egress_rule: from_port, to_port');
   expect(changes).toContain('aws_vpc_security_group_ingress_rule: from_port, to_port');
+});
+
+terraformTest('a mirror source gets a session of its own, unless it is a gateway', async () => {
+  const { resources } = await plannedWith(project, { MIRROR_GATEWAY_MIRROR_SOURCE_ENI_IDS: 'eni-0123456789abcdef0' });
+  expect(resources).toEqual([{ type: 'aws_ec2_traffic_mirror_session', actions: ['create'], changed: [] }]);
+  const own = { MIRROR_GATEWAY_MIRROR_SOURCE_ENI_IDS: `eni-0123456789abcdef0,${GATEWAY_INTERFACE}` };
+  const { code, stdout, stderr } = await project.cdktf(['diff'], own);
+  expect(code).not.toBe(0);
+  expect((stdout + stderr).replace(/[\s│╷╵]+/g, ' ')).toContain(
+    `mirror_source_eni_ids: ${GATEWAY_INTERFACE} is an interface of a gateway of mirror-gateway, which cannot mirror itself; remove it.`,
+  );
 });
 
 terraformTest(

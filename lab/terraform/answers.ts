@@ -12,6 +12,9 @@ export interface Surroundings {
   readonly instanceTypes: readonly string[];
 }
 
+/** The only interface there is; a gateway's, to whoever asks by security group. */
+export const GATEWAY_INTERFACE = 'eni-00000000000000001';
+
 type Answer = (config: Fields, surroundings: Surroundings) => Fields;
 
 const IMAGE = { amd64: 'ami-stand-in-amd64', arm64: 'ami-stand-in-arm64' } as const;
@@ -30,7 +33,7 @@ const ANSWERS: Readonly<Record<string, Answer>> = {
     id: ACCOUNT,
   }),
   aws_ec2_managed_prefix_list: ({ name }) => ({ id: 'pl-stand-in', name: name ?? 'stand-in', address_family: 'IPv4' }),
-  aws_network_interfaces: () => ({ ids: [] }),
+  aws_network_interfaces: () => ({ ids: [GATEWAY_INTERFACE] }),
   aws_partition: (_, { region }) => partition(region),
   aws_prefix_list: ({ name }) => ({ id: 'pl-stand-in', name: name ?? 'stand-in', cidr_blocks: ['198.51.100.0/24'] }),
   aws_region: (_, { region }) => ({ id: region, name: region, description: `${region} (stand-in)` }),
