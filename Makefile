@@ -13,7 +13,7 @@ PACKAGES := $(shell cat userdata/packages.txt lab/packages.txt)
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
 TS := node -r ts-node/register/transpile-only
 C_SOURCES = $(wildcard bpf/*.[ch] bpf/tests/*.c netfilter/*.cpp)
-SCRIPTS := userdata/deploy_xdp.sh .ci/run
+SCRIPTS := userdata/deploy_xdp.sh .ci/run .ci/diff-comment
 
 .PHONY: help setup packages build synth size lint unit terraform-test python-tools plan bpf-test lab-test vm-test test lab-up lab-down lab-status demo clean
 
