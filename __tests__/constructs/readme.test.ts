@@ -1,12 +1,73 @@
 // SPDX-License-Identifier: Apache-2.0
-// The README's table of settings is the one that the keys themselves give.
+// The README's tables say what the code does: settings as config.ts has them, the flip as the synthesized stacks have it,
+// alarms as the constructs make them.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { settingsTable } from '../../constructs/settings-table';
 import { REPOSITORY } from '../../constructs/user-data';
+import { all, type Body, synth, type Synthesized } from './synthesized';
+
+const readme = fs.readFileSync(path.join(REPOSITORY, 'README.md'), 'utf8');
+
+function between(opening: RegExp, closing: string): string {
+  const [opened] = opening.exec(readme) ?? [];
+  const start = readme.indexOf(opened ?? 'missing') + (opened?.length ?? 0);
+  return readme.slice(start, readme.indexOf(closing)).trim();
+}
 
 test('the README explains every key as config.ts does (`npm run --silent settings` prints the table)', () => {
-  const readme = fs.readFileSync(path.join(REPOSITORY, 'README.md'), 'utf8');
-  const [, table] = /<!-- settings: [^\n]* -->\n([^]*?)<!-- end of settings -->/.exec(readme) ?? [];
-  expect(table?.trim()).toBe(settingsTable());
+  expect(between(/<!-- settings: [^\n]* -->/, '<!-- end of settings -->')).toBe(settingsTable());
+});
+
+/** `type name`: for alarms, of which there are many, the name that an operator sees. */
+function label(type: string, body: Body): string {
+  return body.alarm_name ? `\`${type}\` ${String(body.alarm_name)}` : `\`${type}\``;
+}
+
+/** What becomes of each resource between two stacks, and of those that refer to a new template version. */
+function changes(before: Synthesized, after: Synthesized): string[] {
+  const rows = Object.entries(before.resource).flatMap(([type, resources]) =>
+    Object.entries(resources).flatMap(([name, body]) => {
+      const now = after.resource[type]?.[name];
+      if (now === undefined) return [`${label(type, body)} | removed`];
+      const changed = Object.keys({ ...body, ...now }).filter(
+        (key) => JSON.stringify(body[key]) !== JSON.stringify(now[key]),
+      );
+      if (changed.length > 0) return [`${label(type, body)} | ${changed.map((key) => `\`${key}\``).join(', ')}`];
+      const follows = Object.entries(body).filter(([, value]) => JSON.stringify(value).includes('.latest_version}'));
+      return follows.map(([key]) => `${label(type, body)} | \`${key}.version\``);
+    }),
+  );
+  const added = Object.entries(after.resource).flatMap(([type, resources]) =>
+    Object.entries(resources)
+      .filter(([name]) => before.resource[type]?.[name] === undefined)
+      .map(([, body]) => `${label(type, body)} | made`),
+  );
+  return [...rows, ...added].sort();
+}
+
+test('the README names everything that a flip of enable_xdp changes, and nothing else', () => {
+  const table = between(/<!-- flip: [^\n]* -->/, '<!-- end of flip -->')
+    .split('\n')
+    .slice(2);
+  const documented = table.map((row) => row.split(' | ').slice(0, 2).join(' | ').replace(/^\| /, ''));
+  expect(documented.sort()).toEqual(changes(synth(), synth({ enable_xdp: 'false' })));
+});
+
+test('the README has a line for every alarm, and for none that does not exist', () => {
+  const night = readme.slice(readme.indexOf('## At night'), readme.indexOf('## Settings'));
+  const documented = night
+    .split('\n')
+    .filter((line) => line.startsWith('| `'))
+    .flatMap((line) => (line.split(' | ')[0] ?? '').match(/`[a-z-]+`/g) ?? []);
+  const alarms = all(synth(), 'aws_cloudwatch_metric_alarm').map(({ alarm_name }) =>
+    String(alarm_name).replace('mirror-gateway-', ''),
+  );
+  expect(documented.map((name) => name.replaceAll('`', '')).sort()).toEqual(alarms.sort());
+});
+
+test('the README names every output that tells an operator what comes next', () => {
+  const named = ['mirror_target_id', 'mirror_filter_id', 'dashboard_url', 'rollback_command'];
+  named.forEach((name) => expect(readme).toContain(`\`${name}\``));
+  expect(Object.keys(synth().output)).toEqual(expect.arrayContaining(named));
 });
