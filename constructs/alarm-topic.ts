@@ -59,11 +59,11 @@ export class AlarmTopic extends Construct {
           Resource: '*',
         },
         {
+          // Without a condition, as AWS documents it: a key that refuses CloudWatch loses alarms without a word.
           Sid: 'PublishAlarms',
           Principal: { Service: 'cloudwatch.amazonaws.com' },
           Action: ['kms:Decrypt', 'kms:GenerateDataKey'],
           Resource: '*',
-          Condition: { StringEquals: { 'aws:SourceAccount': account } },
         },
       ),
     });

@@ -51,8 +51,8 @@ const COMMAND = {
     {
       name: 'switch',
       action: 'aws:runShellScript',
-      // SSM puts one of the two allowed words there, nothing else.
-      inputs: { timeoutSeconds: '120', runCommand: [`${DEPLOY_SCRIPT} {{ Verb }}`, `${DEPLOY_SCRIPT} health`] },
+      // SSM puts one of the two allowed words there, and reports what the last command answers: hence one.
+      inputs: { timeoutSeconds: '120', runCommand: [`${DEPLOY_SCRIPT} {{ Verb }} && ${DEPLOY_SCRIPT} health`] },
     },
   ],
 };

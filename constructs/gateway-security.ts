@@ -5,8 +5,15 @@
 import { DataAwsPrefixList } from '@cdktf/provider-aws/lib/data-aws-prefix-list';
 import { DataAwsVpc } from '@cdktf/provider-aws/lib/data-aws-vpc';
 import { SecurityGroup } from '@cdktf/provider-aws/lib/security-group';
-import { VpcSecurityGroupEgressRule } from '@cdktf/provider-aws/lib/vpc-security-group-egress-rule';
-import { VpcSecurityGroupIngressRule } from '@cdktf/provider-aws/lib/vpc-security-group-ingress-rule';
+import {
+  VpcSecurityGroupEgressRule,
+  type VpcSecurityGroupEgressRuleConfig,
+} from '@cdktf/provider-aws/lib/vpc-security-group-egress-rule';
+import {
+  VpcSecurityGroupIngressRule,
+  type VpcSecurityGroupIngressRuleConfig,
+} from '@cdktf/provider-aws/lib/vpc-security-group-ingress-rule';
+import type { ITerraformDependable } from 'cdktf';
 import { Construct } from 'constructs';
 import { VXLAN_PORT } from './limits';
 
@@ -44,6 +51,8 @@ export class GatewaySecurity extends Construct {
   public readonly loadBalancerGroupId: string;
   public readonly gatewayGroupId: string;
   public readonly secondaryGroupId: string;
+  /** What a gateway needs from its first second on, to install packages and to be found healthy. */
+  public readonly rules: ITerraformDependable[] = [];
 
   public constructor(scope: Construct, id: string, props: GatewaySecurityProps) {
     super(scope, id);
@@ -55,7 +64,7 @@ export class GatewaySecurity extends Construct {
     this.connectLoadBalancer('vxlan', port('udp', VXLAN_PORT), 'Mirrored traffic');
     this.connectLoadBalancer('health', port('tcp', props.healthPort), 'Health checks');
     this.letGatewaysManage(props, vpcCidr);
-    new VpcSecurityGroupEgressRule(this, 'redirected', {
+    this.egress('redirected', {
       securityGroupId: this.secondaryGroupId,
       description: 'Redirected datagrams to the IPsec VM',
       cidrIpv4: `${props.ipsecVm.ip}/32`,
@@ -68,9 +77,17 @@ export class GatewaySecurity extends Construct {
     return new SecurityGroup(this, id, { name, description, vpcId, tags: { Name: name } }).id;
   }
 
+  private ingress(id: string, rule: VpcSecurityGroupIngressRuleConfig): void {
+    this.rules.push(new VpcSecurityGroupIngressRule(this, id, rule));
+  }
+
+  private egress(id: string, rule: VpcSecurityGroupEgressRuleConfig): void {
+    this.rules.push(new VpcSecurityGroupEgressRule(this, id, rule));
+  }
+
   private admitMirrorSources(cidrs: readonly string[], vpcCidr: string): void {
     const admit = (id: string, cidrIpv4: string) =>
-      new VpcSecurityGroupIngressRule(this, id, {
+      this.ingress(id, {
         securityGroupId: this.loadBalancerGroupId,
         description: 'Mirrored traffic (VXLAN) from mirror sources',
         cidrIpv4,
@@ -82,13 +99,13 @@ export class GatewaySecurity extends Construct {
 
   // The NLB keeps the mirror source's address, yet naming its group admits what came through it, and only that.
   private connectLoadBalancer(id: string, through: Port, description: string): void {
-    new VpcSecurityGroupEgressRule(this, `${id}-to-gateway`, {
+    this.egress(`${id}-to-gateway`, {
       securityGroupId: this.loadBalancerGroupId,
       description,
       referencedSecurityGroupId: this.gatewayGroupId,
       ...through,
     });
-    new VpcSecurityGroupIngressRule(this, `${id}-from-load-balancer`, {
+    this.ingress(`${id}-from-load-balancer`, {
       securityGroupId: this.gatewayGroupId,
       description,
       referencedSecurityGroupId: this.loadBalancerGroupId,
@@ -99,7 +116,7 @@ export class GatewaySecurity extends Construct {
   // The VPC's resolver, its clock and IMDS need no rule.
   private letGatewaysManage({ region, managementCidrs = [] }: GatewaySecurityProps, vpcCidr: string): void {
     const out = (id: string, number: number, to: { cidrIpv4: string } | { prefixListId: string }) =>
-      new VpcSecurityGroupEgressRule(this, id, {
+      this.egress(id, {
         securityGroupId: this.gatewayGroupId,
         description: number === HTTP ? 'Package mirrors' : 'AWS APIs and package mirrors',
         ...to,

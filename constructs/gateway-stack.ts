@@ -114,7 +114,7 @@ export class GatewayStack extends TerraformStack {
       maxSize: maxInstances(config),
       tags: { ...tags, Name: `${base}-xdp` },
       launchHook: eniFunction.hook,
-      dependsOn: eniFunction.listeners,
+      dependsOn: [...eniFunction.listeners, loadBalancer.listener, ...security.rules],
       rolloutAlarmNames: alarms.rolloutAlarmNames,
     });
     new FleetScaling(this, 'scaling', {
