@@ -34,7 +34,10 @@ type Rule = Omit<CloudwatchMetricAlarmConfig, 'alarmName' | 'alarmActions' | 'ok
 export class GatewayAlarms extends Construct {
   /** Fires when nobody is healthy although the group has replaced. */
   public readonly replacementDoesNotHelp: CloudwatchMetricAlarm;
-  /** Names of the alarms that a rollout must not set off, whichever engine it brings. */
+  /**
+   * Names of the alarms that a rollout must not set off, whichever engine it brings. None on health is among them: the
+   * rollout waits for health by itself, and where nobody is healthy it must be able to start.
+   */
   public readonly rolloutAlarmNames: readonly string[];
 
   public constructor(
@@ -46,10 +49,9 @@ export class GatewayAlarms extends Construct {
     if (props.enableXdp) this.watchXdp();
     const [standby, drops] = this.watchEngines();
     this.watchMachines();
-    const { noHealthyHosts, replacementDoesNotHelp } = this.watchHosts();
+    this.replacementDoesNotHelp = this.watchHosts();
     this.watchFunction();
-    this.replacementDoesNotHelp = replacementDoesNotHelp;
-    this.rolloutAlarmNames = [noHealthyHosts, standby, drops].map((alarm) => alarm.alarmName);
+    this.rolloutAlarmNames = [standby, drops].map((alarm) => alarm.alarmName);
   }
 
   private watchXdp(): void {
@@ -121,7 +123,7 @@ export class GatewayAlarms extends Construct {
     );
   }
 
-  private watchHosts() {
+  private watchHosts(): CloudwatchMetricAlarm {
     const hosts = (metricName: string) => ({
       namespace: 'AWS/NetworkELB',
       metricName,
@@ -131,7 +133,13 @@ export class GatewayAlarms extends Construct {
       this.named('unhealthy-hosts'),
       'A gateway has failed its health check for longer than building one takes. First run "deploy_xdp.sh ' +
         'health" there: it names the reason.',
-      { ...hosts('UnHealthyHostCount'), ...above(0), statistic: 'Minimum', ...lasting(15) },
+      {
+        ...hosts('UnHealthyHostCount'),
+        ...above(0),
+        statistic: 'Minimum',
+        ...lasting(15),
+        treatMissingData: 'missing',
+      },
     );
     const nobody = {
       ...hosts('HealthyHostCount'),
@@ -141,19 +149,18 @@ export class GatewayAlarms extends Construct {
       // A load balancer without targets reports none.
       treatMissingData: 'breaching',
     };
-    const noHealthyHosts = this.alarm(
+    this.alarm(
       this.named('no-healthy-hosts'),
       'No gateway is healthy; the load balancer sends to all of them. First look at the activity of the Auto Scaling group: ' +
         'launches that end in ABANDON point to the ENI function, instances that stay point to their health reason.',
       { ...nobody, ...lasting(3) },
     );
-    const replacementDoesNotHelp = this.alarm(
+    return this.alarm(
       this.named('replacement-does-not-help'),
       'No gateway has been healthy for longer than a replacement takes, so replacing is suspended (ReplaceUnhealthy). First ' +
         'undo the last deployment; the process resumes by itself when a gateway is healthy.',
       { ...nobody, ...lasting(REPLACEMENT_MINUTES) },
     );
-    return { noHealthyHosts, replacementDoesNotHelp };
   }
 
   private watchFunction(): void {

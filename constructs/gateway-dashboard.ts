@@ -19,8 +19,6 @@ export interface GatewayDashboardProps {
   readonly functionName: string;
   readonly failureQueueName: string;
   readonly logGroupName: string;
-  /** Drawn as a line beside the packet rate. @default - no line */
-  readonly alarmBelow?: number;
 }
 
 /** Namespace, name and dimensions, as the dashboard's JSON has them, and options last. */
@@ -31,7 +29,6 @@ interface Graph {
   readonly metrics: readonly Metric[];
   readonly stat: 'Average' | 'Sum' | 'Maximum' | 'Minimum';
   readonly stacked?: boolean;
-  readonly below?: number;
 }
 
 interface Section {
@@ -82,8 +79,8 @@ function sectionsOf(props: GatewayDashboardProps): readonly Section[] {
           title: 'Packets/s per gateway',
           stat: 'Average',
           metrics: [gateway('PacketsPerSecond'), gateway('PacketsModifiedPerSecond')],
-          below: props.alarmBelow,
         },
+        { title: 'Bytes/s per gateway', stat: 'Average', metrics: [gateway('BytesPerSecond')] },
         {
           title: 'Healthy and unhealthy gateways',
           stat: 'Maximum',
@@ -96,7 +93,7 @@ function sectionsOf(props: GatewayDashboardProps): readonly Section[] {
       hint: `XDP alone when all is well. The journals of all gateways are in the log group ${props.logGroupName}.`,
       graphs: [
         {
-          title: 'Datagrams/s by engine, all gateways',
+          title: 'Datagrams/s by engine, mean per gateway',
           stat: 'Average',
           stacked: true,
           // Without XDP the gateways count as modified what netfilter did.
@@ -179,7 +176,7 @@ function widgetsOf(sections: readonly Section[], region: string): object[] {
   });
 }
 
-function propertiesOf({ title, metrics, stat, stacked = false, below }: Graph, region: string): object {
+function propertiesOf({ title, metrics, stat, stacked = false }: Graph, region: string): object {
   return {
     title,
     region,
@@ -189,6 +186,5 @@ function propertiesOf({ title, metrics, stat, stacked = false, below }: Graph, r
     view: 'timeSeries',
     period: 60,
     yAxis: { left: { min: 0 } },
-    ...(below !== undefined && { annotations: { horizontal: [{ label: 'alarm below', value: below }] } }),
   };
 }

@@ -163,7 +163,7 @@ export class GatewayStack extends TerraformStack {
   }
 
   private warn(config: GatewayConfig): void {
-    const place = (at: ConstructId): Construct => this.node.findChild(at) as Construct;
+    const place = (at: ConstructId): Construct => this.node.findChild(at);
     adviceOn(config).forEach(({ at, text }) => Annotations.of(place(at)).addWarning(text));
   }
 

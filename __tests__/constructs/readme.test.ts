@@ -21,7 +21,8 @@ test('the README explains every key as config.ts does (`npm run --silent setting
 
 /** `type name`: for alarms, of which there are many, the name that an operator sees. */
 function label(type: string, body: Body): string {
-  return body.alarm_name ? `\`${type}\` ${String(body.alarm_name)}` : `\`${type}\``;
+  const { alarm_name: name } = body as { alarm_name?: string };
+  return name ? `\`${type}\` ${name}` : `\`${type}\``;
 }
 
 /** What becomes of each resource between two stacks, and of those that refer to a new template version. */

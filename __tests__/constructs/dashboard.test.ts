@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// The page for whoever is called at night: four questions in order, no graph of a metric that nobody sends.
+import { METRIC_NAMESPACE, METRICS } from '../../constructs/metrics';
+import { type Body, only, parsed, synth, VARIANTS } from './synthesized';
+
+type Metric = readonly (string | Body)[];
+
+interface Widget {
+  readonly type: 'text' | 'metric';
+  readonly x: number;
+  readonly y: number;
+  readonly width: number;
+  readonly height: number;
+  readonly properties: { readonly markdown?: string; readonly region?: string; readonly metrics?: readonly Metric[] };
+}
+
+const bodyOf = (settings: Body) =>
+  parsed<{ start: string; widgets: Widget[] }>(only(synth(settings), 'aws_cloudwatch_dashboard').dashboard_body);
+
+const { widgets } = bodyOf({});
+const graphs = widgets.filter(({ type }) => type === 'metric');
+const metrics = graphs.flatMap(({ properties }) => properties.metrics ?? []);
+const own = metrics.filter(([namespace]) => namespace === METRIC_NAMESPACE);
+
+describe('the dashboard', () => {
+  test('asks four questions, top to bottom', () => {
+    const headings = widgets.filter(({ type }) => type === 'text');
+    expect(headings.map(({ properties }) => properties.markdown?.split('\n')[0])).toEqual([
+      '## Is traffic flowing?',
+      '## Which engine carries it?',
+      '## What is being lost?',
+      '## What does it cost?',
+    ]);
+    expect(headings.map(({ y }) => y)).toEqual(headings.map(({ y }) => y).sort((a, b) => a - b));
+  });
+
+  test('answers every question with a graph below it and before the next one', () => {
+    const types = widgets.map(({ type }) => (type === 'text' ? 'T' : 'm')).join('');
+    expect(types).toMatch(/^(?:Tm+){4}$/);
+    expect(widgets.map(({ y }) => y)).toEqual(widgets.map(({ y }) => y).sort((a, b) => a - b));
+  });
+
+  test('lays no widget over another, and none over the edge of 24 columns', () => {
+    const cells = widgets.flatMap(({ x, y, width, height }) =>
+      Array.from({ length: width * height }, (_, at) => `${x + (at % width)},${y + Math.floor(at / width)}`),
+    );
+    expect(new Set(cells).size).toBe(cells.length);
+    widgets.forEach(({ x, width }) => {
+      expect(Number.isInteger(x) && Number.isInteger(width)).toBe(true);
+      expect(x + width).toBeLessThanOrEqual(24);
+    });
+  });
+
+  test('draws only metrics of ours that gateways send under the name of the group', () => {
+    expect(own.length).toBeGreaterThan(8);
+    own.forEach(([, name, ...dimensions]) => {
+      expect(Object.keys(METRICS)).toContain(name);
+      expect(dimensions.slice(0, 2)).toEqual(['AutoScalingGroupName', 'mirror-gateway-xdp-asg']);
+      expect(dimensions.slice(2).every((option) => typeof option === 'object')).toBe(true);
+    });
+  });
+
+  test('draws each of our metrics somewhere', () => {
+    const drawn = new Set(own.map(([, name]) => name));
+    expect(Object.keys(METRICS).filter((name) => !drawn.has(name))).toEqual([]);
+  });
+
+  test('computes only from series of the same graph', () => {
+    graphs.forEach(({ properties }) => {
+      const options = (properties.metrics ?? [])
+        .map((metric) => metric.at(-1))
+        .filter((last) => typeof last === 'object');
+      const ids = options.map(({ id }) => id);
+      const used = options.flatMap(({ expression }) => (expression as string | undefined)?.match(/[a-z]\w*/g) ?? []);
+      used.forEach((id) => expect(ids).toContain(id));
+    });
+  });
+
+  test('asks each graph’s metrics from the region of the stack', () => {
+    bodyOf({ region: 'eu-west-1' })
+      .widgets.filter(({ type }) => type === 'metric')
+      .forEach(({ properties }) => expect(properties.region).toBe('eu-west-1'));
+  });
+
+  test.each([
+    ['eu-central-1', 'https://eu-central-1.console.aws.amazon.com/'],
+    ['cn-north-1', 'https://console.amazonaws.cn/'],
+    ['us-gov-west-1', 'https://console.amazonaws-us-gov.com/'],
+  ])('is found at the console of %s', (region, console) => {
+    const stack = synth({ region });
+    expect(stack.output.dashboard_url?.value).toBe(
+      `${console}cloudwatch/home?region=${region}#dashboards/dashboard/mirror-gateway-gateways`,
+    );
+    expect(only(stack, 'aws_cloudwatch_dashboard').dashboard_name).toBe('mirror-gateway-gateways');
+  });
+
+  test.each(VARIANTS)('is the same page for either engine: %s', (_, settings) => {
+    expect(bodyOf(settings).widgets.map(({ type, x, y }) => [type, x, y])).toEqual(
+      widgets.map(({ type, x, y }) => [type, x, y]),
+    );
+  });
+});
