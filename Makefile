@@ -61,7 +61,7 @@ unit: setup ## lint and unit tests: no root, under a minute
 	@$(MAKE) --no-print-directory lint
 	@npm test --silent
 
-terraform-test: node_modules/.package-lock.json ## the stack through real Terraform, with a stand-in for the AWS provider
+terraform-test: python-tools ## the stack through the cdktf CLI, real Terraform (with a stand-in for the AWS provider) and checkov
 	@npm run --silent test:terraform
 
 bpf-test: build ## the XDP program, packet by packet, in the running kernel
