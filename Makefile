@@ -15,7 +15,7 @@ TS := node -r ts-node/register/transpile-only
 C_SOURCES = $(wildcard bpf/*.[ch] bpf/tests/*.c netfilter/*.cpp)
 SCRIPTS := userdata/deploy_xdp.sh .ci/run
 
-.PHONY: help setup packages build synth size lint unit terraform-test plan bpf-test lab-test vm-test test lab-up lab-down lab-status demo clean
+.PHONY: help setup packages build synth size lint unit terraform-test python-tools plan bpf-test lab-test vm-test test lab-up lab-down lab-status demo clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  %-14s %s\n' "$$name" "$$what"; done
@@ -35,6 +35,9 @@ node_modules/.package-lock.json: package.json package-lock.json
 	@echo 'installing npm packages'
 	@npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
+
+python-tools: setup ## install the Python tools of lab/requirements.txt into a virtual environment in the cache
+	@$(TS) lab/python-tools.ts
 
 build: setup ## build the XDP object, its loader and the legacy program
 	@$(MAKE) -s --no-print-directory -C bpf
