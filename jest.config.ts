@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Five kinds of test, told apart by what they need: unit runs anywhere, terraform needs Terraform, bpf root and clang, lab
-// network namespaces, vm qemu. `npm test` runs only unit; the Makefile runs the others, in band, because they share the
-// machine.
+// Six kinds of test, told apart by what they need: unit runs anywhere, terraform needs Terraform, lambda Python tools, bpf
+// root and clang, lab network namespaces, vm qemu. `npm test` runs only unit; the Makefile runs the others, in band, because
+// they share the machine.
 import type { Config } from 'jest';
 
 function project(displayName: string, folders: string[], seconds: number): Config {
@@ -20,6 +20,7 @@ export default {
   projects: [
     project('unit', ['constructs', 'userdata'], 120),
     project('terraform', ['terraform'], 600),
+    project('lambda', ['lambda'], 600),
     project('bpf', ['bpf'], 600),
     project('lab', ['lab'], 600),
     project('vm', ['vm'], 1800),

@@ -10,34 +10,29 @@ import { type Look, persist } from './pace';
 
 type Verdict = Completion | 'unknown';
 
-/** What happens to the instance decides what may happen to its interfaces. */
-interface Fate {
-  /** Auto Scaling terminates it, by our word. */
-  readonly abandoned: boolean;
-  readonly dead: boolean;
-}
-
-/** Brings one interface nearer to its end; false when it may stay as it is. */
-async function dispose({ aws }: Context, { abandoned, dead }: Fate, { id, available, attachment }: Interface) {
-  if (available) return aws.delete(id).then(() => true);
-  if (!attachment) return true;
-  if (abandoned) return aws.detach(attachment.id).then(() => true);
+/**
+ * Brings one interface nearer to its end.
+ *
+ * @param abandoned whether Auto Scaling terminates the instance by our word, so that it needs no interface any more
+ * @returns false when the interface may stay as it is
+ */
+async function dispose({ aws }: Context, { instance }: Launch, abandoned: boolean, each: Interface): Promise<boolean> {
+  const { id, available, attachment } = each;
+  if (available) await aws.delete(id);
+  else if (attachment && abandoned) await aws.detach(attachment.id);
   // EC2 deletes it with the instance: now, or when its time has come.
-  if (attachment.deletedWithInstance) return false;
-  if (dead) return aws.detach(attachment.id).then(() => true);
-  await aws.deleteWithInstance(id, attachment.id);
+  else if (attachment?.deletedWithInstance) return false;
+  else if (attachment && (await isDead(aws, instance))) await aws.detach(attachment.id);
+  else if (attachment) await aws.deleteWithInstance(id, attachment.id);
   return true;
 }
 
-async function lookAtRemains(context: Context, { instance }: Launch, abandoned: boolean): Promise<Look<true>> {
-  const interfaces = await interfacesFor(context, instance);
-  if (interfaces.length === 0) return { done: true };
-  const fate = { abandoned, dead: abandoned || (await isDead(context.aws, instance)) };
-  const results = await Promise.allSettled(interfaces.map((each) => dispose(context, fate, each)));
+async function lookAtRemains(context: Context, launch: Launch, abandoned: boolean): Promise<Look<true>> {
+  const interfaces = await interfacesFor(context, launch.instance);
+  const results = await Promise.allSettled(interfaces.map((each) => dispose(context, launch, abandoned, each)));
   const failed = results.find((result) => result.status === 'rejected');
   if (failed) throw failed.reason;
-  const moving = results.some((result) => result.status === 'fulfilled' && result.value);
-  return moving ? 'changed' : { done: true };
+  return results.some((result) => result.status === 'fulfilled' && result.value) ? 'changed' : { done: true };
 }
 
 async function verdictOf(context: Context, launch: Launch, deadline: number): Promise<Verdict> {
