@@ -14,8 +14,8 @@
 //   5. attaches it at device index 1, once the instance is running (or stopped): EC2 refuses earlier;
 //   6. has EC2 delete it with the instance, which only the attachment can be told, not the creation or the attach call;
 //   7. reads all of it back, deletes spare interfaces, and completes the lifecycle action with CONTINUE.
-// launch.ts does so as a loop of "look, take the one next step, look again". No step trusts the memory of an earlier one, so
-// a delivery can die anywhere and the next one goes on from there.
+// launch.ts does so as a loop of "look, take the one next step, look again". Every step follows from what is seen, so a
+// delivery can die anywhere and the next one goes on from there.
 //
 // IDEMPOTENCY. EventBridge and Lambda deliver at least once, side by side too. Three things make that harmless:
 //   - Tags are given in the create call: there is never an interface that cannot be found again.
@@ -80,8 +80,8 @@ let configuration: ReturnType<typeof configured> | undefined;
 
 export async function handler(event: unknown, invocation: LambdaContext): Promise<void> {
   configuration ??= configured();
+  logger.addContext(invocation);
   const log = logger.createChild({ persistentKeys: { instance: instanceIn(event) } });
-  log.addContext(invocation);
   await handle({ aws, configuration, pace: REAL_PACE, log }, event, invocation);
 }
 

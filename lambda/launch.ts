@@ -51,6 +51,8 @@ export function completion({ aws, configuration }: Context, { token }: Launch, r
 }
 
 export class Launching {
+  /** An instance that takes an interface is read again only after something failed; all calls of a region share a limit. */
+  private usable: Instance | undefined;
   /** What this delivery created: listings may lack it for a while. */
   private created: { readonly id: string; readonly at: number } | undefined;
   /** Counts up when the interface that a client token stands for is of no use any more. */
@@ -63,8 +65,15 @@ export class Launching {
 
   /** Looks once and takes the next step. */
   async look(): Promise<Look<Outcome>> {
-    const instance = await this.context.aws.instance(this.launch.instance);
+    const instance = this.usable ?? (await this.context.aws.instance(this.launch.instance));
+    this.usable = undefined;
     if (DEAD.has(instance.state)) return { done: 'gone' };
+    const seen = await this.step(instance);
+    if (ATTACHABLE.has(instance.state)) this.usable = instance;
+    return seen;
+  }
+
+  private async step(instance: Instance): Promise<Look<Outcome>> {
     const interfaces = await interfacesFor(this.context, this.launch.instance);
     const attached = interfaces.find(({ attachment }) => attachment);
     if (attached) return this.finish(attached, interfaces);

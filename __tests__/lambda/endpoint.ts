@@ -69,6 +69,7 @@ export class Endpoint {
   private readonly server = http.createServer((request, response) => void this.serve(request, response));
   private readonly turnstile = new Turnstile();
   private readonly waiting = new Map<string, Waiting>();
+  private readonly doomed: string[] = [];
   private readonly deletedWithInstance = new Set<string>();
   private readonly created = new Map<string, { readonly asked: string; readonly answer: Answer }>();
   private readonly moto: EC2Client;
@@ -121,6 +122,11 @@ export class Endpoint {
     }
   }
 
+  /** Auto Scaling gets round to terminating the instances whose launch was abandoned. */
+  async terminateAbandoned(): Promise<void> {
+    for (const instance of this.doomed.splice(0)) await this.terminate(instance);
+  }
+
   private async serve(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
     const chunks: Buffer[] = [];
     for await (const chunk of request) chunks.push(chunk as Buffer);
@@ -162,7 +168,7 @@ export class Endpoint {
     const one = (work: () => Promise<Answer | Refusal>) => this.turnstile.pass(work);
     switch (action) {
       case 'CompleteLifecycleAction':
-        return one(() => this.complete(parameters));
+        return one(() => Promise.resolve(this.complete(parameters)));
       case 'CreateNetworkInterface':
         return one(() => this.create(parameters, forward));
       case 'AttachNetworkInterface':
@@ -196,7 +202,7 @@ export class Endpoint {
     });
   }
 
-  private async complete(parameters: URLSearchParams): Promise<Answer | Refusal> {
+  private complete(parameters: URLSearchParams): Answer | Refusal {
     const token = parameters.get('LifecycleActionToken') ?? '';
     const waiting = this.waiting.get(token);
     const asked = [parameters.get('AutoScalingGroupName'), parameters.get('LifecycleHookName')];
@@ -204,7 +210,7 @@ export class Endpoint {
     const result = parameters.get('LifecycleActionResult') ?? '';
     this.waiting.delete(token);
     this.completed.push({ token, result });
-    if (result === 'ABANDON') await this.terminate(waiting.instance);
+    if (result === 'ABANDON') this.doomed.push(waiting.instance);
     const body =
       '<CompleteLifecycleActionResponse xmlns="http://autoscaling.amazonaws.com/doc/2011-01-01/">' +
       '<CompleteLifecycleActionResult/></CompleteLifecycleActionResponse>';

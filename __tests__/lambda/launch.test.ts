@@ -3,7 +3,7 @@
 import { AttachNetworkInterfaceCommand } from '@aws-sdk/client-ec2';
 import { TAG } from '../../lambda/tags';
 import type { Call, Refusal } from './faults';
-import { type End, type Gateway, PATIENT_CALL_MS, World, ZONES } from './world';
+import { type End, type Gateway, World, ZONES } from './world';
 
 let world: World;
 beforeAll(async () => (world = await World.create()));
@@ -163,7 +163,6 @@ describe('a launch that is delivered more than once', () => {
     for (let round = 0; round < 5; round += 1) {
       await world.renew();
       world.endpoint.honoursClientTokens = tokens;
-      world.callMs = PATIENT_CALL_MS;
       const gateway = await world.launch();
       const ends = await Promise.all(Array.from({ length: 8 }, () => world.deliver(gateway.event)));
       expect(ends).toEqual(Array(8).fill(done));
@@ -175,7 +174,6 @@ describe('a launch that is delivered more than once', () => {
 
 describe('twenty launches at once', () => {
   test('in two zones end with twenty interfaces in the right subnets', async () => {
-    world.callMs = PATIENT_CALL_MS;
     const gateways = await Promise.all(Array.from({ length: 20 }, (_, n) => world.launch(ZONES[n % 2 === 0 ? 0 : 1])));
     const ends = await Promise.all(gateways.map(({ event }) => world.deliver(event)));
     expect(ends).toEqual(Array(20).fill(done));

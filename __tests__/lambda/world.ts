@@ -31,10 +31,10 @@ export const GROUP = 'mirror-gateway-xdp-asg';
 export const HOOK = 'secondary-eni';
 export const HEARTBEAT_SECONDS = 600;
 
-/** Many times what moto needs for one call, and short enough to wait for it in vain many times. */
-const CALL_MS = 300;
-/** For invocations side by side: moto answers one after the other. */
-export const PATIENT_CALL_MS = 20_000;
+/** How long the function waits for an answer, in real time: longer than moto ever needs. */
+const PATIENT_MS = 20_000;
+/** Many times what moto needs on an idle machine, and short enough to wait for it in vain many times. */
+export const IMPATIENT_MS = 300;
 const HURRY = 300;
 const RENEWALS_BETWEEN_RESETS = 40;
 const SECOND_MS = 1000;
@@ -94,7 +94,7 @@ function configurationIn({ secondary, securityGroup }: Network): Configuration {
 class Hurried implements Pace {
   constructor(
     private skipped: number,
-    readonly callMs = CALL_MS,
+    readonly callMs = PATIENT_MS,
   ) {}
 
   now(): number {
@@ -110,8 +110,6 @@ class Hurried implements Pace {
 export class World {
   readonly lines: Line[] = [];
   readonly ec2: EC2Client;
-  /** How long the function waits for an answer, in real time. */
-  callMs = CALL_MS;
   configuration: Configuration;
   private renewals = 0;
   private clock: Hurried = new Hurried(0);
@@ -121,6 +119,7 @@ export class World {
   private constructor(
     private readonly moto: Moto,
     readonly endpoint: Endpoint,
+    private readonly callMs: number,
     private network: Network,
   ) {
     this.ec2 = clientOf(endpoint.port);
@@ -128,10 +127,11 @@ export class World {
     endpoint.onCrash = (invocation) => this.deaths.get(invocation)?.();
   }
 
-  static async create(): Promise<World> {
+  /** @param callMs how long the function waits for an answer, in real time */
+  static async create(callMs = PATIENT_MS): Promise<World> {
     const moto = await startMoto();
     const endpoint = await Endpoint.start(moto.port);
-    return new World(moto, endpoint, await createNetwork(endpoint.port));
+    return new World(moto, endpoint, callMs, await createNetwork(endpoint.port));
   }
 
   /** Where instances are launched. */
@@ -160,7 +160,6 @@ export class World {
     this.endpoint.heal();
     this.endpoint.honoursClientTokens = true;
     this.endpoint.emptyPages = 0;
-    this.callMs = CALL_MS;
     this.endpoint.calls.length = 0;
     this.endpoint.completed.length = 0;
     this.lines.length = 0;
@@ -217,6 +216,7 @@ export class World {
     const end = await Promise.race([work, crash]);
     this.passTime(Math.max(0, pace.now() - this.now()));
     this.deaths.delete(invocation);
+    await this.endpoint.terminateAbandoned();
     clients.forEach((client) => client.destroy());
     return end;
   }
