@@ -15,7 +15,7 @@ TS := node -r ts-node/register/transpile-only
 C_SOURCES = $(wildcard bpf/*.[ch] bpf/tests/*.c netfilter/*.cpp)
 SCRIPTS := userdata/deploy_xdp.sh .ci/run .ci/diff-comment
 
-.PHONY: help setup packages build synth size lint unit terraform-test python-tools plan bpf-test lab-test vm-test test lab-up lab-down lab-status demo clean
+.PHONY: help setup packages build synth size lint unit terraform-test python-tools lambda-test plan bpf-test lab-test vm-test test lab-up lab-down lab-status demo clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  %-14s %s\n' "$$name" "$$what"; done
@@ -64,6 +64,9 @@ unit: setup ## lint and unit tests: no root, under a minute
 terraform-test: python-tools ## the stack through the cdktf CLI, real Terraform (with a stand-in for the AWS provider) and checkov
 	@npm run --silent test:terraform
 
+lambda-test: python-tools ## the ENI function against an EC2 on loopback, with failures injected into every call
+	@npm run --silent test:lambda
+
 bpf-test: build ## the XDP program, packet by packet, in the running kernel
 	@$(ROOT) npm run --silent test:bpf
 
@@ -73,7 +76,7 @@ lab-test: build ## every engine in network namespaces
 vm-test: build ## machines that boot from the synthesized user data
 	@$(ROOT) npm run --silent test:vm
 
-test: unit terraform-test bpf-test lab-test vm-test ## everything
+test: unit terraform-test lambda-test bpf-test lab-test vm-test ## everything
 
 lab-up: build ## a gateway in network namespaces: ENGINE=bridge|standby|nfqueue
 	@$(ROOT) $(TS) lab/namespaces.ts up $(ENGINE)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Kinds of test, told apart by what they need: unit runs anywhere, terraform needs the cdktf CLI, Terraform and checkov,
-// bpf root and clang, lab network namespaces, vm qemu. `npm test` runs only unit; the Makefile runs the others, in band,
+// lambda Python tools, bpf root and clang, lab network namespaces, vm qemu. `npm test` runs only unit; the Makefile runs the others, in band,
 // because they share the machine.
 import type { Config } from 'jest';
 
@@ -20,6 +20,7 @@ export default {
   projects: [
     project('unit', ['constructs', 'userdata'], 120),
     project('terraform', ['terraform'], 600),
+    project('lambda', ['lambda'], 600),
     project('bpf', ['bpf'], 600),
     project('lab', ['lab'], 600),
     project('vm', ['vm'], 1800),

@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0
+// A launch, undisturbed and disturbed in ways that have names.
+import { AttachNetworkInterfaceCommand } from '@aws-sdk/client-ec2';
+import { TAG } from '../../lambda/tags';
+import type { Call, Refusal } from './faults';
+import { type End, type Gateway, World, ZONES } from './world';
+
+let world: World;
+beforeAll(async () => (world = await World.create()));
+afterAll(() => world.destroy());
+beforeEach(() => world.renew());
+
+/** Refuses each call of an action. */
+function refusing(action: string, code: string, message = 'refused') {
+  const refusal: Refusal = { status: 400, code, message };
+  return (call: Call) => (call.action === action ? refusal : undefined);
+}
+
+async function expectReady({ instance }: Gateway): Promise<void> {
+  const found = await world.interfaces({ [`tag:${TAG.instance}`]: instance });
+  expect(found).toHaveLength(1);
+  expect(found[0]).toMatchObject({
+    SourceDestCheck: false,
+    Status: 'in-use',
+    Attachment: { InstanceId: instance, DeviceIndex: 1, DeleteOnTermination: true, Status: 'attached' },
+  });
+}
+
+async function expectNothingLeft(gateway: Gateway): Promise<void> {
+  expect(await world.ours()).toEqual([]);
+  expect(world.resultsOf(gateway)).toEqual(['ABANDON']);
+}
+
+const done: End = 'done';
+
+describe('a launch', () => {
+  test('ends with one interface as it must be, read back from EC2, and CONTINUE', async () => {
+    const gateway = await world.launch();
+    expect(await world.deliver(gateway.event)).toBe(done);
+    await expectReady(gateway);
+    const [found] = await world.ours();
+    const { stack, group, securityGroup } = world.configuration;
+    expect(found?.SubnetId).toBe(world.secondary[ZONES[0]]);
+    expect(found?.Groups?.map(({ GroupId }) => GroupId)).toContain(securityGroup);
+    expect(Object.fromEntries((found?.TagSet ?? []).map(({ Key, Value }) => [Key, Value]))).toEqual({
+      Name: `${stack}-secondary`,
+      Environment: 'test',
+      'mirror-gateway:stack': stack,
+      'mirror-gateway:auto-scaling-group': group,
+      'mirror-gateway:instance': gateway.instance,
+      'mirror-gateway:created': new Date(gateway.event.time).toISOString(),
+    });
+    expect(world.resultsOf(gateway)).toEqual(['CONTINUE']);
+    expect(world.linesOf('error')).toEqual([]);
+    expect(world.linesOf('warn')).toEqual([]);
+  });
+
+  test("takes the subnet of the instance's zone", async () => {
+    const gateway = await world.launch(ZONES[1]);
+    await world.deliver(gateway.event);
+    expect((await world.ours()).map(({ SubnetId }) => SubnetId)).toEqual([world.secondary[ZONES[1]]]);
+  });
+
+  test("takes the instance's own subnet where none is configured, and does not ask about subnets", async () => {
+    await world.renew({ subnets: [] });
+    const gateway = await world.launch(ZONES[1]);
+    await world.deliver(gateway.event);
+    expect((await world.ours()).map(({ SubnetId }) => SubnetId)).toEqual([world.subnets[ZONES[1]]]);
+    expect(world.endpoint.calls.map(({ action }) => action)).not.toContain('DescribeSubnets');
+  });
+
+  test('takes the first of several subnets of its zone and warns', async () => {
+    await world.renew({ subnets: [world.subnets[ZONES[0]], world.secondary[ZONES[0]]] });
+    await world.deliver((await world.launch()).event);
+    expect((await world.ours()).map(({ SubnetId }) => SubnetId)).toEqual([world.subnets[ZONES[0]]]);
+    expect(world.linesOf('warn')).toEqual(['several subnets in one zone: the first is used']);
+  });
+
+  test('waits for an instance that is still pending', async () => {
+    const gateway = await world.launch();
+    let refused = 0;
+    world.endpoint.inject((call) => {
+      if (call.action !== 'AttachNetworkInterface' || refused++ >= 5) return undefined;
+      return { status: 400, code: 'IncorrectState', message: "is not 'running' or 'stopped'" };
+    });
+    expect(await world.deliver(gateway.event)).toBe(done);
+    expect(refused).toBe(6);
+    await expectReady(gateway);
+  });
+
+  test('finds the interface of an earlier delivery on a later page', async () => {
+    const gateway = await world.launch();
+    const id = await world.leftover(gateway.instance, ZONES[0]);
+    world.endpoint.emptyPages = 1;
+    await world.deliver(gateway.event);
+    await expectReady(gateway);
+    expect((await world.ours()).map(({ NetworkInterfaceId }) => NetworkInterfaceId)).toEqual([id]);
+  });
+
+  test('keeps the interface that is attached and deletes spare ones', async () => {
+    const gateway = await world.launch();
+    await world.leftover(gateway.instance, ZONES[0]);
+    const attached = await world.leftover(gateway.instance, ZONES[0]);
+    await world.leftover(gateway.instance, ZONES[0]);
+    const input = { NetworkInterfaceId: attached, InstanceId: gateway.instance, DeviceIndex: 1 };
+    await world.ec2.send(new AttachNetworkInterfaceCommand(input));
+    await world.deliver(gateway.event);
+    await expectReady(gateway);
+    expect((await world.ours()).map(({ NetworkInterfaceId }) => NetworkInterfaceId)).toEqual([attached]);
+  });
+
+  test('leaves an interface alone that was made for it but serves another instance', async () => {
+    const [gateway, other] = [await world.launch(), await world.launch()];
+    const moved = await world.leftover(gateway.instance, ZONES[0]);
+    const input = { NetworkInterfaceId: moved, InstanceId: other.instance, DeviceIndex: 1 };
+    await world.ec2.send(new AttachNetworkInterfaceCommand(input));
+    await world.deliver(gateway.event);
+    const found = await world.interfaces({ 'attachment.instance-id': other.instance });
+    expect(found.map(({ NetworkInterfaceId }) => NetworkInterfaceId)).toContain(moved);
+    expect(world.resultsOf(gateway)).toEqual(['CONTINUE']);
+  });
+});
+
+describe('a launch that is delivered more than once', () => {
+  test('changes nothing the second time, and the completed hook is no error', async () => {
+    const gateway = await world.launch();
+    await world.deliver(gateway.event);
+    const before = await world.ours();
+    const calls = world.endpoint.calls.length;
+    expect(await world.deliver(gateway.event)).toBe(done);
+    expect(await world.ours()).toEqual(before);
+    const second = world.endpoint.calls.slice(calls).map(({ action }) => action);
+    expect(second).toEqual(['DescribeInstances', 'DescribeNetworkInterfaces', 'CompleteLifecycleAction']);
+    expect(world.resultsOf(gateway)).toEqual(['CONTINUE']);
+    expect(world.linesOf('error')).toEqual([]);
+  });
+
+  test('leaves a gateway in service untouched, even long after its hook ended', async () => {
+    const gateway = await world.launch();
+    await world.deliver(gateway.event);
+    const before = await world.ours();
+    world.passTime(24 * 3600 * 1000);
+    expect(await world.deliver(gateway.event)).toBe(done);
+    expect(await world.ours()).toEqual(before);
+    expect(world.resultsOf(gateway)).toEqual(['CONTINUE']);
+  });
+
+  test('leaves a gateway in service untouched when the straggler fails for good', async () => {
+    const gateway = await world.launch();
+    await world.deliver(gateway.event);
+    const before = await world.ours();
+    world.passTime(30_000);
+    world.endpoint.inject(refusing('DescribeInstances', 'UnauthorizedOperation'));
+    expect(await world.deliver(gateway.event)).toBe(done);
+    expect(await world.ours()).toEqual(before);
+    expect(world.resultsOf(gateway)).toEqual(['CONTINUE']);
+  });
+
+  test.each([
+    ['and EC2 recognizes client tokens', true],
+    ['and EC2 does not', false],
+  ])('eight times side by side ends with one interface, %s', async (_, tokens) => {
+    for (let round = 0; round < 5; round += 1) {
+      await world.renew();
+      world.endpoint.honoursClientTokens = tokens;
+      const gateway = await world.launch();
+      const ends = await Promise.all(Array.from({ length: 8 }, () => world.deliver(gateway.event)));
+      expect(ends).toEqual(Array(8).fill(done));
+      await expectReady(gateway);
+      expect(world.resultsOf(gateway)).toEqual(['CONTINUE']);
+    }
+  });
+});
+
+describe('twenty launches at once', () => {
+  test('in two zones end with twenty interfaces in the right subnets', async () => {
+    const gateways = await Promise.all(Array.from({ length: 20 }, (_, n) => world.launch(ZONES[n % 2 === 0 ? 0 : 1])));
+    const ends = await Promise.all(gateways.map(({ event }) => world.deliver(event)));
+    expect(ends).toEqual(Array(20).fill(done));
+    const found = await world.ours();
+    expect(found).toHaveLength(20);
+    for (const [n, gateway] of gateways.entries()) {
+      await expectReady(gateway);
+      const own = found.filter(({ Attachment }) => Attachment?.InstanceId === gateway.instance);
+      expect(own.map(({ SubnetId }) => SubnetId)).toEqual([world.secondary[ZONES[n % 2 === 0 ? 0 : 1]]]);
+      expect(world.resultsOf(gateway)).toEqual(['CONTINUE']);
+    }
+  });
+});
+
+describe('a launch that cannot succeed', () => {
+  test("is abandoned where no subnet is in the instance's zone, with a line that says so and what to do", async () => {
+    const subnet = world.secondary[ZONES[0]];
+    await world.renew({ subnets: [subnet] });
+    const gateway = await world.launch(ZONES[1]);
+    expect(await world.deliver(gateway.event)).toBe(done);
+    await expectNothingLeft(gateway);
+    expect(world.linesOf('error')).toEqual([
+      `launch of ${gateway.instance} abandoned: no subnet for ${ZONES[1]}, where ${gateway.instance} is, among ` +
+        `${subnet} in ${ZONES[0]}; add one of that zone to secondary_subnet_ids, or take its subnet out of private_subnet_ids`,
+    ]);
+  });
+
+  test.each([
+    ['CreateNetworkInterface', 'NetworkInterfaceLimitExceeded', /quota/],
+    ['CreateNetworkInterface', 'InsufficientFreeAddressesInSubnet', /no free address/],
+    ['AttachNetworkInterface', 'AttachmentLimitExceeded', /larger one/],
+    ['AttachNetworkInterface', 'UnauthorizedOperation', /lacks a permission/],
+    ['ModifyNetworkInterfaceAttribute', 'UnauthorizedOperation', /lacks a permission/],
+  ])('is abandoned where %s answers %s, and nothing is left', async (action, code, remedy) => {
+    const gateway = await world.launch();
+    world.endpoint.inject(refusing(action, code));
+    expect(await world.deliver(gateway.event)).toBe(done);
+    await expectNothingLeft(gateway);
+    expect(world.linesOf('error')).toEqual([expect.stringMatching(remedy)]);
+    expect(world.linesOf('error')[0]).not.toContain('\n');
+  });
+
+  test('is abandoned after the attachment too: detached and deleted', async () => {
+    const gateway = await world.launch();
+    world.endpoint.inject((call) =>
+      call.parameters.has('Attachment.AttachmentId')
+        ? { status: 400, code: 'OperationNotPermitted', message: 'no' }
+        : undefined,
+    );
+    expect(await world.deliver(gateway.event)).toBe(done);
+    await expectNothingLeft(gateway);
+  });
+
+  test('is abandoned where a foreign interface is at device index 1, which stays', async () => {
+    const gateway = await world.launch();
+    const foreign = await world.interfaceWith({ Name: 'foreign' }, ZONES[0]);
+    const input = { NetworkInterfaceId: foreign, InstanceId: gateway.instance, DeviceIndex: 1 };
+    await world.ec2.send(new AttachNetworkInterfaceCommand(input));
+    await world.deliver(gateway.event);
+    await expectNothingLeft(gateway);
+    expect(world.linesOf('error')).toEqual([expect.stringContaining(`is taken by ${foreign}`)]);
+    expect(await world.interfaces({ 'network-interface-id': foreign })).toHaveLength(1);
+  });
+
+  test('forgives a permission that is seconds old', async () => {
+    const gateway = await world.launch();
+    const since = world.now();
+    let refused = 0;
+    world.endpoint.inject((call) => {
+      if (call.action !== 'CreateNetworkInterface' || refused++ >= 5) return undefined;
+      return { status: 403, code: 'UnauthorizedOperation', message: 'You are not authorized' };
+    });
+    expect(await world.deliver(gateway.event)).toBe(done);
+    expect(refused).toBe(6);
+    expect(world.now() - since).toBeLessThan(60_000);
+    await expectReady(gateway);
+  });
+});
+
+describe('a launch that runs out of time', () => {
+  const throttled: Refusal = { status: 503, code: 'RequestLimitExceeded', message: 'Request limit exceeded.' };
+
+  test('keeps what it made, fails, and succeeds in the next delivery', async () => {
+    const gateway = await world.launch();
+    world.endpoint.inject(({ action }) => (action === 'AttachNetworkInterface' ? throttled : undefined));
+    const first = await world.deliver(gateway.event);
+    expect(first).toBeInstanceOf(Error);
+    expect(world.resultsOf(gateway)).toEqual([]);
+    const [kept] = await world.ours();
+    expect(kept?.Status).toBe('available');
+    world.endpoint.heal();
+    world.passTime(60_000);
+    expect(await world.deliver(gateway.event)).toBe(done);
+    await expectReady(gateway);
+    expect((await world.ours())[0]?.NetworkInterfaceId).toBe(kept?.NetworkInterfaceId);
+  });
+
+  test('is abandoned by the delivery after which no other is sure to come', async () => {
+    const gateway = await world.launch();
+    world.endpoint.inject(({ action }) => (action === 'AttachNetworkInterface' ? throttled : undefined));
+    const ends = await world.deliverUntilDone(gateway.event);
+    expect(ends.at(-1)).toBe(done);
+    expect(ends.length).toBeGreaterThan(1);
+    await expectNothingLeft(gateway);
+    expect(world.linesOf('error')).toEqual([expect.stringContaining('RequestLimitExceeded')]);
+  });
+
+  test("never works beyond the hook's time", async () => {
+    const gateway = await world.launch();
+    world.passTime(590_000);
+    expect(await world.deliver(gateway.event)).toBe(done);
+    expect(world.endpoint.calls.map(({ action }) => action)).not.toContain('CreateNetworkInterface');
+    await expectNothingLeft(gateway);
+  });
+
+  test('ends by itself before Lambda would kill it, even if AWS answers nothing at all', async () => {
+    const gateway = await world.launch();
+    const since = world.now();
+    world.passTime(200_000);
+    world.endpoint.inject(() => throttled);
+    expect(await world.deliver(gateway.event)).toBe(done);
+    expect(world.now() - since - 200_000).toBeLessThan(120_000);
+    expect(world.linesOf('error').at(-1)).toContain('the lifecycle hook may wait until it times out');
+  });
+});
+
+describe('an instance that died meanwhile', () => {
+  test('before its event came is no error', async () => {
+    const gateway = await world.launch();
+    await world.endpoint.terminate(gateway.instance);
+    expect(await world.deliver(gateway.event)).toBe(done);
+    await expectNothingLeft(gateway);
+    expect(world.linesOf('error')).toEqual([]);
+  });
+
+  test('while the interface is created takes it along', async () => {
+    const gateway = await world.launch();
+    const create = world.endpoint.calls.length;
+    let terminated: Promise<void> | undefined;
+    world.endpoint.inject(({ action }) => {
+      if (action === 'AttachNetworkInterface') terminated ??= world.endpoint.terminate(gateway.instance);
+      return undefined;
+    });
+    expect(await world.deliver(gateway.event)).toBe(done);
+    await terminated;
+    expect(world.endpoint.calls.length).toBeGreaterThan(create);
+    await expectNothingLeft(gateway);
+    expect(world.linesOf('error')).toEqual([]);
+  });
+
+  test('and is unknown to EC2 is given up after a while', async () => {
+    const gateway = await world.launch();
+    const unknown = { ...gateway.event, detail: { ...gateway.event.detail, EC2InstanceId: 'i-0123456789abcdef0' } };
+    expect(await world.deliver(unknown)).toBe(done);
+    expect(world.resultsOf(gateway)).toEqual(['ABANDON']);
+    expect(world.linesOf('error')).toEqual([]);
+  });
+});

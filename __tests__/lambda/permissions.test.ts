@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// The calls that the code can make are the calls that the recorded scenarios make: what compares the role with the recorded
+// permissions compares it with the code.
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { REPOSITORY } from '../../lab/host';
+import { recordedPermissions } from './recorded';
+
+const PREFIXES: Readonly<Record<string, string>> = { 'client-ec2': 'ec2', 'client-auto-scaling': 'autoscaling' };
+
+function imported(): readonly string[] {
+  const folder = join(REPOSITORY, 'lambda');
+  return readdirSync(folder)
+    .filter((name) => name.endsWith('.ts'))
+    .flatMap((name) => {
+      const text = readFileSync(join(folder, name), 'utf8');
+      const imports = [...text.matchAll(/import\s*\{([^}]*)\}\s*from '@aws-sdk\/([\w-]+)'/g)];
+      return imports.flatMap(([, names = '', client = '']) =>
+        [...names.matchAll(/\b(\w+)Command\b/g)].map(([, action]) => `${PREFIXES[client] ?? client}:${action}`),
+      );
+    });
+}
+
+test('every command that the code imports is called, and no other; tags are given at creation', async () => {
+  const recorded = await recordedPermissions();
+  expect([...recorded].sort()).toEqual([...new Set([...imported(), 'ec2:CreateTags'])].sort());
+});

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every call to AWS fails in every way, before and after it was carried out; then several fail in one launch, at random.
+// Wherever that stops the function, the next delivery must bring the launch to a right end.
+import { AttachNetworkInterfaceCommand } from '@aws-sdk/client-ec2';
+import { Random } from '../random';
+import { type Call, type Fault, isFinal, type Kind, KINDS, MOMENTS, type Refusal } from './faults';
+import { type End, type Gateway, IMPATIENT_MS, SWEEP, World, ZONES } from './world';
+
+const SEED = Number(process.env.SCHEDULES_SEED ?? Date.now() % 2 ** 31);
+const RANDOM_SCHEDULES = 80;
+const SIDE_BY_SIDE_SCHEDULES = 20;
+
+let world: World;
+beforeAll(async () => (world = await World.create(IMPATIENT_MS)));
+afterAll(() => world.destroy());
+
+/** A launch that would end like this without faults. */
+interface Story {
+  readonly name: string;
+  readonly result: 'CONTINUE' | 'ABANDON';
+  /** Interfaces that exist before the event comes. */
+  readonly prepare?: (gateway: Gateway) => Promise<void>;
+  /** What AWS refuses for good. */
+  readonly refuses?: (call: Call) => boolean;
+}
+
+const REFUSAL: Refusal = { status: 400, code: 'AttachmentLimitExceeded', message: 'refused for good' };
+
+const LAUNCH: Story = { name: 'a launch', result: 'CONTINUE' };
+const WITH_SPARES: Story = {
+  name: 'a launch with spare interfaces',
+  result: 'CONTINUE',
+  prepare: async ({ instance }) => {
+    await world.leftover(instance, ZONES[0]);
+    const NetworkInterfaceId = await world.leftover(instance, ZONES[0]);
+    const input = { NetworkInterfaceId, InstanceId: instance, DeviceIndex: 1 };
+    await world.ec2.send(new AttachNetworkInterfaceCommand(input));
+  },
+};
+const FAILS_CREATED: Story = {
+  name: 'a launch that fails after the creation',
+  result: 'ABANDON',
+  refuses: ({ action }) => action === 'AttachNetworkInterface',
+};
+const FAILS_ATTACHED: Story = {
+  name: 'a launch that fails after the attachment',
+  result: 'ABANDON',
+  refuses: ({ parameters }) => parameters.has('Attachment.AttachmentId'),
+};
+
+interface Planned extends Fault {
+  readonly at: number;
+}
+
+interface Told {
+  readonly gateway: Gateway;
+  readonly ends: readonly End[];
+  /** The faults that happened, with the call that they hit. */
+  readonly happened: readonly (Planned & { readonly action: string })[];
+  readonly calls: number;
+}
+
+/** One launch in which these calls fail, delivered until Lambda is satisfied, and once more. */
+async function tell({ prepare, refuses }: Story, plan: readonly Planned[]): Promise<Told> {
+  await world.renew();
+  const gateway = await world.launch();
+  await prepare?.(gateway);
+  const happened: (Planned & { readonly action: string })[] = [];
+  world.endpoint.inject((call, number) => {
+    const planned = plan.find(({ at }) => at === number);
+    const refusal = refuses?.(call) ? REFUSAL : undefined;
+    if (!planned) return refusal;
+    happened.push({ ...planned, action: call.action });
+    // What AWS refuses is not carried out, whatever happens to its answer.
+    return refusal ? { ...planned, moment: 'before' } : planned;
+  });
+  const ends = await world.deliverUntilDone(gateway.event);
+  const calls = world.endpoint.calls.length;
+  world.endpoint.inject((call) => (refuses?.(call) ? REFUSAL : undefined));
+  world.passTime(30_000);
+  return { gateway, ends: [...ends, await world.deliver(gateway.event)], happened, calls };
+}
+
+/** What is wrong with the end of a launch, and with the result of one with a single fault; undefined when nothing is. */
+async function complaintAbout(told: Told, story?: Story): Promise<string | undefined> {
+  const { gateway, ends, happened } = told;
+  const results = world.resultsOf(gateway);
+  const found = await world.ours();
+  const state = JSON.stringify({ happened, results, ends: ends.map(String), found, lines: world.lines });
+  if (results.length !== 1) return `completed ${results.length} times: ${state}`;
+  if (ends.at(-1) !== 'done') return `failed when all was well again: ${state}`;
+  if (story && happened.length !== 1) return `the fault did not happen: ${state}`;
+  const final = happened.some(({ kind, action }) => isFinal(kind, action));
+  if (story && results[0] !== (final ? 'ABANDON' : story.result)) return `completed with the wrong result: ${state}`;
+  if (results[0] === 'ABANDON') return found.length === 0 ? undefined : `abandoned, and leaked: ${state}`;
+  const [only, ...others] = found;
+  const ready =
+    only?.Attachment?.InstanceId === gateway.instance &&
+    only.Attachment.DeviceIndex === 1 &&
+    only.Attachment.DeleteOnTermination === true &&
+    only.SourceDestCheck === false;
+  return ready && others.length === 0 ? undefined : `continued without exactly one interface as it must be: ${state}`;
+}
+
+function described(plan: readonly (Planned & { readonly action?: string })[]): string {
+  return plan.map(({ at, moment, kind, action }) => `${kind} ${moment} call ${at} ${action ?? ''}`.trim()).join(', ');
+}
+
+describe('one fault in', () => {
+  let schedules = 0;
+  afterAll(() => process.stderr.write(`${schedules} schedules with one fault: SCHEDULES_SEED=${SEED}\n`));
+
+  async function expectAsWithout(story: Story, faultsOf: (at: number) => readonly Planned[]): Promise<void> {
+    const { calls } = await tell(story, []);
+    const wrong: string[] = [];
+    for (const fault of range(calls).flatMap(faultsOf)) {
+      schedules += 1;
+      const complaint = await complaintAbout(await tell(story, [fault]), story);
+      if (complaint) wrong.push(`${described([fault])}: ${complaint}`);
+    }
+    expect(wrong).toEqual([]);
+  }
+
+  const before = (at: number, kind: Kind): Planned => ({ at, kind, moment: 'before' });
+  const after = (at: number, kind: Kind): Planned => ({ at, kind, moment: 'after' });
+
+  test.each(KINDS)(`${LAUNCH.name}, %s, before and after every call: ends as without it`, async (kind) => {
+    await expectAsWithout(LAUNCH, (at) => [before(at, kind), after(at, kind)]);
+  });
+
+  const others = [WITH_SPARES, FAILS_CREATED, FAILS_ATTACHED];
+  test.each(others)(`$name, any kind, before and after every call: ends as without it, seed ${SEED}`, async (story) => {
+    const random = new Random(SEED);
+    await expectAsWithout(story, (at) => [before(at, random.pick(KINDS)), after(at, random.pick(KINDS))]);
+  });
+});
+
+describe('several faults', () => {
+  test(`at random calls end in one interface or none, seed ${SEED}`, async () => {
+    process.stderr.write(
+      `${RANDOM_SCHEDULES + SIDE_BY_SIDE_SCHEDULES} schedules with several faults: SCHEDULES_SEED=${SEED}\n`,
+    );
+    const random = new Random(SEED);
+    const wrong: string[] = [];
+    for (let number = 0; number < RANDOM_SCHEDULES; number += 1) {
+      const story = random.pick([LAUNCH, WITH_SPARES, FAILS_CREATED, FAILS_ATTACHED]);
+      const plan = range(2 + random.below(3)).map(() => ({
+        at: random.below(20),
+        kind: random.pick(KINDS),
+        moment: random.pick(MOMENTS),
+      }));
+      const told = await tell(story, plan);
+      const complaint = await complaintAbout(told);
+      if (complaint) wrong.push(`${story.name}, ${described(told.happened)}: ${complaint}`);
+    }
+    expect(wrong).toEqual([]);
+  });
+
+  test(`in two deliveries side by side end in one interface or none, seed ${SEED}`, async () => {
+    const random = new Random(SEED + 1);
+    const wrong: string[] = [];
+    for (let number = 0; number < SIDE_BY_SIDE_SCHEDULES; number += 1) {
+      await world.renew();
+      world.endpoint.honoursClientTokens = random.below(2) === 0;
+      const gateway = await world.launch();
+      const plan = range(2).map(() => ({
+        at: random.below(20),
+        kind: random.pick(KINDS),
+        moment: random.pick(MOMENTS),
+      }));
+      world.endpoint.inject((_, count) => plan.find(({ at }) => at === count));
+      const both = await Promise.all([world.deliverUntilDone(gateway.event), world.deliverUntilDone(gateway.event)]);
+      world.endpoint.heal();
+      const ends = [...both.flat(), await world.deliver(gateway.event)];
+      const complaint = await complaintAbout({ gateway, ends, happened: [], calls: 0 });
+      if (complaint) wrong.push(`${described(plan)}: ${complaint}`);
+    }
+    expect(wrong).toEqual([]);
+  });
+});
+
+describe('one fault in the sweeper', () => {
+  const HOUR_MS = 3_600_000;
+  const COUNTED: readonly Kind[] = ['throttle', 'server error', 'timeout'];
+
+  async function sweepWith(plan: readonly Planned[]): Promise<{ readonly calls: number; readonly counted: number }> {
+    await world.renew();
+    const young = await world.leftover('i-00000000000000001', ZONES[0], HOUR_MS / 2);
+    for (const n of [1, 2, 3]) await world.leftover(`i-0000000000000000${n}`, ZONES[0], 2 * HOUR_MS);
+    world.endpoint.inject((_, number) => plan.find(({ at }) => at === number));
+    await world.deliver(SWEEP);
+    const calls = world.endpoint.calls.length;
+    world.endpoint.heal();
+    expect(await world.deliver(SWEEP)).toBe('done');
+    expect((await world.ours()).map(({ NetworkInterfaceId }) => NetworkInterfaceId)).toEqual([young]);
+    const counts = world.lines.map(({ facts }) => Number(facts.OrphanedEnisDeleted ?? 0));
+    return { calls, counted: counts.reduce((sum, count) => sum + count, 0) };
+  }
+
+  test.each(KINDS)('%s, before and after every call: the orphans go, and nothing else', async (kind) => {
+    const { calls, counted } = await sweepWith([]);
+    expect(counted).toBe(3);
+    for (const plan of MOMENTS.flatMap((moment) => range(calls).map((at) => [{ at, kind, moment }]))) {
+      const swept = await sweepWith(plan);
+      if (COUNTED.includes(kind)) expect({ plan, counted: swept.counted }).toEqual({ plan, counted: 3 });
+    }
+  });
+});
+
+function range(count: number): readonly number[] {
+  return Array.from({ length: count }, (_, number) => number);
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// Time, and repeating within it. All retrying is done here: the SDK's own would repeat one call blindly, where after a
+// failure it is the world that must be looked at again, and it knows no deadline.
+import { codeOf, explained, OutOfTime, patienceFor } from './errors';
+
+/** The clock; tests bring one that needs no waiting. */
+export interface Pace {
+  now(): number;
+  sleep(milliseconds: number): Promise<void>;
+  /** How long one call to AWS may take. */
+  readonly callMs: number;
+}
+
+export const REAL_PACE: Pace = {
+  now: () => Date.now(),
+  sleep: (milliseconds) => new Promise((done) => setTimeout(done, milliseconds)),
+  callMs: 5_000,
+};
+
+const FIRST_PAUSE_MS = 250;
+const LONGEST_PAUSE_MS = 5_000;
+
+/** Between half and the whole: twenty functions that were throttled together must not come back together. */
+function jittered(milliseconds: number): number {
+  return milliseconds * (0.5 + Math.random() / 2);
+}
+
+/** An answer, or how the world looks before the next look: changed by us, or not yet as it must be. */
+export type Look<T> = { readonly done: T } | 'changed' | 'waiting';
+
+/**
+ * Looks again until there is an answer. What fails for a while is repeated, with pauses that grow while nothing moves.
+ *
+ * @param deadline no look begins after this time
+ * @throws OutOfTime at the deadline; what `look` threw, if repeating does not help
+ */
+export async function persist<T>(pace: Pace, deadline: number, what: string, look: () => Promise<Look<T>>): Promise<T> {
+  let pause = FIRST_PAUSE_MS;
+  let failing: { readonly code: string; readonly since: number } | undefined;
+  let lastly = 'there was no time for it';
+  while (pace.now() < deadline) {
+    try {
+      const seen = await look();
+      if (typeof seen === 'object') return seen.done;
+      failing = undefined;
+      lastly = `it was ${seen}`;
+      if (seen === 'changed') pause = FIRST_PAUSE_MS;
+    } catch (error) {
+      const code = codeOf(error);
+      if (failing?.code !== code) failing = { code, since: pace.now() };
+      if (pace.now() - failing.since >= patienceFor(error)) throw error;
+      lastly = explained(error);
+    }
+    await pace.sleep(Math.min(jittered(pause), Math.max(0, deadline - pace.now())));
+    pause = Math.min(2 * pause, LONGEST_PAUSE_MS);
+  }
+  throw new OutOfTime(`${what} not done in time, last: ${lastly}`);
+}

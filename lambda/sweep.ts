@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// Deletes interfaces that a launch left behind: ours by their tags, attached to nothing, and older than any launch takes.
+import type { Interface } from './aws';
+import { codeOf, explained } from './errors';
+import type { Context } from './launch';
+import { EXIT_MS, ORPHAN_AGE_MS } from './limits';
+import { persist } from './pace';
+import { TAG } from './tags';
+
+/** `lost` may be tried again, `kept` may not: it is not ours to delete any more. */
+type Fate = 'deleted' | 'kept' | 'lost';
+
+export const ORPHANS_METRIC = 'OrphanedEnisDeleted';
+
+function isOrphan({ available, tags }: Interface, now: number): boolean {
+  const created = Date.parse(tags[TAG.created] ?? '');
+  return available && TAG.instance in tags && now - created > ORPHAN_AGE_MS;
+}
+
+async function remove({ aws, pace, log }: Context, { id }: Interface, deadline: number): Promise<Fate> {
+  let answerLost = false;
+  const look = async () => {
+    try {
+      // Gone already, after a call of ours whose answer got lost: that call did it.
+      const deleted = (await aws.delete(id)) || answerLost;
+      return { done: deleted ? ('deleted' as const) : ('kept' as const) };
+    } catch (error) {
+      // Somebody attached it since we looked.
+      if (/InUse|InvalidParameterValue/.test(codeOf(error))) return { done: 'kept' as const };
+      answerLost = true;
+      throw error;
+    }
+  };
+  try {
+    return await persist(pace, deadline, `deleting ${id}`, look);
+  } catch (error) {
+    log.error(`orphan ${id} not deleted: ${explained(error)}`, { interface: id });
+    return 'lost';
+  }
+}
+
+/** The log line out of which CloudWatch makes a metric. It is written without orphans too, so that an alarm has data. */
+function reported({ configuration, pace }: Context, deleted: readonly string[]) {
+  const definition = {
+    Namespace: configuration.metricNamespace,
+    Dimensions: [['AutoScalingGroupName']],
+    Metrics: [{ Name: ORPHANS_METRIC, Unit: 'Count' }],
+  };
+  return {
+    _aws: { Timestamp: pace.now(), CloudWatchMetrics: [definition] },
+    AutoScalingGroupName: configuration.group,
+    [ORPHANS_METRIC]: deleted.length,
+    interfaces: deleted,
+  };
+}
+
+/** @throws Error where an orphan could not be deleted; the others are */
+export async function sweep(context: Context, remainingMs: number): Promise<void> {
+  const { aws, configuration, pace, log } = context;
+  const deadline = pace.now() + remainingMs - EXIT_MS;
+  const ours = { [TAG.stack]: configuration.stack, [TAG.group]: configuration.group };
+  const look = async () => ({ done: await aws.interfaces(ours, 'available') });
+  const found = await persist(pace, deadline, 'listing interfaces', look);
+  const orphans = found.filter((each) => isOrphan(each, pace.now()));
+  const deleted: string[] = [];
+  let lost = 0;
+  for (const orphan of orphans) {
+    const fate = await remove(context, orphan, deadline);
+    if (fate === 'deleted') deleted.push(orphan.id);
+    if (fate === 'lost') lost += 1;
+  }
+  log.info('swept', reported(context, deleted));
+  if (lost > 0) throw new Error(`sweeper: ${lost} of ${orphans.length} orphans not deleted, see the lines above`);
+}
