@@ -19,26 +19,21 @@ import { SqsQueue } from '@cdktf/provider-aws/lib/sqs-queue';
 import { SqsQueuePolicy } from '@cdktf/provider-aws/lib/sqs-queue-policy';
 import { AssetType, type ITerraformDependable, TerraformAsset } from 'cdktf';
 import { Construct } from 'constructs';
+import { HANDLER, RUNTIME } from '../lambda/bundle';
+import { MAXIMUM_EVENT_AGE_SECONDS, MAXIMUM_RETRIES, TIMEOUT_SECONDS } from '../lambda/limits';
 import { skipChecks } from './checkov';
 import { logGroup } from './gateway-logs';
 import { assumedBy, groupArn, partitionOf, policyOf, type Statement } from './iam';
 import { METRIC_NAMESPACE } from './metrics';
 
-const SECONDS = {
-  /** How long a launch waits. */
-  heartbeat: 600,
-  /** Of one run. */
-  timeout: 120,
-  /** How long EventBridge tries to deliver an event, and how old it may then grow in Lambda's own queue. Both and the last
-   * run together end before the heartbeat does. */
-  deliveryAge: 120,
-  eventAge: 300,
-  /** Kept for whoever looks at the queue (SQS, the longest there is). */
-  messageRetention: 1_209_600,
-} as const;
+/** How long a launch waits, in seconds. */
+const HEARTBEAT = 600;
+/** How long EventBridge tries to deliver an event. With the event's age in Lambda and the last run, it ends before the
+ * heartbeat does. */
+const DELIVERY_AGE = 120;
+/** Kept for whoever looks at the queue (SQS, the longest there is). */
+const MESSAGE_RETENTION = 1_209_600;
 
-// EventBridge and Lambda each try the first time and then so often again.
-const RETRIES = 2;
 /** Runs at once: a fleet rolls by a few instances; more events wait their turn, which the heartbeat covers. */
 const CONCURRENCY = 5;
 const MEMORY_MIB = 256;
@@ -79,7 +74,7 @@ export class EniFunction extends Construct {
   public constructor(scope: Construct, id: string, props: EniFunctionProps) {
     super(scope, id);
     this.functionName = `${props.baseName}-eni`;
-    this.hook = { name: `${props.baseName}-second-interface`, heartbeatSeconds: SECONDS.heartbeat };
+    this.hook = { name: `${props.baseName}-second-interface`, heartbeatSeconds: HEARTBEAT };
     const queue = this.failureQueue(props);
     const logs = logGroup(this, 'logs', {
       name: `/aws/lambda/${this.functionName}`,
@@ -89,8 +84,8 @@ export class EniFunction extends Construct {
     const fn = this.function(props, role.arn, queue.arn, [role.policy, logs]);
     const limits = new LambdaFunctionEventInvokeConfig(this, 'limits', {
       functionName: fn.functionName,
-      maximumEventAgeInSeconds: SECONDS.eventAge,
-      maximumRetryAttempts: RETRIES,
+      maximumEventAgeInSeconds: MAXIMUM_EVENT_AGE_SECONDS,
+      maximumRetryAttempts: MAXIMUM_RETRIES,
     });
     const launches = this.calledOn(fn, queue, 'launches', {
       description: `Launches of ${props.groupName} that wait for their second interface`,
@@ -112,7 +107,7 @@ export class EniFunction extends Construct {
   private failureQueue({ baseName }: EniFunctionProps): SqsQueue {
     return new SqsQueue(this, 'failures', {
       name: `${baseName}-eni-failures`,
-      messageRetentionSeconds: SECONDS.messageRetention,
+      messageRetentionSeconds: MESSAGE_RETENTION,
       sqsManagedSseEnabled: true,
     });
   }
@@ -151,10 +146,10 @@ export class EniFunction extends Construct {
       role,
       filename: asset.path,
       sourceCodeHash: hash.digest('base64'),
-      runtime: 'nodejs24.x',
+      runtime: RUNTIME,
       architectures: ['arm64'],
-      handler: 'index.handler',
-      timeout: SECONDS.timeout,
+      handler: HANDLER,
+      timeout: TIMEOUT_SECONDS,
       memorySize: MEMORY_MIB,
       reservedConcurrentExecutions: CONCURRENCY,
       tracingConfig: { mode: 'Active' },
@@ -200,7 +195,7 @@ export class EniFunction extends Construct {
     const target = new CloudwatchEventTarget(this, `${id}-target`, {
       rule: rule.name,
       arn: fn.arn,
-      retryPolicy: { maximumEventAgeInSeconds: SECONDS.deliveryAge, maximumRetryAttempts: RETRIES },
+      retryPolicy: { maximumEventAgeInSeconds: DELIVERY_AGE, maximumRetryAttempts: MAXIMUM_RETRIES },
       deadLetterConfig: { arn: queue.arn },
       dependsOn: [permission],
     });
