@@ -17,6 +17,9 @@ import { type Call, type Fault, noActiveAction, refusalOf, refuse, type Refusal,
 /** Names the invocation that a call comes from; calls without it are the tests' own. */
 export const INVOCATION = 'x-test-invocation';
 
+// The function runs on Node.js 24; these tests also where the SDK warns of the end of an older one.
+process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED = 'true';
+
 const SERVICES: Readonly<Record<string, Service>> = { '2016-11-15': 'ec2', '2011-01-01': 'autoscaling' };
 const REGION = 'eu-central-1';
 
@@ -65,6 +68,8 @@ export class Endpoint {
   honoursClientTokens = true;
   /** How often DescribeNetworkInterfaces begins with an empty page, as EC2's may. */
   emptyPages = 0;
+  /** How many listings after a creation do not know of it yet, as EC2's may. */
+  staleListings = 0;
 
   private readonly server = http.createServer((request, response) => void this.serve(request, response));
   private readonly turnstile = new Turnstile();
@@ -272,12 +277,14 @@ export class Endpoint {
   }
 
   private async describe({ invocation, parameters }: Call, forward: () => Promise<Answer>): Promise<Answer> {
-    if (this.emptyPages > 0 && invocation && !parameters.has('NextToken')) {
+    const first = invocation !== '' && !parameters.has('NextToken');
+    if (first && this.emptyPages > 0) {
       this.emptyPages -= 1;
-      const page = '<networkInterfaceSet/><nextToken>second</nextToken>';
-      const namespace = 'http://ec2.amazonaws.com/doc/2016-11-15/';
-      const body = `<DescribeNetworkInterfacesResponse xmlns="${namespace}">${page}</DescribeNetworkInterfacesResponse>`;
-      return { status: 200, body };
+      return emptyListing('<nextToken>second</nextToken>');
+    }
+    if (first && this.staleListings > 0 && this.calls.some(({ action }) => action === 'CreateNetworkInterface')) {
+      this.staleListings -= 1;
+      return emptyListing();
     }
     return this.withDeletion(await forward());
   }
@@ -294,6 +301,13 @@ export class Endpoint {
   private async interfaces(input: object): Promise<readonly NetworkInterface[]> {
     return (await this.moto.send(new DescribeNetworkInterfacesCommand(input))).NetworkInterfaces ?? [];
   }
+}
+
+function emptyListing(more = ''): Answer {
+  const namespace = 'http://ec2.amazonaws.com/doc/2016-11-15/';
+  const content = `<networkInterfaceSet/>${more}`;
+  const body = `<DescribeNetworkInterfacesResponse xmlns="${namespace}">${content}</DescribeNetworkInterfacesResponse>`;
+  return { status: 200, body };
 }
 
 /** A client of whatever listens on this port of loopback. */

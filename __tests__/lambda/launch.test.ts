@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A launch, undisturbed and disturbed in ways that have names.
-import { AttachNetworkInterfaceCommand } from '@aws-sdk/client-ec2';
+import { AttachNetworkInterfaceCommand, DeleteNetworkInterfaceCommand } from '@aws-sdk/client-ec2';
 import { TAG } from '../../lambda/tags';
 import type { Call, Refusal } from './faults';
 import { type End, type Gateway, World, ZONES } from './world';
@@ -95,6 +95,44 @@ describe('a launch', () => {
     await world.deliver(gateway.event);
     await expectReady(gateway);
     expect((await world.ours()).map(({ NetworkInterfaceId }) => NetworkInterfaceId)).toEqual([id]);
+  });
+
+  test('waits for an interface that listings do not know of yet, and creates no second one', async () => {
+    const gateway = await world.launch();
+    world.endpoint.honoursClientTokens = false;
+    world.endpoint.staleListings = 3;
+    expect(await world.deliver(gateway.event)).toBe(done);
+    expect(world.endpoint.staleListings).toBe(0);
+    await expectReady(gateway);
+    expect(await world.ours()).toHaveLength(1);
+  });
+
+  test('creates another interface where the first is deleted under it', async () => {
+    const gateway = await world.launch();
+    let deleted: Promise<unknown> | undefined;
+    world.endpoint.inject(({ action, parameters }) => {
+      if (action !== 'AttachNetworkInterface' || deleted) return undefined;
+      const NetworkInterfaceId = parameters.get('NetworkInterfaceId') ?? '';
+      deleted = world.ec2.send(new DeleteNetworkInterfaceCommand({ NetworkInterfaceId }));
+      return { status: 503, code: 'Unavailable', message: 'later' };
+    });
+    expect(await world.deliver(gateway.event)).toBe(done);
+    await deleted;
+    await expectReady(gateway);
+  });
+
+  test('creates another interface where the settings changed and the first is gone', async () => {
+    const gateway = await world.launch();
+    world.endpoint.inject(({ action }) =>
+      action === 'AttachNetworkInterface' ? { kind: 'crash', moment: 'before' } : undefined,
+    );
+    expect(await world.deliver(gateway.event)).toBe('crashed');
+    world.endpoint.heal();
+    const [{ NetworkInterfaceId } = {}] = await world.ours();
+    await world.ec2.send(new DeleteNetworkInterfaceCommand({ NetworkInterfaceId }));
+    world.configuration = { ...world.configuration, extraTags: { Environment: 'changed' } };
+    expect(await world.deliver(gateway.event)).toBe(done);
+    await expectReady(gateway);
   });
 
   test('keeps the interface that is attached and deletes spare ones', async () => {

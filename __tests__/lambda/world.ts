@@ -160,6 +160,7 @@ export class World {
     this.endpoint.heal();
     this.endpoint.honoursClientTokens = true;
     this.endpoint.emptyPages = 0;
+    this.endpoint.staleListings = 0;
     this.endpoint.calls.length = 0;
     this.endpoint.completed.length = 0;
     this.lines.length = 0;
