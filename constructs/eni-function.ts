@@ -36,7 +36,7 @@ const MESSAGE_RETENTION = 1_209_600;
 
 /** Runs at once: a fleet rolls by a few instances; more events wait their turn, which the heartbeat covers. */
 const CONCURRENCY = 5;
-const MEMORY_MIB = 256;
+const MEMORY_MIB = 512;
 
 /** The hook of the group whose launches the function serves. */
 export interface LaunchHook {

@@ -5,7 +5,7 @@ import {
   type AutoscalingPolicyTargetTrackingConfiguration as Target,
 } from '@cdktf/provider-aws/lib/autoscaling-policy';
 import { Construct } from 'constructs';
-import { METRIC_NAMESPACE, METRICS } from './metrics';
+import { METRIC_NAMESPACE, unitOf } from './metrics';
 
 // Interrupts fill one core before they fill them all, so a mean of all cores must stay well below full.
 const CPU_PERCENT = 60;
@@ -37,7 +37,7 @@ export class FleetScaling extends Construct {
       customizedMetricSpecification: {
         namespace: METRIC_NAMESPACE,
         metricName: 'PacketsPerSecond',
-        unit: METRICS.PacketsPerSecond,
+        unit: unitOf('PacketsPerSecond'),
         // Every gateway sends its own rate under the group's name: their mean is the rate per gateway.
         statistic: 'Average',
         metricDimension: [{ name: 'AutoScalingGroupName', value: groupName }],

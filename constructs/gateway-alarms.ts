@@ -5,7 +5,7 @@ import {
   type CloudwatchMetricAlarmConfig,
 } from '@cdktf/provider-aws/lib/cloudwatch-metric-alarm';
 import { Construct } from 'constructs';
-import { METRIC_NAMESPACE, type MetricName, METRICS } from './metrics';
+import { METRIC_NAMESPACE, type MetricName, unitOf } from './metrics';
 
 const MINUTE = 60;
 
@@ -166,9 +166,21 @@ export class GatewayAlarms extends Construct {
   private watchFunction(): void {
     const { functionName, failureQueueName } = this.props;
     this.alarm(
+      this.named('launches-abandoned'),
+      'A launch was given up because its second interface cannot be had, and the group tries again for ever. First read the ' +
+        `log group /aws/lambda/${functionName}: the line "launch of ... abandoned" says why and what to do.`,
+      {
+        ...this.gatewayMetric('LaunchesAbandoned'),
+        ...above(0),
+        statistic: 'Sum',
+        ...lasting(1),
+        treatMissingData: 'notBreaching',
+      },
+    );
+    this.alarm(
       this.named('eni-function-errors'),
-      `The function that attaches second interfaces fails. First read its log group /aws/lambda/${functionName}: the last ` +
-        'line of an invocation says what to do.',
+      'The function that attaches second interfaces failed and is called again. First wait for the next call, a minute or ' +
+        `two later; when the alarm stays, read its log group /aws/lambda/${functionName}.`,
       {
         namespace: 'AWS/Lambda',
         metricName: 'Errors',
@@ -199,12 +211,12 @@ export class GatewayAlarms extends Construct {
     return `${this.props.baseName}-${what}`;
   }
 
-  /** A metric of the gateways, over all of them. */
+  /** A metric of ours, over the whole group. */
   private gatewayMetric(metricName: MetricName) {
     return {
       namespace: METRIC_NAMESPACE,
       metricName,
-      unit: METRICS[metricName],
+      unit: unitOf(metricName),
       dimensions: { AutoScalingGroupName: this.props.groupName },
       // Silence has an alarm of its own.
       treatMissingData: 'missing',

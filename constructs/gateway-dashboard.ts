@@ -123,9 +123,10 @@ function sectionsOf(props: GatewayDashboardProps): readonly Section[] {
           metrics: [gateway('PpsAllowanceExceeded')],
         },
         {
-          title: 'Second interfaces: errors, undelivered events',
-          stat: 'Maximum',
+          title: 'Second interfaces: launches given up, errors, undelivered events',
+          stat: 'Sum',
           metrics: [
+            gateway('LaunchesAbandoned'),
             ['AWS/Lambda', 'Errors', 'FunctionName', props.functionName],
             ['AWS/SQS', 'ApproximateNumberOfMessagesVisible', 'QueueName', props.failureQueueName],
           ],

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The metrics of a gateway: the one list behind alarms, dashboard and scaling. An alarm on a name, a unit or a set of
+// The metrics of gateways, and of the function that serves them: the one list behind alarms, dashboard and scaling. An alarm on a name, a unit or a set of
 // dimensions that no instance sends waits for ever, so nothing else in the stack spells them out.
+
+import { FUNCTION_METRICS, type FunctionMetric } from '../lambda/metrics';
 
 export const METRIC_NAMESPACE = 'XDP/PacketProcessing';
 
@@ -19,7 +21,11 @@ export const METRICS = {
   PpsAllowanceExceeded: 'Count',
 } as const;
 
-export type MetricName = keyof typeof METRICS;
+export type MetricName = keyof typeof METRICS | FunctionMetric;
 
-/** Every metric is sent once per set. CloudWatch aggregates nothing over dimensions that were not sent so. */
+export function unitOf(name: MetricName): string {
+  return { ...METRICS, ...FUNCTION_METRICS }[name];
+}
+
+/** Every metric of a gateway is sent once per set, those of the function for the first alone. CloudWatch aggregates nothing over dimensions that were not sent so. */
 export const DIMENSION_SETS = [['AutoScalingGroupName'], ['AutoScalingGroupName', 'InstanceId']] as const;

@@ -6,6 +6,7 @@ import { Delivery } from './delivery';
 import { codeOf, explained, OutOfTime, UNKNOWN_INSTANCE } from './errors';
 import { type Launch, taskOf } from './events';
 import { type Context, Launching, type Outcome } from './launch';
+import { metric } from './metrics';
 import { persist } from './pace';
 import { sweep } from './sweep';
 
@@ -45,7 +46,12 @@ async function launchOrAbandon(context: Context, launch: Launch, delivery: Deliv
       log.warn(`${launch.instance}: ${reason}; it will be tried again`, { reason });
       throw error;
     }
-    log.error(`launch of ${launch.instance} abandoned: ${reason}`, { reason, final: !(error instanceof OutOfTime) });
+    const counted = metric(context, 'LaunchesAbandoned', 1);
+    log.error(`launch of ${launch.instance} abandoned: ${reason}`, {
+      reason,
+      final: !(error instanceof OutOfTime),
+      ...counted,
+    });
   }
   await abandon(context, launch, delivery);
 }

@@ -43,8 +43,8 @@
 // ABANDON. A scheduled event makes this function sweep (sweep.ts): interfaces with our tags, available, older than an hour.
 //
 // GOTCHAS.
-//   - ABANDON makes the group try again, for ever. A final failure that hits every launch is a launch loop: watch the error
-//     lines of this function, not only the group.
+//   - ABANDON makes the group try again, for ever. A final failure that hits every launch is a launch loop, and Lambda counts
+//     no error for it: the metric LaunchesAbandoned does, and an alarm of the stack watches it.
 //   - Listings lag behind: an interface just created may be missing (wait for it), one just deleted still listed (then the
 //     second deletion fails with NotFound, which is fine). Pages may be empty although another one follows.
 //   - The stack must deploy the rule, its target, the permission and the role before the group: the first launch's event

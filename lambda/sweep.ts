@@ -4,13 +4,12 @@ import type { Interface } from './aws';
 import { codeOf, explained } from './errors';
 import type { Context } from './launch';
 import { EXIT_MS, ORPHAN_AGE_MS } from './limits';
+import { metric } from './metrics';
 import { persist } from './pace';
 import { TAG } from './tags';
 
 /** `lost` may be tried again, `kept` may not: it is not ours to delete any more. */
 type Fate = 'deleted' | 'kept' | 'lost';
-
-export const ORPHANS_METRIC = 'OrphanedEnisDeleted';
 
 function isOrphan({ available, tags }: Interface, now: number): boolean {
   const created = Date.parse(tags[TAG.created] ?? '');
@@ -39,21 +38,6 @@ async function remove({ aws, pace, log }: Context, { id }: Interface, deadline: 
   }
 }
 
-/** The log line out of which CloudWatch makes a metric. It is written without orphans too, so that an alarm has data. */
-function reported({ configuration, pace }: Context, deleted: readonly string[]) {
-  const definition = {
-    Namespace: configuration.metricNamespace,
-    Dimensions: [['AutoScalingGroupName']],
-    Metrics: [{ Name: ORPHANS_METRIC, Unit: 'Count' }],
-  };
-  return {
-    _aws: { Timestamp: pace.now(), CloudWatchMetrics: [definition] },
-    AutoScalingGroupName: configuration.group,
-    [ORPHANS_METRIC]: deleted.length,
-    interfaces: deleted,
-  };
-}
-
 /** @throws Error where an orphan could not be deleted; the others are */
 export async function sweep(context: Context, remainingMs: number): Promise<void> {
   const { aws, configuration, pace, log } = context;
@@ -69,6 +53,7 @@ export async function sweep(context: Context, remainingMs: number): Promise<void
     if (fate === 'deleted') deleted.push(orphan.id);
     if (fate === 'lost') lost += 1;
   }
-  log.info('swept', reported(context, deleted));
+  // Written without orphans too, so that the metric has data.
+  log.info('swept', { ...metric(context, 'OrphanedEnisDeleted', deleted.length), interfaces: deleted });
   if (lost > 0) throw new Error(`sweeper: ${lost} of ${orphans.length} orphans not deleted, see the lines above`);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every alarm, value by value, since one on a metric that nobody sends never fires; and who hears of them.
-import { DIMENSION_SETS, METRIC_NAMESPACE, METRICS, type MetricName } from '../../constructs/metrics';
+import { DIMENSION_SETS, METRIC_NAMESPACE, METRICS, type MetricName, unitOf } from '../../constructs/metrics';
+import { FUNCTION_METRICS } from '../../lambda/metrics';
 import { all, type Body, only, parsed, reference, synth, type Synthesized } from './synthesized';
 
 const TYPE = 'aws_cloudwatch_metric_alarm';
@@ -17,6 +18,7 @@ const OURS: readonly Row[] = [
   ['mirror-gateway-nfqueue-drops', 'NfqueueDropsPerSecond', 'Maximum GreaterThanThreshold 0', 2, 'missing'],
   ['mirror-gateway-pps-allowance-exceeded', 'PpsAllowanceExceeded', 'Maximum GreaterThanThreshold 0', 3, 'missing'],
   ['mirror-gateway-no-data', 'PacketsPerSecond', 'SampleCount LessThanThreshold 1', 5, 'breaching'],
+  ['mirror-gateway-launches-abandoned', 'LaunchesAbandoned', 'Sum GreaterThanThreshold 0', 1, 'notBreaching'],
 ];
 
 const OF_HOSTS: readonly Row[] = [
@@ -66,14 +68,17 @@ describe('the alarms', () => {
     },
   );
 
-  test.each(OURS)('%s is on a metric, a unit and a set of dimensions that gateways send', (name, metric) => {
-    const alarm = named(name);
-    expect(alarm.namespace).toBe(METRIC_NAMESPACE);
-    expect(Object.keys(METRICS)).toContain(metric);
-    expect(alarm.unit).toBe(METRICS[metric as MetricName]);
-    expect(DIMENSION_SETS).toContainEqual(Object.keys(alarm.dimensions as Body).sort());
-    expect(alarm.dimensions).toEqual({ AutoScalingGroupName: only(xdp, 'aws_autoscaling_group').name });
-  });
+  test.each(OURS)(
+    '%s is on a metric, a unit and a set of dimensions that gateways or the function send',
+    (name, metric) => {
+      const alarm = named(name);
+      expect(alarm.namespace).toBe(METRIC_NAMESPACE);
+      expect(Object.keys({ ...METRICS, ...FUNCTION_METRICS })).toContain(metric);
+      expect(alarm.unit).toBe(unitOf(metric as MetricName));
+      expect(DIMENSION_SETS).toContainEqual(Object.keys(alarm.dimensions as Body).sort());
+      expect(alarm.dimensions).toEqual({ AutoScalingGroupName: only(xdp, 'aws_autoscaling_group').name });
+    },
+  );
 
   test('on hosts carry both dimensions that a network load balancer sends', () => {
     OF_HOSTS.forEach(([name]) =>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The page for whoever is called at night: four questions in order, no graph of a metric that nobody sends.
+import { FUNCTION_METRICS } from '../../lambda/metrics';
 import { METRIC_NAMESPACE, METRICS } from '../../constructs/metrics';
 import { type Body, only, parsed, synth, VARIANTS } from './synthesized';
 
@@ -51,10 +52,10 @@ describe('the dashboard', () => {
     });
   });
 
-  test('draws only metrics of ours that gateways send under the name of the group', () => {
+  test('draws only metrics of ours that gateways or the function send under the name of the group', () => {
     expect(own.length).toBeGreaterThan(8);
     own.forEach(([, name, ...dimensions]) => {
-      expect(Object.keys(METRICS)).toContain(name);
+      expect(Object.keys({ ...METRICS, ...FUNCTION_METRICS })).toContain(name);
       expect(dimensions.slice(0, 2)).toEqual(['AutoScalingGroupName', 'mirror-gateway-xdp-asg']);
       expect(dimensions.slice(2).every((option) => typeof option === 'object')).toBe(true);
     });

@@ -237,6 +237,8 @@ describe('a launch that cannot succeed', () => {
       `launch of ${gateway.instance} abandoned: no subnet for ${ZONES[1]}, where ${gateway.instance} is, among ` +
         `${subnet} in ${ZONES[0]}; add one of that zone to secondary_subnet_ids, or take its subnet out of private_subnet_ids`,
     ]);
+    // An alarm watches this: Lambda itself counts no error for a launch that was given up in good order.
+    expect(world.lines.flatMap(({ facts }) => facts.LaunchesAbandoned ?? [])).toEqual([1]);
   });
 
   test.each([
