@@ -65,7 +65,17 @@ function same(one: Finding, other: Finding): boolean {
 }
 
 async function reportOn(folder: string): Promise<Report> {
-  const args = ['--directory', folder, '--framework', 'terraform_json', '--output', 'json', '--quiet', '--soft-fail', '--skip-download'];
+  const args = [
+    '--directory',
+    folder,
+    '--framework',
+    'terraform_json',
+    '--output',
+    'json',
+    '--quiet',
+    '--soft-fail',
+    '--skip-download',
+  ];
   const { code, stdout, stderr } = await run(pythonTool('checkov'), args, { timeoutMs: 120_000 });
   if (code !== 0) throw new Error(`checkov: exit code ${code}: ${stderr.trim().split('\n').slice(-3).join(' ')}`);
   return JSON.parse(stdout) as Report;

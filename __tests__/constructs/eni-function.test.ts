@@ -30,7 +30,7 @@ describe('the ENI function', () => {
       architectures: ['arm64'],
       handler: 'index.handler',
       timeout: 120,
-      memory_size: 256,
+      memory_size: 512,
       reserved_concurrent_executions: 5,
     });
     expect(fn).not.toHaveProperty('vpc_config');
