@@ -116,7 +116,12 @@ export class Endpoint {
   }
 
   /** The instance ends, and its interfaces with it if they were told to; moto would keep them attached for ever. */
-  async terminate(instance: string): Promise<void> {
+  terminate(instance: string): Promise<void> {
+    // In its turn: moto attaches to a dead instance what was allowed while it lived.
+    return this.turnstile.pass(() => this.end(instance));
+  }
+
+  private async end(instance: string): Promise<void> {
     const found = await this.interfaces({ Filters: [{ Name: 'attachment.instance-id', Values: [instance] }] });
     await this.moto.send(new TerminateInstancesCommand({ InstanceIds: [instance] }));
     for (const { NetworkInterfaceId, Attachment } of found.filter((each) => each.Attachment?.DeviceIndex !== 0)) {
