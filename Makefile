@@ -18,7 +18,7 @@ SCRIPTS := userdata/deploy_xdp.sh .ci/run .ci/diff-comment
 .PHONY: help setup packages build synth size lint unit terraform-test python-tools lambda-test plan bpf-test lab-test vm-test test lab-up lab-down lab-status demo clean
 
 help: ## list the targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  %-14s %s\n' "$$name" "$$what"; done
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  %-15s %s\n' "$$name" "$$what"; done
 
 setup: packages node_modules/.package-lock.json ## install what is missing: Debian packages, npm packages
 

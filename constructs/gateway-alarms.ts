@@ -30,7 +30,7 @@ export interface GatewayAlarmsProps {
 
 type Rule = Omit<CloudwatchMetricAlarmConfig, 'alarmName' | 'alarmActions' | 'okActions' | 'alarmDescription'>;
 
-/** Every alarm names one metric that somebody really sends, and says in its description what to check first. */
+/** Every alarm names one metric of the list in metrics.ts or of AWS itself, and says in its description what to check first. */
 export class GatewayAlarms extends Construct {
   /** Fires when nobody is healthy although the group has replaced. */
   public readonly replacementDoesNotHelp: CloudwatchMetricAlarm;
@@ -59,7 +59,7 @@ export class GatewayAlarms extends Construct {
     this.alarm(
       rateAlarmName,
       'XDP packet processing rate below threshold. First compare with the load balancer: when its ProcessedBytes fell too, ' +
-        'the mirror sources send less; otherwise run "deploy_xdp.sh status" on a gateway.',
+        'the mirror sources send less; otherwise run "sudo deploy_xdp.sh status" on a gateway.',
       {
         ...this.gatewayMetric('PacketsPerSecond'),
         comparisonOperator: 'LessThanThreshold',
@@ -71,7 +71,7 @@ export class GatewayAlarms extends Construct {
     );
     this.alarm(
       this.named('xdp-not-attached'),
-      'A gateway runs without its XDP program; netfilter carries its traffic. First run "deploy_xdp.sh attach" there: it ' +
+      'A gateway runs without its XDP program; netfilter carries its traffic. First run "sudo deploy_xdp.sh attach" there: it ' +
         'says why the program is refused.',
       {
         ...this.gatewayMetric('XdpAttached'),
@@ -86,7 +86,7 @@ export class GatewayAlarms extends Construct {
   private watchEngines(): [CloudwatchMetricAlarm, CloudwatchMetricAlarm] {
     const standby = this.alarm(
       this.named('standby-carries-traffic'),
-      'The standby rule clears DF because no engine does. First run "deploy_xdp.sh status" on the gateway with the highest ' +
+      'The standby rule clears DF because no engine does. First run "sudo deploy_xdp.sh status" on the gateway with the highest ' +
         'StandbyPacketsPerSecond: its engine is the one that was asked for, or the journal of xdp-processor or modify_udp ' +
         'says why not.',
       { ...this.gatewayMetric('StandbyPacketsPerSecond'), ...above(0), statistic: 'Maximum', ...lasting(3) },
@@ -94,7 +94,7 @@ export class GatewayAlarms extends Construct {
     const drops = this.alarm(
       this.named('nfqueue-drops'),
       'The legacy program loses datagrams: its queue is full. First raise xdp_traffic_percent or return to XDP ' +
-        '("deploy_xdp.sh attach"); with enable_xdp=false add gateways.',
+        '("sudo deploy_xdp.sh attach"); with enable_xdp=false add gateways.',
       { ...this.gatewayMetric('NfqueueDropsPerSecond'), ...above(0), statistic: 'Maximum', ...lasting(2) },
     );
     return [standby, drops];
@@ -131,7 +131,7 @@ export class GatewayAlarms extends Construct {
     });
     this.alarm(
       this.named('unhealthy-hosts'),
-      'A gateway has failed its health check for longer than building one takes. First run "deploy_xdp.sh ' +
+      'A gateway has failed its health check for longer than building one takes. First run "sudo deploy_xdp.sh ' +
         'health" there: it names the reason.',
       {
         ...hosts('UnHealthyHostCount'),
@@ -158,7 +158,7 @@ export class GatewayAlarms extends Construct {
     return this.alarm(
       this.named('replacement-does-not-help'),
       'No gateway has been healthy for longer than a replacement takes, so replacing is suspended (ReplaceUnhealthy). First ' +
-        'undo the last deployment; the process resumes by itself when a gateway is healthy.',
+        'turn back the last rollout or revert the last setting; the process resumes by itself when a gateway is healthy.',
       { ...nobody, ...lasting(REPLACEMENT_MINUTES) },
     );
   }

@@ -43,6 +43,7 @@ terraformTest('a setting that is wrong fails the plan', async () => {
   const { code, stdout, stderr } = await plan({ MIRROR_GATEWAY_VNI: 'one' });
   expect(code).not.toBe(0);
   expect(stdout + stderr).toContain('vni (from MIRROR_GATEWAY_VNI) = "one"');
+  expect(stdout).not.toContain('are checked');
   expect(leftBehind()).toEqual([]);
 });
 

@@ -32,7 +32,7 @@ async function main(): Promise<number> {
     process.on(signal, () => process.exit(128 + number));
   }
   const { code } = await project.cdktf(['diff'], variables(), (line) => console.log(shortened(line)));
-  console.log(`\n${NOTICE}`);
+  if (code === 0) console.log(`\n${NOTICE}`);
   return code;
 }
 
