@@ -34,8 +34,8 @@ const DELIVERY_AGE = 120;
 /** Kept for whoever looks at the queue (SQS, the longest there is). */
 const MESSAGE_RETENTION = 1_209_600;
 
-/** Runs at once: a fleet rolls by a few instances; more events wait their turn, which the heartbeat covers. */
-const CONCURRENCY = 5;
+/** Runs at once: as many as gateways may launch at once, within what an account spares. More events wait their turn. */
+const CONCURRENCY = [5, 50] as const;
 const MEMORY_MIB = 512;
 
 /** The hook of the group whose launches the function serves. */
@@ -61,6 +61,8 @@ export interface EniFunctionProps {
   /** Further tags of the interfaces. */
   readonly tags: Readonly<Record<string, string>>;
   readonly logRetentionDays: number;
+  /** Largest number of gateways, all of which may launch at once. */
+  readonly largestFleet: number;
 }
 
 /** Function, rule, sweep, queue and the least permissions for them. Interfaces it may touch carry the tag mirror-gateway:stack. */
@@ -151,7 +153,7 @@ export class EniFunction extends Construct {
       handler: HANDLER,
       timeout: TIMEOUT_SECONDS,
       memorySize: MEMORY_MIB,
-      reservedConcurrentExecutions: CONCURRENCY,
+      reservedConcurrentExecutions: Math.min(Math.max(props.largestFleet, CONCURRENCY[0]), CONCURRENCY[1]),
       tracingConfig: { mode: 'Active' },
       // Not an on-failure destination: what lies in this queue is the event itself, ready to be sent again.
       deadLetterConfig: { targetArn: failures },

@@ -36,7 +36,8 @@ export class GatewayAlarms extends Construct {
   public readonly replacementDoesNotHelp: CloudwatchMetricAlarm;
   /**
    * Names of the alarms that a rollout must not set off, whichever engine it brings. None on health is among them: the
-   * rollout waits for health by itself, and where nobody is healthy it must be able to start.
+   * rollout waits for health by itself, and where nobody is healthy it must be able to start. Nor are the drops of the
+   * legacy program: a rollout to XDP is what ends them.
    */
   public readonly rolloutAlarmNames: readonly string[];
 
@@ -47,11 +48,11 @@ export class GatewayAlarms extends Construct {
   ) {
     super(scope, id);
     if (props.enableXdp) this.watchXdp();
-    const [standby, drops] = this.watchEngines();
+    const standby = this.watchEngines();
     this.watchMachines();
     this.replacementDoesNotHelp = this.watchHosts();
     this.watchFunction();
-    this.rolloutAlarmNames = [standby, drops].map((alarm) => alarm.alarmName);
+    this.rolloutAlarmNames = [standby.alarmName];
   }
 
   private watchXdp(): void {
@@ -83,7 +84,7 @@ export class GatewayAlarms extends Construct {
     );
   }
 
-  private watchEngines(): [CloudwatchMetricAlarm, CloudwatchMetricAlarm] {
+  private watchEngines(): CloudwatchMetricAlarm {
     const standby = this.alarm(
       this.named('standby-carries-traffic'),
       'The standby rule clears DF because no engine does. First run "sudo deploy_xdp.sh status" on the gateway with the highest ' +
@@ -91,13 +92,13 @@ export class GatewayAlarms extends Construct {
         'says why not.',
       { ...this.gatewayMetric('StandbyPacketsPerSecond'), ...above(0), statistic: 'Maximum', ...lasting(3) },
     );
-    const drops = this.alarm(
+    this.alarm(
       this.named('nfqueue-drops'),
-      'The legacy program loses datagrams: its queue is full. First raise xdp_traffic_percent or return to XDP ' +
-        '("sudo deploy_xdp.sh attach"); with enable_xdp=false add gateways.',
+      'The legacy program loses datagrams: its queue is full. First return to XDP in place ("sudo ' +
+        'deploy_xdp.sh attach") or raise xdp_traffic_percent; on netfilter alone add gateways.',
       { ...this.gatewayMetric('NfqueueDropsPerSecond'), ...above(0), statistic: 'Maximum', ...lasting(2) },
     );
-    return [standby, drops];
+    return standby;
   }
 
   private watchMachines(): void {
@@ -159,7 +160,8 @@ export class GatewayAlarms extends Construct {
       this.named('replacement-does-not-help'),
       'No gateway has been healthy for longer than a replacement takes, so replacing is suspended (ReplaceUnhealthy). First ' +
         'turn back the last rollout or revert the last setting; the process resumes by itself when a gateway is healthy.',
-      { ...nobody, ...lasting(REPLACEMENT_MINUTES) },
+      // Unlike the alarm above: before the first gateway there is no datum, and nothing that replacing could not help.
+      { ...nobody, ...lasting(REPLACEMENT_MINUTES), treatMissingData: 'ignore' },
     );
   }
 

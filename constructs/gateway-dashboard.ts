@@ -93,7 +93,7 @@ function sectionsOf(props: GatewayDashboardProps): readonly Section[] {
       hint: `XDP alone when all is well. The journals of all gateways are in the log group ${props.logGroupName}.`,
       graphs: [
         {
-          title: 'Datagrams/s by engine, mean per gateway',
+          title: 'Datagrams/s by engine, mean per gateway (XDP in a mixed fleet: an estimate)',
           stat: 'Average',
           stacked: true,
           // Without XDP the gateways count as modified what netfilter did.

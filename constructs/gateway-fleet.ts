@@ -39,6 +39,7 @@ export interface GatewayFleetProps {
  */
 export class GatewayFleet extends Construct {
   public readonly name: string;
+  public readonly group: ITerraformDependable;
 
   public constructor(scope: Construct, id: string, props: GatewayFleetProps) {
     super(scope, id);
@@ -62,11 +63,11 @@ export class GatewayFleet extends Construct {
       // Long enough for a hook that runs out once.
       waitForCapacityTimeout: '25m',
       // A group of one would otherwise stop its only gateway first.
-      instanceMaintenancePolicy: LAUNCH_FIRST,
+      instanceMaintenancePolicy: launchFirst(props.minSize),
       instanceRefresh: {
         strategy: 'Rolling',
         preferences: {
-          ...LAUNCH_FIRST,
+          ...launchFirst(props.minSize),
           autoRollback: true,
           // A successor counts after this time, if it is healthy then; only then its predecessor goes.
           instanceWarmup: String(healthCheckGracePeriod),
@@ -79,10 +80,14 @@ export class GatewayFleet extends Construct {
       lifecycle: { ignoreChanges: ['desired_capacity', 'suspended_processes'] },
     });
     this.name = group.name;
+    this.group = group;
   }
 }
 
-const LAUNCH_FIRST = { minHealthyPercentage: 100, maxHealthyPercentage: 200 } as const;
+/** One successor beside a small fleet, a tenth beside a large one: a bad version must not meet all of them at once. */
+function launchFirst(minSize: number) {
+  return { minHealthyPercentage: 100, maxHealthyPercentage: Math.max(110, 100 + Math.ceil(100 / minSize)) };
+}
 
 function launchingHook({ name, heartbeatSeconds }: LaunchHook) {
   return {

@@ -19,7 +19,6 @@ export interface GatewayRoleProps {
 /** A role with AmazonSSMManagedInstanceCore and leave to write to one log group, and its instance profile. */
 export class GatewayRole extends Construct {
   public readonly instanceProfileName: string;
-  public readonly roleName: string;
 
   public constructor(scope: Construct, id: string, { baseName, region, logGroupArn }: GatewayRoleProps) {
     super(scope, id);
@@ -47,7 +46,6 @@ export class GatewayRole extends Construct {
       // An instance that boots before its permissions exist registers with Session Manager minutes later.
       dependsOn: [attachment, writing],
     });
-    this.roleName = role.name;
     this.instanceProfileName = profile.name;
   }
 }

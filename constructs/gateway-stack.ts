@@ -80,6 +80,7 @@ export class GatewayStack extends TerraformStack {
       secondarySubnetIds: config.secondary_subnet_ids,
       tags,
       logRetentionDays: config.log_retention_days,
+      largestFleet: maxInstances(config),
     });
     const notifies = config.alarm_topic_arn ?? config.alarm_email;
     const topic =
@@ -138,7 +139,8 @@ export class GatewayStack extends TerraformStack {
       sourceInterfaceIds: config.mirror_source_eni_ids,
       sessionNumber: config.mirror_session_number,
       gatewayGroupIds: [security.gatewayGroupId, security.secondaryGroupId],
-      dependsOn: [loadBalancer.listener],
+      // Destroyed before the gateways, made after them.
+      dependsOn: [loadBalancer.listener, fleet.group],
     });
     const dashboard = new GatewayDashboard(this, 'dashboard', { ...watched, region, logGroupName: logs.name });
     const engineSwitch = new EngineSwitch(this, 'engine-switch', { baseName: base, region, groupName });

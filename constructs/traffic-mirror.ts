@@ -54,9 +54,10 @@ export class TrafficMirror extends Construct {
     if (sourceInterfaceIds.length > 0) this.mirror(sourceInterfaceIds, props);
   }
 
+  // Named by place, as its number is: a list that changes must not make two rules compete for one number.
   private accept(sourceCidrBlock: string, index: number, port: number): void {
     for (const trafficDirection of DIRECTIONS) {
-      new Ec2TrafficMirrorFilterRule(this, `${trafficDirection}-${sourceCidrBlock.replace('/', '-')}`, {
+      new Ec2TrafficMirrorFilterRule(this, `${trafficDirection}-${index}`, {
         description: `UDP from ${sourceCidrBlock} to port ${port}, ${trafficDirection}`,
         trafficMirrorFilterId: this.filterId,
         trafficDirection,

@@ -389,16 +389,14 @@ install_packages() {
 	DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-# How operators get in. Ubuntu's images have it, Debian's do not.
+# How operators get in. Ubuntu's images have it, Debian's do not. Last, and never a reason not to forward.
 install_ssm_agent() {
 	local region deb=$RUN/ssm.deb
 	[[ ! -e /usr/bin/amazon-ssm-agent && ! -e /snap/amazon-ssm-agent ]] || return 0
 	if region=$(imds placement/region) &&
-		curl -sf -m 60 -o "$deb" "https://s3.$region.amazonaws.com/amazon-ssm-$region/latest/debian_$(dpkg --print-architecture)/amazon-ssm-agent.deb"; then
-		dpkg -i "$deb" >/dev/null
-	else
-		say 'no amazon-ssm-agent: Session Manager cannot reach this instance'
-	fi
+		curl -sf -m 60 -o "$deb" "https://s3.$region.amazonaws.com/amazon-ssm-$region/latest/debian_$(dpkg --print-architecture)/amazon-ssm-agent.deb" &&
+		apt-get -qq -o DPkg::Lock::Timeout=300 install -y "$deb" >/dev/null; then return; fi
+	say 'no amazon-ssm-agent: Session Manager cannot reach this instance'
 }
 
 install_units() {
@@ -415,7 +413,6 @@ install_all() {
 	if [[ $ENABLE_XDP == true ]]; then engines=('xdp-processor'); fi
 	if ((XDP_TRAFFIC_PERCENT < 100)); then engines+=(modify_udp); fi
 	install_packages
-	install_ssm_agent
 	make -C "$HOME_DIR/bpf"
 	make -C "$HOME_DIR/netfilter"
 	install_units
@@ -423,6 +420,7 @@ install_all() {
 	systemctl -q enable --now mirror-gateway-health.socket
 	systemctl start mirror-gateway-network
 	if [[ $ENABLE_XDP == true ]]; then attach; else rollback; fi
+	install_ssm_agent
 }
 
 # --- the story ------------------------------------------------------------------------------------------------------

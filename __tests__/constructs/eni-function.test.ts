@@ -188,3 +188,12 @@ describe('the permissions', () => {
     expect(new Set(arns('us-gov-west-1'))).toEqual(new Set(['arn:aws-us-gov']));
   });
 });
+
+test.each([
+  ['2', 5],
+  ['20', 20],
+  ['500', 50],
+])('the function may run as often at once as gateways may launch: for %s of them %d times', (count, runs) => {
+  const fn = only(synth({ mirroring_instance_count: count }), 'aws_lambda_function');
+  expect(fn.reserved_concurrent_executions).toBe(runs);
+});

@@ -151,7 +151,7 @@ describe('a rollout', () => {
       const [, name = ''] = /^\$\{aws_cloudwatch_metric_alarm\.([\w-]+)\.alarm_name\}$/.exec(alarm) ?? [];
       return String(stack.resource.aws_cloudwatch_metric_alarm?.[name]?.alarm_name).replace('-staging', '');
     });
-    expect(named).toEqual(['mirror-gateway-standby-carries-traffic', 'mirror-gateway-nfqueue-drops']);
+    expect(named).toEqual(['mirror-gateway-standby-carries-traffic']);
   });
 });
 
@@ -210,4 +210,18 @@ test('a fleet in somebody else’s stack needs neither hook nor alarms', () => {
   expect(group).not.toHaveProperty('initial_lifecycle_hook');
   expect(group).not.toHaveProperty('depends_on');
   expect(group.instance_refresh).not.toHaveProperty('preferences.alarm_specification');
+});
+
+test.each([
+  [1, 200],
+  [2, 150],
+  [5, 120],
+  [40, 110],
+])('a fleet of %d is replaced with at most %d %% of it running', (size, percentage) => {
+  const count = String(Math.max(size * 2, 2));
+  const group = only(synth({ min_instances: String(size), mirroring_instance_count: count }), 'aws_autoscaling_group');
+  expect(group.instance_maintenance_policy).toEqual({
+    min_healthy_percentage: 100,
+    max_healthy_percentage: percentage,
+  });
 });

@@ -107,9 +107,9 @@ describe('the mirror sessions', () => {
     );
   });
 
-  test('begin after the listener, before which every copy is lost', () => {
+  test('begin after the listener and the gateways, without which every copy is lost', () => {
     all(stack, 'aws_ec2_traffic_mirror_session').forEach((session) =>
-      expect(session.depends_on).toEqual([address(stack, 'aws_lb_listener')]),
+      expect(session.depends_on).toEqual([address(stack, 'aws_lb_listener'), address(stack, 'aws_autoscaling_group')]),
     );
   });
 
@@ -156,4 +156,17 @@ test('mirroring in somebody else’s stack needs a load balancer, a port and a n
   ]);
   expect(all(own, 'aws_ec2_traffic_mirror_filter_rule')).toHaveLength(4);
   expect(own).not.toHaveProperty('data');
+});
+
+test('a network that leaves the filter moves no rule to another number', () => {
+  const numbers = (cidrs: string) => {
+    const rules = Object.entries(
+      synth({ mirror_filter_cidrs: cidrs }).resource.aws_ec2_traffic_mirror_filter_rule ?? {},
+    );
+    return new Map(rules.map(([name, { rule_number }]) => [name, rule_number]));
+  };
+  const before = numbers('10.1.0.0/16,10.2.0.0/16');
+  const after = numbers('10.2.0.0/16');
+  expect(after.size).toBe(2);
+  after.forEach((number, name) => expect(before.get(name)).toBe(number));
 });
