@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The metrics of gateways, and of the function that serves them: the one list behind alarms, dashboard and scaling. An alarm on a name, a unit or a set of
-// dimensions that no instance sends waits for ever, so nothing else in the stack spells them out.
-
+// The metrics of gateways, and of the function that serves them: the one list behind alarms, dashboard and scaling. An
+// alarm on a name, a unit or a set of dimensions that nobody sends waits for ever, so nothing else in the stack spells
+// them out.
 import { FUNCTION_METRICS, type FunctionMetric } from '../lambda/metrics';
 
 export const METRIC_NAMESPACE = 'XDP/PacketProcessing';
@@ -27,5 +27,8 @@ export function unitOf(name: MetricName): string {
   return { ...METRICS, ...FUNCTION_METRICS }[name];
 }
 
-/** Every metric of a gateway is sent once per set, those of the function for the first alone. CloudWatch aggregates nothing over dimensions that were not sent so. */
+/**
+ * Every metric of a gateway is sent once per set, those of the function for the first alone. CloudWatch aggregates nothing
+ * over dimensions that were not sent so.
+ */
 export const DIMENSION_SETS = [['AutoScalingGroupName'], ['AutoScalingGroupName', 'InstanceId']] as const;

@@ -22,28 +22,15 @@ const MACHINE = { amd64: 'x86_64', arm64: 'arm64' } as const;
 
 const ANSWERS: Readonly<Record<string, Answer>> = {
   aws_ami: image,
-  aws_availability_zones: (_, { region }) => ({
-    names: ['a', 'b', 'c'].map((zone) => region + zone),
-    zone_ids: ['1', '2', '3'].map((zone) => `stand-in-az${zone}`),
-  }),
   aws_caller_identity: () => ({
     account_id: ACCOUNT,
     arn: `arn:aws:iam::${ACCOUNT}:user/stand-in`,
     user_id: 'AIDASTANDIN',
     id: ACCOUNT,
   }),
-  aws_ec2_managed_prefix_list: ({ name }) => ({ id: 'pl-stand-in', name: name ?? 'stand-in', address_family: 'IPv4' }),
   aws_network_interfaces: () => ({ ids: [GATEWAY_INTERFACE] }),
-  aws_partition: (_, { region }) => partition(region),
   aws_prefix_list: ({ name }) => ({ id: 'pl-stand-in', name: name ?? 'stand-in', cidr_blocks: ['198.51.100.0/24'] }),
-  aws_region: (_, { region }) => ({ id: region, name: region, description: `${region} (stand-in)` }),
   aws_ssm_parameter: parameter,
-  aws_subnet: ({ id }, { region }) => ({
-    id: id ?? 'subnet-stand-in',
-    availability_zone: `${region}a`,
-    cidr_block: '10.0.1.0/24',
-    vpc_id: 'vpc-stand-in',
-  }),
   aws_vpc: ({ id }) => ({ id: id ?? 'vpc-stand-in', cidr_block: '10.0.0.0/16' }),
 };
 
@@ -75,13 +62,4 @@ function filterValues(filter: Value, name: string): string[] {
 function parameter({ name }: Fields): Fields {
   const value = typeof name === 'string' && /\barm64\b/.test(name) ? IMAGE.arm64 : IMAGE.amd64;
   return { value, insecure_value: value, type: 'String', version: 1 };
-}
-
-function partition(region: string): Fields {
-  const [name, suffix] = region.startsWith('cn-')
-    ? ['aws-cn', 'amazonaws.com.cn']
-    : region.startsWith('us-gov-')
-      ? ['aws-us-gov', 'amazonaws.com']
-      : ['aws', 'amazonaws.com'];
-  return { id: name, partition: name, dns_suffix: suffix, reverse_dns_prefix: suffix.split('.').reverse().join('.') };
 }
