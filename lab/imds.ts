@@ -81,7 +81,7 @@ function pagesOf(instance: Instance): Map<string, string> {
     ['meta-data/local-ipv4', instance.interfaces[0]?.address ?? ''],
     ['meta-data/mac', instance.interfaces[0]?.mac ?? ''],
     ['meta-data/placement/availability-zone', ZONE],
-    ['meta-data/placement/region', REGION],
+    // No placement/region: a gateway would ask that region's S3 for the SSM agent, and a lab sends nothing out.
   ]);
   instance.interfaces.forEach((card, deviceNumber) => {
     for (const [name, value] of Object.entries(interfacePages(card, deviceNumber)))
