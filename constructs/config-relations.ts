@@ -17,7 +17,7 @@ export interface Relation {
 /** Constructs of the stack that a warning can stand at. */
 export type ConstructId = 'fleet' | 'launch-template' | 'security' | 'mirror' | 'alarms' | 'scaling';
 
-export interface Advice extends Relation {
+interface Advice extends Relation {
   readonly at: ConstructId;
 }
 
@@ -185,7 +185,7 @@ function wide(cidrs: readonly string[]): string | undefined {
 
 const noEffect = (key: string): string => `${key} has no effect while enable_xdp is false; set it back to its default`;
 
-export const ADVICE: readonly Advice[] = [
+const ADVICE: readonly Advice[] = [
   {
     at: 'launch-template',
     keys: ['xdp_engine'],
