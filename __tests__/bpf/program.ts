@@ -92,11 +92,7 @@ export class Program {
 
   /** Takes effect on the next frame; the program stays loaded. */
   configure(config: Config): void {
-    const value = Buffer.alloc(16);
-    [config.target_port, config.min_packet_size, config.max_packet_size, config.traffic_percent].forEach((field, i) =>
-      value.writeUInt32LE(field, i * 4),
-    );
-    this.child.stdin.write(request(Request.config, value));
+    this.child.stdin.write(request(Request.config, configValue(config)));
   }
 
   async run(frames: readonly Buffer[]): Promise<Batch> {
@@ -126,6 +122,15 @@ export class Program {
     this.buffered -= bytes;
     return whole.subarray(0, bytes);
   }
+}
+
+function configValue(config: Config): Buffer {
+  const value = Buffer.alloc(16);
+  const { target_port, min_packet_size, max_packet_size, traffic_percent } = config;
+  [target_port, min_packet_size, max_packet_size, traffic_percent].forEach((field, i) =>
+    value.writeUInt32LE(field, i * 4),
+  );
+  return value;
 }
 
 function header(kind: Request, length: number): Buffer {
