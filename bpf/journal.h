@@ -4,6 +4,10 @@
 
 #include <syslog.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define JOURNAL_FIELDS 24 /* at most, of one message */
 
 /* A fact that goes with a message, as a field of the journal: NAME=value. */
@@ -19,8 +23,8 @@ struct journal_field {
 __attribute__((format(printf, 4, 5))) void journal(
 	int priority, const struct journal_field *fields, int count, const char *format, ...);
 
-#define say(...) journal(LOG_INFO, NULL, 0, __VA_ARGS__)
-/* Leaves nothing half done: a link that is not pinned yet goes with the process. */
-#define die(...) (journal(LOG_ERR, NULL, 0, __VA_ARGS__), exit(EXIT_FAILURE))
+#ifdef __cplusplus
+}
+#endif
 
 #endif

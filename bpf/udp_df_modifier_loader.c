@@ -41,6 +41,9 @@
 #define LOOK_SECONDS 5        /* between two looks at the hook; the status is logged once a minute */
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
 
+#define say(...) journal(LOG_INFO, NULL, 0, __VA_ARGS__)
+/* Leaves nothing half done: a link that is not pinned yet goes with the process. */
+#define die(...) (journal(LOG_ERR, NULL, 0, __VA_ARGS__), exit(EXIT_FAILURE))
 /* What no retry can heal, so that systemd does not try again (RestartPreventExitStatus): sysexits.h's EX_CONFIG. */
 #define EXIT_REFUSED 78
 #define die_refused(...) (journal(LOG_ERR, NULL, 0, __VA_ARGS__), exit(EXIT_REFUSED))
