@@ -102,6 +102,11 @@ export function itOutlives(machine: Machine): void {
 
     it('goes through an upgrade of libbpf, and builds its loader anew when the old one no longer starts', async () => {
       const before = await link();
+      await machine.vm.exec('apt-get -qq update && apt-get -qq install --reinstall -y libbpf1', {
+        timeoutSeconds: 300,
+      });
+      await restarts(unit, `systemctl restart ${unit}`);
+      expect(await link()).toBe(before);
       await machine.vm.exec('printf "#!/bin/sh\\nexit 127\\n" >/opt/ebpf-xdp-processor/bpf/udp_df_modifier_loader');
       await machine.vm.tryExec(`systemctl restart ${unit}`, { timeoutSeconds: 300 });
       await healthy();
