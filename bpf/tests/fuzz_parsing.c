@@ -28,13 +28,14 @@ static typeof(*stats.value) stats_value;
 
 static void *native_lookup(void *map, const void *key)
 {
-	expect(*(const __u32 *)key == 0, "the maps' only key");
+	expect(*(const __u32 *)key == 0, "the only key that the program uses");
 	return map == &config ? (void *)&config_value : (void *)&stats_value;
 }
 
 static void configure(struct gateway_config wanted)
 {
-	config_value = wanted;
+	config_value = (typeof(config_value)){ .active = wanted.target_port & 1 };
+	config_value.slots[config_value.active] = wanted;
 }
 
 /* Where an IP packet begins: behind at most two VLAN tags. Returns 0 if there is none. */
