@@ -4,6 +4,7 @@
  * number that was written; what it refuses it refuses in one line that names the culprit. No verb ever acts.
  */
 #define _GNU_SOURCE
+#include <linux/if_ether.h>
 #include <setjmp.h>
 
 #include "fuzz.h"
@@ -27,6 +28,14 @@ static bool take_expected(int option, const char *value)
 	if ((size_t)option < COUNT(settings))
 		return is_number(value, settings[option].min, settings[option].max, &expected_config.values[option]);
 	return options[option].val != 'm' || !strcmp(value, "generic") || !strcmp(value, "driver");
+}
+
+#define LONGEST_COPIED 8500 /* bytes of a frame, by a mirror session: CreateTrafficMirrorSession */
+
+/* Rules that no datagram can meet are refused. */
+static bool something_matches(const struct gateway_config *rules)
+{
+	return rules->min_packet_size < rules->max_packet_size && rules->min_packet_size < LONGEST_COPIED - ETH_HLEN;
 }
 
 /* A process parses once: what the last input left behind is no state the loader was written for. */
@@ -101,8 +110,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 	for (size_t i = 0; i < COUNT(settings); i++)
 		expected_config.values[i] = settings[i].initial;
 	expected = walk(&line, 2, options, take_expected);
-	if (expected.outcome == ACCEPTED &&
-		expected_config.fields.min_packet_size >= expected_config.fields.max_packet_size)
+	if (expected.outcome == ACCEPTED && !something_matches(&expected_config.fields))
 		expected.outcome = REFUSED;
 
 	forget();
@@ -113,8 +121,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 		return 0;
 	}
 	expect(outcome == expected.outcome, "the outcome that the rules of the command line give");
-	if (outcome == REFUSED)
+	if (outcome == REFUSED) {
 		expect_refusal(&line, expected, options);
+		expect(expected.culprit || strstr(said, "--min-packet-size"), "the setting that lets nothing match");
+	}
 	if (outcome == ACCEPTED) {
 		expect(!*said, "nothing to be said about a line that is accepted");
 		expect(!memcmp(&wanted, &expected_config, sizeof(wanted)), "the settings that were given");
