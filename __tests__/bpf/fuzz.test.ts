@@ -8,7 +8,6 @@ import { type Outcome, TARGETS, buildTargets, fuzz } from '../../lab/fuzz';
 import { Progress, REPOSITORY } from '../../lab/host';
 
 const SEED = 1;
-/** A fault is found at once or, a wrong bound for instance, after some hundred thousand packets. */
 const CLEAN = { seconds: 5, runs: 200_000, seed: SEED };
 const FAULTY = { seconds: 60, seed: SEED };
 
@@ -75,7 +74,7 @@ describe('the fuzz targets', () => {
       const outcome = await fuzz(target, CLEAN, { folder: path.join(scratch, name), progress });
       const inputs = outcome.findings.map((file) => (fs.existsSync(file) ? fs.readFileSync(file, 'base64') : file));
       expect(inputs).toEqual([]);
-      expect(outcome.executions).toBeGreaterThan(10_000);
+      expect(outcome.executions).toBeGreaterThan(1_000);
     },
   );
 
