@@ -12,10 +12,10 @@ export CHECKPOINT_DISABLE := 1
 PACKAGES := $(shell cat userdata/packages.txt lab/packages.txt)
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
 TS := node -r ts-node/register/transpile-only
-C_SOURCES = $(wildcard bpf/*.[ch] bpf/tests/*.c netfilter/*.cpp)
+C_SOURCES = $(wildcard bpf/*.[ch] bpf/tests/*.[ch] netfilter/*.cpp netfilter/tests/*.cpp)
 SCRIPTS := userdata/deploy_xdp.sh .ci/run .ci/diff-comment
 
-.PHONY: help setup packages build synth size lint unit terraform-test python-tools lambda-test plan bpf-test lab-test vm-test test lab-up lab-down lab-status demo clean
+.PHONY: help setup packages build synth size lint unit terraform-test python-tools lambda-test plan bpf-test lab-test vm-test test fuzz lab-up lab-down lab-status demo clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  %-15s %s\n' "$$name" "$$what"; done
@@ -78,6 +78,9 @@ vm-test: build ## machines that boot from the synthesized user data
 
 test: unit terraform-test lambda-test bpf-test lab-test vm-test ## everything
 
+fuzz: build ## nightly, ten minutes: five million packets against the model, every parser under libFuzzer
+	@$(ROOT) $(TS) lab/fuzz.ts
+
 lab-up: build ## a gateway in network namespaces: ENGINE=bridge|standby|nfqueue
 	@$(ROOT) $(TS) lab/namespaces.ts up $(ENGINE)
 
@@ -93,4 +96,6 @@ demo: build ## boot a machine from the synthesized user data, send mirrored data
 clean: ## remove what was built here (virtual machine images stay in the cache)
 	@$(MAKE) -s --no-print-directory -C bpf clean
 	@$(MAKE) -s --no-print-directory -C netfilter clean
+	@$(MAKE) -s --no-print-directory -C bpf/tests clean
+	@$(MAKE) -s --no-print-directory -C netfilter/tests clean
 	@rm -rf cdktf.out coverage
