@@ -48,17 +48,20 @@
 #define EXIT_REFUSED 78
 #define die_refused(...) (journal(LOG_ERR, NULL, 0, __VA_ARGS__), exit(EXIT_REFUSED))
 
+/* No letters: they are what getopt says of an unknown short option. One value each, or an abbreviation of several fits. */
+enum option_value { SETTING = 256, INTERFACE = SETTING + 100, MODE, OBJECT, PIN_DIR, HELP };
+
 /* The settings come first, in the order of struct gateway_config. */
 static const struct option options[] = {
-	{ "target-port", required_argument, NULL, 's' },
-	{ "min-packet-size", required_argument, NULL, 's' },
-	{ "max-packet-size", required_argument, NULL, 's' },
-	{ "traffic-percent", required_argument, NULL, 's' },
-	{ "interface", required_argument, NULL, 'i' },
-	{ "mode", required_argument, NULL, 'm' },
-	{ "object", required_argument, NULL, 'o' },
-	{ "pin-dir", required_argument, NULL, 'p' },
-	{ "help", no_argument, NULL, 'h' },
+	{ "target-port", required_argument, NULL, SETTING },
+	{ "min-packet-size", required_argument, NULL, SETTING + 1 },
+	{ "max-packet-size", required_argument, NULL, SETTING + 2 },
+	{ "traffic-percent", required_argument, NULL, SETTING + 3 },
+	{ "interface", required_argument, NULL, INTERFACE },
+	{ "mode", required_argument, NULL, MODE },
+	{ "object", required_argument, NULL, OBJECT },
+	{ "pin-dir", required_argument, NULL, PIN_DIR },
+	{ "help", no_argument, NULL, HELP },
 	{ 0 },
 };
 
@@ -673,7 +676,7 @@ static void help(void)
 static void take_setting(size_t i, const char *text)
 {
 	size_t digits = strspn(text, "0123456789");
-	unsigned long value = digits < 10 ? strtoul(text, NULL, 10) : ULONG_MAX;
+	unsigned long value = strtoul(text, NULL, 10); /* ULONG_MAX where it is larger */
 
 	if (!digits || text[digits] || value < settings[i].min || value > settings[i].max)
 		die("--%s '%s' is not allowed: give a whole number from %u to %u", options[i].name, text,
@@ -682,31 +685,48 @@ static void take_setting(size_t i, const char *text)
 	given[i] = true;
 }
 
+static void take_mode(const char *text)
+{
+	if (!strcmp(text, "driver"))
+		mode = XDP_FLAGS_DRV_MODE;
+	else if (!strcmp(text, "generic"))
+		mode = XDP_FLAGS_SKB_MODE;
+	else
+		die("--mode '%s' is not allowed: give generic or driver", text);
+}
+
+static void die_of_option(int answer, const char *argument)
+{
+	if (answer == ':')
+		die("'%s' needs a value; see --help", argument);
+	if (optopt && optopt < SETTING)
+		die("'-%c' is no option; see --help", optopt);
+	die("'%s' is no option; see --help", argument);
+}
+
 static void take_options(int argc, char **argv)
 {
-	int option, index;
+	int option;
 
 	for (size_t i = 0; i < COUNT(settings); i++)
 		wanted.values[i] = settings[i].initial;
 	opterr = 0;
 	optind = 2;
-	while ((option = getopt_long(argc, argv, ":", options, &index)) != -1) {
+	while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1) {
 		if (option == ':' || option == '?')
-			die("'%s' %s; see --help", argv[optind - 1], option == ':' ? "needs a value" : "is no option");
-		if (option == 'h')
+			die_of_option(option, argv[optind - 1]);
+		if (option == HELP)
 			help();
-		else if (option == 's')
-			take_setting(index, optarg);
-		else if (option == 'i')
+		else if (option == INTERFACE)
 			interface = optarg;
-		else if (option == 'o')
+		else if (option == OBJECT)
 			object_file = optarg;
-		else if (option == 'p')
+		else if (option == PIN_DIR)
 			pin_dir = optarg;
-		else if (!strcmp(optarg, "driver"))
-			mode = XDP_FLAGS_DRV_MODE;
-		else if (strcmp(optarg, "generic"))
-			die("--mode '%s' is not allowed: give generic or driver", optarg);
+		else if (option == MODE)
+			take_mode(optarg);
+		else
+			take_setting(option - SETTING, optarg);
 	}
 	if (optind < argc)
 		die("'%s' is one argument too many; see --help", argv[optind]);

@@ -250,7 +250,7 @@ static inline void listen_to(bool program)
 static inline void expect_refusal(const struct line *line, struct expected expected, const struct option *options)
 {
 	const char *argument = line->argv[expected.culprit];
-	const char letter[] = { '\'', *argument ? argument[1] : '\0', '\'', '\0' };
+	const char letter[] = { *argument ? argument[1] : '\0', '\'', '\0' };
 	char beginning[500]; /* a long message is cut */
 	size_t length = strlen(said);
 
@@ -263,7 +263,7 @@ static inline void expect_refusal(const struct line *line, struct expected expec
 	if (expected.option >= 0)
 		expect(strstr(said, options[expected.option].name), "the refusal to name its option");
 	else
-		expect(*argument == '-' && letter[1] != '-' && strstr(said, letter), "the refusal to name its culprit");
+		expect(*argument == '-' && *letter != '-' && strstr(said, letter), "the refusal to name its culprit");
 }
 
 #endif
