@@ -73,7 +73,7 @@ bpf-test: build ## the XDP program, packet by packet, in the running kernel
 lab-test: build ## every engine in network namespaces
 	@$(ROOT) npm run --silent test:lab
 
-vm-test: build ## machines that boot from the synthesized user data
+vm-test: build ## machines that boot from the synthesized user data; the XDP program on Debian's kernels, old and new
 	@$(ROOT) npm run --silent test:vm
 
 test: unit terraform-test lambda-test bpf-test lab-test vm-test ## everything
