@@ -196,7 +196,7 @@ async function differential(wanted: number, seed: number, progress: Progress): P
   const env = { ...process.env, DIFFERENTIAL_PACKETS: String(wanted), DIFFERENTIAL_SEED: String(seed) };
   const { code, stderr } = await run(
     'npx',
-    ['jest', '--selectProjects', 'bpf', '--runInBand', '__tests__/bpf/differential'],
+    ['jest', '--selectProjects', 'bpf', '--runInBand', '__tests__/bpf/running-kernel'],
     { cwd: REPOSITORY, timeoutMs: 600_000 + wanted / 10, env, onLine },
   );
   const findings = code === 0 ? [] : [`exit code ${code}\n${stderr.split('\n').slice(-60).join('\n')}`];
