@@ -74,7 +74,8 @@ class Apt {
 
   static async update(suite: Suite, work: string): Promise<Apt> {
     const label = suite.endsWith('-security') ? 'Debian-Security' : 'Debian';
-    const mirror = (await hostMirror(label)) ?? `http://deb.debian.org/${label.toLowerCase()}`;
+    const mirror = (await hostMirror(label)) ?? (await hostMirror('Debian'))?.replace(/debian$/, label.toLowerCase());
+    if (mirror === undefined) throw new Error("no Debian mirror among this machine's apt sources: add one");
     const root = join(work, 'apt');
     await mkdir(join(root, 'lists', 'partial'), { recursive: true });
     await mkdir(join(root, 'cache', 'archives', 'partial'), { recursive: true });
