@@ -576,6 +576,17 @@ install_units() {
 	systemctl daemon-reload
 }
 
+# Where it runs already, by another version perhaps, it is renewed in place: a kill starts the watch anew, a stop would
+# take the network down.
+start_network() {
+	if ! systemctl -q is-active mirror-gateway-network; then
+		systemctl start mirror-gateway-network
+		return
+	fi
+	network_up
+	systemctl kill --signal=KILL mirror-gateway-network
+}
+
 install_all() {
 	local engines=(modify_udp)
 	if [[ $ENABLE_XDP == true ]]; then engines=('xdp-processor'); fi
@@ -585,7 +596,7 @@ install_all() {
 	install_units
 	systemctl -q enable mirror-gateway-network "${engines[@]}"
 	systemctl -q enable --now mirror-gateway-health.socket
-	systemctl start mirror-gateway-network
+	start_network
 	if [[ $ENABLE_XDP == true ]]; then attach; else rollback; fi
 	install_ssm_agent
 }

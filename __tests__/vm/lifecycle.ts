@@ -114,6 +114,26 @@ export function itOutlives(machine: Machine): void {
       expect(await machine.state(unit)).toBe('active');
     });
 
+    it('takes an upgrade in place, with one counter more: the link stays, the counters move along', async () => {
+      const sources = '/opt/ebpf-xdp-processor/bpf';
+      const { packets_modified } = await machine.status();
+      const before = await link();
+      await machine.vm.exec(
+        [
+          `cd ${sources}`,
+          "sed -i 's/__u64 fragments_seen;/&\\n__u64 packets_of_tomorrow;/' udp_df_modifier.h",
+          'sed -i \'s/"fragments_seen",/&\\n"packets_of_tomorrow",/\' udp_df_modifier_loader.c',
+          'deploy_xdp.sh install',
+        ].join('\n'),
+        { timeoutSeconds: 600 },
+      );
+      expect(await link()).toBe(before);
+      expect(await machine.vm.exec('deploy_xdp.sh stats')).toContain('xdp.packets_of_tomorrow');
+      expect((await machine.status()).packets_modified).toBe(packets_modified);
+      expect(packets_modified).toBeGreaterThan(0);
+      await healthy();
+    });
+
     it('keeps a setting over a restart, and says how it differs from what was deployed', async () => {
       await machine.vm.exec(`deploy_xdp.sh config set max_packet_size=8999 && systemctl restart ${unit}`);
       expect(await machine.vm.exec('deploy_xdp.sh config get')).toContain('max_packet_size=8999 (deployed: 9000)\n');
