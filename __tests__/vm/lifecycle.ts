@@ -116,6 +116,7 @@ export function itOutlives(machine: Machine): void {
 
     it('takes an upgrade in place, with one counter more: the link stays, the counters move along', async () => {
       const sources = '/opt/ebpf-xdp-processor/bpf';
+      await machine.play();
       const { packets_modified } = await machine.status();
       const before = await link();
       await machine.vm.exec(
