@@ -93,10 +93,10 @@ static __always_inline int is_fragment(const struct iphdr *ip)
 }
 
 /* Returns NULL unless the whole datagram lies inside its IP packet. */
-static __always_inline const struct udphdr *take_udp(struct cursor *frame, const struct iphdr *ip)
+static __always_inline struct udphdr *take_udp(struct cursor *frame, const struct iphdr *ip)
 {
 	__u32 payload = bpf_ntohs(ip->tot_len) - ip->ihl * 4;
-	const struct udphdr *udp = take(frame, sizeof(*udp));
+	struct udphdr *udp = take(frame, sizeof(*udp));
 	__u32 length;
 
 	if (!udp || payload < sizeof(*udp))

@@ -30,7 +30,7 @@ const FAULTS: readonly Fault[] = [
   {
     name: 'a checksum without its carry',
     target: 'fuzz_parsing',
-    file: 'bpf/udp_df_modifier.bpf.c',
+    file: 'bpf/rule.h',
     from: 'sum = (sum & 0xffff) + (sum >> 16);',
     to: 'sum &= 0xffff;',
   },
