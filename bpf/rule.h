@@ -90,7 +90,7 @@ static __always_inline __u32 flow_hash(const struct iphdr *ip, const struct udph
 /* A flow stays with XDP as the percentage grows, and never hops between the two paths. */
 static __always_inline int is_ours(const struct datagram *datagram, const struct gateway_config *wanted)
 {
-	return flow_hash(datagram->ip, datagram->udp) % 100 < wanted->traffic_percent;
+	return wanted->traffic_percent >= 100 || flow_hash(datagram->ip, datagram->udp) % 100 < wanted->traffic_percent;
 }
 
 enum decision { KEEP_DF, CLEAR_DF, LEAVE_TO_NETFILTER };

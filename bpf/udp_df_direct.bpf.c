@@ -1,0 +1,691 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The direct engine: takes mirrored datagrams off the primary ENI and sends them on by the secondary one, decapsulated,
+ * translated, without DF and in fragments, before the kernel has built a packet of its own. What it does not take goes up
+ * exactly as it came: the bridge's path gives the same result, only more slowly.
+ *
+ * An XDP program cannot send twice. But a redirect to all entries of a device map gives each entry a copy, entries may name
+ * one interface many times, and a second program runs on each copy just before it is sent. So a datagram of n
+ * fragments goes to a map of n entries, with a slip in front of it, and that program cuts the n-th copy to the n-th fragment.
+ * Copies of one frame follow each other on one CPU. In generic mode they would share one buffer: there the kernel cuts.
+ */
+#include <linux/bpf.h>
+
+#include "parsing.h"
+#include "rule.h"
+#include "udp_df_direct.h"
+
+#define AF_INET 2 /* sys/socket.h is no header for BPF */
+#define VXLAN_PORT 4789
+#define IP_ECN 3 /* the bits of TOS that a tunnel's end must merge with the inner header's */
+#define LONGEST_OPTIONS 40
+#define IP_OPTION_END 0
+#define IP_OPTION_NOP 1
+#define LEAST_MTU 68 /* RFC 791: with the longest header, it leaves room for 8 bytes */
+
+GATEWAY_MAPS(struct direct_config_slots, struct direct_stats);
+
+#define DEVICE_MAP(entries)                                                                                            \
+	{                                                                                                              \
+		__uint(type, BPF_MAP_TYPE_DEVMAP);                                                                     \
+		__uint(max_entries, entries);                                                                          \
+		__uint(key_size, sizeof(__u32));                                                                       \
+		__uint(value_size, sizeof(struct bpf_devmap_val));                                                     \
+	}
+
+struct DEVICE_MAP(1) whole SEC(".maps");
+struct DEVICE_MAP(2) copies_2 SEC(".maps");
+struct DEVICE_MAP(3) copies_3 SEC(".maps");
+struct DEVICE_MAP(4) copies_4 SEC(".maps");
+struct DEVICE_MAP(5) copies_5 SEC(".maps");
+struct DEVICE_MAP(6) copies_6 SEC(".maps");
+struct DEVICE_MAP(7) copies_7 SEC(".maps");
+struct DEVICE_MAP(8) copies_8 SEC(".maps");
+struct DEVICE_MAP(9) copies_9 SEC(".maps");
+
+/* ---- between the programs ---- */
+
+/* No Ethernet address that a frame is sent to begins with an odd byte, unless it is a group's: that tells a slip. */
+#define SLIP 0x01
+#define SLIP_WITH_OPTIONS 0x03
+#define TAKEN PASSED_REASONS
+
+/* In front of a frame that is to be cut. Behind it, if the header has options, those of the later fragments. */
+struct slip {
+	__u8 mark;
+	__u8 fragments;
+	__u16 room;     /* for data in a fragment, in bytes */
+	__u16 sequence; /* the same in all copies */
+	__u16 options;  /* what the later fragments' options add to the sum over the header */
+};
+
+/* By how much a frame gets shorter. A slip and all options take less. */
+#define OUTER_HEADERS                                                                                                  \
+	(sizeof(struct ethhdr) + sizeof(struct iphdr) + sizeof(struct udphdr) + sizeof(struct vxlan_header))
+
+/*
+ * Counts the copies of one datagram. A copy that was never made leaves its group short, and the next group is another's.
+ * There is more than one because a kernel with PREEMPT_RT may put the copies of two queues in line alternately.
+ */
+struct group {
+	__u16 sequence;
+	__u8 cut;
+	__u8 fragments;
+};
+
+#define GROUPS 8
+
+/* While the options of the datagram in hand are read. Not on the stack, where the verifier would follow each value. */
+struct option_reader {
+	__u32 left;
+	__u32 is_length;
+	__u32 has_ended;
+	__u32 is_copied;
+	__u32 sum;
+	__u32 later_sum;
+	__u8 later[LONGEST_OPTIONS]; /* as the later fragments have them */
+};
+
+struct cutting {
+	__u16 sequence; /* of the last datagram that was redirected as copies */
+	struct group groups[GROUPS];
+	struct option_reader options;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct cutting);
+} cutting SEC(".maps");
+
+/* ---- addresses and checksums ---- */
+
+struct vxlan_header {
+	__be32 flags;
+	__be32 network; /* and 8 bits that are reserved */
+};
+
+static __always_inline int is_same_mac(const void *one, const void *other)
+{
+	const __u16 *a = one, *b = other;
+
+	return a[0] == b[0] && a[1] == b[1] && a[2] == b[2];
+}
+
+static __always_inline void copy_mac(void *to, const void *from)
+{
+	__u16 *a = to;
+	const __u16 *b = from;
+
+	a[0] = b[0];
+	a[1] = b[1];
+	a[2] = b[2];
+}
+
+static __always_inline int is_group_mac(const __u8 *mac)
+{
+	return mac[0] & 1;
+}
+
+/* "This network", loopback, multicast, reserved and broadcast: no host forwards from or to them. */
+static __always_inline int is_special(__be32 address)
+{
+	__u32 network = bpf_ntohl(address) >> 24;
+
+	return network == 0 || network == 127 || network >= 224;
+}
+
+static __always_inline int is_no_source(__be32 address, const struct direct_config *rules)
+{
+	return is_special(address) || address == rules->primary_ip || address == rules->secondary_ip;
+}
+
+/* Over a header without options. A header with its checksum sums up to 0xffff. */
+static __always_inline __u32 sum_of_header(const struct iphdr *ip)
+{
+	const __u32 *words = (const __u32 *)ip;
+	__u64 sum = (__u64)words[0] + words[1] + words[2] + words[3] + words[4];
+
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	return fold(sum) + (sum >> 32);
+}
+
+/* What replacing a word adds to a sum: equation 3 of RFC 1624. */
+static __always_inline __u32 change(__u16 from, __u16 to)
+{
+	return (__u16)~from + to;
+}
+
+static __always_inline __u32 change_of_address(__be32 from, __be32 to)
+{
+	return change(from, to) + change(from >> 16, to >> 16);
+}
+
+static __always_inline __u16 changed(__u16 checksum, __u32 changes)
+{
+	return ~fold((__u16)~checksum + changes);
+}
+
+/* ---- what is taken ---- */
+
+struct frame {
+	void *data, *end;
+	struct ethhdr *inner;
+	struct datagram datagram;
+	__u32 length;         /* of the inner frame, as the outer UDP header has it */
+	__u32 options_size;   /* of the IP header's options */
+	__u16 options_change; /* what the later fragments' options add to the sum over the header */
+};
+
+/*
+ * What the kernel's IP, UDP and VXLAN would take for us without a second thought. Of the outer UDP checksum RFC 7348 lets the
+ * receiver choose: mirror sessions send none, and the inner checksums go all the way.
+ */
+static __always_inline int is_mirrored(struct frame *frame, const struct direct_config *rules)
+{
+	const struct ethhdr *eth = frame->data;
+	const struct iphdr *ip = (const void *)(eth + 1);
+	const struct udphdr *udp = (const void *)(ip + 1);
+	const void *inner = (const void *)(udp + 1) + sizeof(struct vxlan_header);
+	__u32 packet, length;
+
+	if (inner + sizeof(struct ethhdr) > frame->end)
+		return 0;
+	if (eth->h_proto != bpf_htons(ETH_P_IP) || !is_same_mac(eth->h_dest, rules->primary_mac))
+		return 0;
+	if (*(const __u8 *)ip != 0x45 || ip->protocol != IPPROTO_UDP || ip->daddr != rules->primary_ip)
+		return 0;
+	if (udp->dest != bpf_htons(VXLAN_PORT) || is_fragment(ip) || ip->tos & IP_ECN)
+		return 0;
+	if (is_no_source(ip->saddr, rules) || sum_of_header(ip) != 0xffff)
+		return 0;
+	packet = bpf_ntohs(ip->tot_len);
+	length = bpf_ntohs(udp->len);
+	if (packet > frame->end - (const void *)ip || length + sizeof(*ip) > packet)
+		return 0;
+	if (length < sizeof(*udp) + sizeof(struct vxlan_header) + sizeof(struct ethhdr))
+		return 0;
+	frame->inner = (struct ethhdr *)inner;
+	frame->length = length - sizeof(*udp) - sizeof(struct vxlan_header);
+	return 1;
+}
+
+/* The kernel's VXLAN refuses whatever it does not know, and so do we: only the I flag, and nothing beside the VNI. */
+static __always_inline int is_our_network(const struct frame *frame, const struct direct_config *rules)
+{
+	const struct vxlan_header *vxlan = (const void *)frame->inner - sizeof(*vxlan);
+
+	return vxlan->flags == bpf_htonl(0x08000000) && vxlan->network == bpf_htonl(rules->vni << 8);
+}
+
+/* From the address that tells netfilter that a frame is ours. */
+static __always_inline int is_forged(const struct frame *frame, const struct direct_config *rules)
+{
+	const struct ethhdr *eth = frame->data;
+	const __u16 *secret = rules->handover_mac;
+
+	if ((const void *)(eth + 1) > frame->end || !(secret[0] | secret[1] | secret[2]))
+		return 0;
+	return is_same_mac(eth->h_source, secret);
+}
+
+/* An Ethernet frame without a tag, from one host to another. */
+static __always_inline int is_plain_ipv4(const struct ethhdr *eth)
+{
+	const __u16 *source = (const __u16 *)eth->h_source;
+
+	if (eth->h_proto != bpf_htons(ETH_P_IP) || is_group_mac(eth->h_dest) || is_group_mac(eth->h_source))
+		return 0;
+	return source[0] | source[1] | source[2];
+}
+
+/* Those that a router changes, obeys or refuses (include/uapi/linux/ip.h); all others travel with the packet. */
+static __always_inline int is_for_routers(__u8 type)
+{
+	return type == 7 /* record route */ || type == 68 /* timestamp */ || type == 131 /* loose source route */ ||
+	       type == 137 /* strict source route */ || type == 148 /* router alert */ || type == 134 /* CIPSO */;
+}
+
+/* The next byte as the later fragments have it, or -1 if the kernel must see the options. */
+static __always_inline int read_option_byte(volatile struct option_reader *reader, __u8 byte, __u32 size_from_here)
+{
+	/* The kernel would clear what is behind the end. */
+	if (reader->has_ended)
+		return byte ? -1 : 0;
+	if (reader->is_length) {
+		if (byte < 2 || byte > size_from_here + 1)
+			return -1;
+		reader->is_length = 0;
+		reader->left = byte - 2;
+	} else if (reader->left) {
+		reader->left--;
+	} else if (byte == IP_OPTION_END) {
+		reader->has_ended = 1;
+		return byte;
+	} else if (byte == IP_OPTION_NOP) {
+		return byte;
+	} else {
+		if (is_for_routers(byte))
+			return -1;
+		reader->is_length = 1;
+		reader->is_copied = byte & 0x80;
+	}
+	return reader->is_copied ? byte : IP_OPTION_NOP;
+}
+
+/*
+ * Checks the options and lays them out for the later fragments: those without the "copied" bit become no-operations, as
+ * in the kernel's ip_options_fragment(). Returns 0 if the kernel must see them. A function of its own, because it needs
+ * registers and few packets need it.
+ */
+static __noinline int read_options(const __u8 *options, const void *end, __u32 size, struct cutting *here)
+{
+	volatile struct option_reader *reader = &here->options;
+
+	reader->left = reader->is_length = reader->has_ended = reader->sum = reader->later_sum = 0;
+#pragma nounroll
+	for (__u32 at = 0; at < LONGEST_OPTIONS; at++) {
+		__u32 shift = at % 2 ? 0 : 8;
+		int later;
+
+		if (at >= size)
+			break;
+		if ((const void *)(options + at + 1) > end)
+			return 0;
+		later = read_option_byte(reader, options[at], size - at);
+		if (later < 0)
+			return 0;
+		reader->later[at] = later;
+		reader->sum += options[at] << shift;
+		reader->later_sum += later << shift;
+	}
+	return !reader->is_length && !reader->left;
+}
+
+/* Fills `frame`. Returns what hinders, if not TAKEN. */
+static __always_inline enum passed take_datagram(
+	struct frame *frame, const struct direct_config *rules, struct cutting *here, struct direct_stats *count)
+{
+	struct datagram *datagram = &frame->datagram;
+	struct cursor inside;
+	__u16 sum = 0;
+
+	if (!is_mirrored(frame, rules))
+		return PASSED_NOT_MIRRORED;
+	if (!is_our_network(frame, rules))
+		return PASSED_OTHER_VNI;
+	count->rule.packets_seen++;
+	if (!is_plain_ipv4(frame->inner))
+		return PASSED_NOT_UDP;
+	inside = (struct cursor){ frame->inner + 1, frame->end };
+	switch (find_datagram(&inside, datagram)) {
+	case FOUND_OTHER:
+		return PASSED_NOT_UDP;
+	case FOUND_MALFORMED:
+		return PASSED_MALFORMED;
+	case FOUND_FRAGMENT:
+		return PASSED_FRAGMENT;
+	case FOUND_DATAGRAM:
+		break;
+	}
+	if (datagram->size + sizeof(struct ethhdr) > frame->length)
+		return PASSED_MALFORMED;
+	if (!is_to_target(datagram, &rules->rule))
+		return PASSED_OTHER_PORT;
+	if (is_special(datagram->ip->daddr) || is_no_source(datagram->ip->saddr, rules))
+		return PASSED_ADDRESS;
+	if (datagram->ip->ttl < 2)
+		return PASSED_EXPIRED;
+	frame->options_size = datagram->ip->ihl * 4 - sizeof(struct iphdr);
+	if (frame->options_size) {
+		if (!read_options((const void *)(datagram->ip + 1), frame->end, frame->options_size, here))
+			return PASSED_OPTIONS;
+		sum = bpf_htons(fold(here->options.sum));
+		frame->options_change = fold(change(sum, bpf_htons(fold(here->options.later_sum))));
+	}
+	if (fold(sum_of_header(datagram->ip) + sum) != 0xffff)
+		return PASSED_MALFORMED;
+	return TAKEN;
+}
+
+/* ---- the way out ---- */
+
+struct way {
+	struct bpf_fib_lookup fib;
+	__u32 mtu;
+};
+
+/* As the kernel would forward it from br0. Returns what hinders. */
+static __always_inline enum passed find_way(
+	struct xdp_md *ctx, const struct frame *frame, const struct direct_config *rules, struct way *way)
+{
+	const struct iphdr *ip = frame->datagram.ip;
+	const struct bpf_devmap_val *egress;
+	__u32 only = 0;
+
+	/* The kernel empties the entry of an interface that is gone. */
+	egress = bpf_map_lookup_elem(&whole, &only);
+	if (!egress || egress->ifindex != rules->egress_ifindex)
+		return PASSED_NO_EGRESS;
+	way->fib.family = AF_INET;
+	way->fib.l4_protocol = IPPROTO_UDP;
+	way->fib.tos = ip->tos;
+	way->fib.ipv4_src = ip->saddr;
+	way->fib.ipv4_dst = rules->ipsec_vm_ip;
+	way->fib.ifindex = rules->bridge_ifindex;
+	/* Less than any MTU; the answer stands in the same place. */
+	way->fib.tot_len = 1;
+	switch (bpf_fib_lookup(ctx, &way->fib, sizeof(way->fib), 0)) {
+	case BPF_FIB_LKUP_RET_SUCCESS:
+		break;
+	case BPF_FIB_LKUP_RET_NO_NEIGH:
+		return PASSED_NO_NEIGHBOUR;
+	default:
+		return PASSED_NO_ROUTE;
+	}
+	if (way->fib.ifindex != rules->bridge_ifindex || is_group_mac(way->fib.dmac))
+		return PASSED_NO_ROUTE;
+	way->mtu = way->fib.tot_len > 1 ? way->fib.tot_len : rules->egress_mtu;
+	return PASSED_REASONS;
+}
+
+static __always_inline void address(struct frame *frame, const void *to, const void *from)
+{
+	copy_mac(frame->inner->h_dest, to);
+	copy_mac(frame->inner->h_source, from);
+}
+
+/* UDP's checksum covers the addresses; zero is none (RFC 768), and stays it. `more` is what else changes in the IP header. */
+static __always_inline void translate(const struct datagram *datagram, const struct direct_config *rules, __u32 more)
+{
+	struct iphdr *ip = datagram->ip;
+	struct udphdr *udp = datagram->udp;
+	__u32 changes = change_of_address(ip->daddr, rules->ipsec_vm_ip);
+
+	if (udp->check) {
+		udp->check = changed(udp->check, changes + change(udp->dest, rules->ipsec_vm_port));
+		if (!udp->check)
+			udp->check = 0xffff;
+	}
+	udp->dest = rules->ipsec_vm_port;
+	ip->check = changed(ip->check, changes + more);
+	ip->daddr = rules->ipsec_vm_ip;
+}
+
+/* Answers with what it changes. */
+static __always_inline __u32 age(struct iphdr *ip)
+{
+	__u16 *ttl_and_protocol = (__u16 *)&ip->ttl;
+	__u16 old = *ttl_and_protocol;
+
+	*ttl_and_protocol = old - bpf_htons(0x0100);
+	return change(old, *ttl_and_protocol);
+}
+
+/* Takes off what is before the frame, or before the slip in front of it, and what is behind it. */
+static __always_inline int strip(struct xdp_md *ctx, const struct frame *frame, __u32 slip)
+{
+	__u32 behind = frame->end - (void *)frame->inner - sizeof(struct ethhdr) - frame->datagram.size;
+
+	if (bpf_xdp_adjust_head(ctx, OUTER_HEADERS - slip))
+		return 0;
+	return !behind || !bpf_xdp_adjust_tail(ctx, -(int)behind);
+}
+
+static __always_inline long redirect_copies(__u32 fragments)
+{
+	switch (fragments) {
+	case 2:
+		return bpf_redirect_map(&copies_2, 0, BPF_F_BROADCAST);
+	case 3:
+		return bpf_redirect_map(&copies_3, 0, BPF_F_BROADCAST);
+	case 4:
+		return bpf_redirect_map(&copies_4, 0, BPF_F_BROADCAST);
+	case 5:
+		return bpf_redirect_map(&copies_5, 0, BPF_F_BROADCAST);
+	case 6:
+		return bpf_redirect_map(&copies_6, 0, BPF_F_BROADCAST);
+	case 7:
+		return bpf_redirect_map(&copies_7, 0, BPF_F_BROADCAST);
+	case 8:
+		return bpf_redirect_map(&copies_8, 0, BPF_F_BROADCAST);
+	default:
+		return bpf_redirect_map(&copies_9, 0, BPF_F_BROADCAST);
+	}
+}
+
+static __always_inline int pass_up(struct direct_stats *count, enum passed reason)
+{
+	count->passed[reason]++;
+	return XDP_PASS;
+}
+
+/* Half done, a frame is nobody's any more. */
+static __always_inline int give_up(struct direct_stats *count)
+{
+	count->failed++;
+	return XDP_DROP;
+}
+
+/* To the kernel's forwarding, which looks for the way and ages it anew. */
+static __always_inline int hand_over(
+	struct xdp_md *ctx, struct frame *frame, const struct direct_config *rules, struct direct_stats *count)
+{
+	translate(&frame->datagram, rules, 0);
+	address(frame, rules->primary_mac, rules->handover_mac);
+	if (!strip(ctx, frame, 0))
+		return give_up(count);
+	count->handed_over++;
+	return XDP_PASS;
+}
+
+static __always_inline int send_whole(struct xdp_md *ctx, struct frame *frame, const struct direct_config *rules,
+	const struct way *way, struct direct_stats *count)
+{
+	translate(&frame->datagram, rules, age(frame->datagram.ip));
+	address(frame, way->fib.dmac, way->fib.smac);
+	if (!strip(ctx, frame, 0))
+		return give_up(count);
+	count->sent_whole++;
+	return bpf_redirect_map(&whole, 0, XDP_DROP);
+}
+
+static __always_inline int send_copies(struct xdp_md *ctx, struct frame *frame, const struct direct_config *rules,
+	const struct way *way, __u32 fragments, struct cutting *here, struct direct_stats *count)
+{
+	__u32 size = sizeof(struct slip) + (frame->options_size ? LONGEST_OPTIONS : 0);
+	struct slip *slip = (void *)frame->inner - sizeof(*slip);
+
+	translate(&frame->datagram, rules, age(frame->datagram.ip));
+	address(frame, way->fib.dmac, way->fib.smac);
+	if (frame->options_size) {
+		slip = (void *)frame->inner - LONGEST_OPTIONS - sizeof(*slip);
+		__builtin_memcpy(slip + 1, here->options.later, LONGEST_OPTIONS);
+	}
+	slip->mark = frame->options_size ? SLIP_WITH_OPTIONS : SLIP;
+	slip->fragments = fragments;
+	slip->room = way->mtu - sizeof(struct iphdr) - frame->options_size;
+	slip->sequence = ++here->sequence;
+	slip->options = frame->options_change;
+	if (!strip(ctx, frame, size))
+		return give_up(count);
+	count->sent_cut++;
+	return redirect_copies(fragments);
+}
+
+/* All but the last carry a multiple of 8 bytes. */
+static __always_inline __u32 fragments_of(const struct frame *frame, __u32 mtu)
+{
+	__u32 each = (mtu - sizeof(struct iphdr) - frame->options_size) & ~7;
+
+	return 1 + (frame->datagram.size - mtu + each - 1) / each;
+}
+
+/* The slip and the options before a copy take less than the outer headers did. What the kernel cuts may be of any length. */
+static __always_inline int is_sendable(const struct frame *frame, const struct direct_config *rules, __u32 fragments)
+{
+	__u32 length = sizeof(struct ethhdr) + frame->datagram.size;
+
+	if (fragments == 1)
+		return length <= rules->longest_frame;
+	return !rules->cuts || (fragments <= MOST_FRAGMENTS && length + OUTER_HEADERS <= rules->longest_frame);
+}
+
+SEC("xdp")
+int udp_df_direct(struct xdp_md *ctx)
+{
+	struct frame frame = { .data = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end };
+	struct datagram *datagram = &frame.datagram;
+	__u32 only = 0, live = STATS_LIVE, fragments = 1;
+	const struct direct_config_slots *all = bpf_map_lookup_elem(&config, &only);
+	struct direct_stats *count = bpf_map_lookup_elem(&stats, &live);
+	struct cutting *here = bpf_map_lookup_elem(&cutting, &only);
+	const struct direct_config *rules;
+	struct way way = { 0 };
+	enum decision decision;
+	enum passed hindrance;
+
+	if (!all || !count || !here)
+		return XDP_PASS;
+	rules = RULES_IN_FORCE(all);
+	hindrance = take_datagram(&frame, rules, here, count);
+	if (hindrance == PASSED_NOT_MIRRORED && is_forged(&frame, rules)) {
+		count->forged++;
+		return XDP_DROP;
+	}
+	if (hindrance != TAKEN)
+		return pass_up(count, hindrance);
+	decision = decide(datagram, &rules->rule, &count->rule);
+	if (decision == LEAVE_TO_NETFILTER || (decision == KEEP_DF && !is_ours(datagram, &rules->rule)))
+		return pass_up(count, PASSED_SHARE);
+	hindrance = find_way(ctx, &frame, rules, &way);
+	if (hindrance != TAKEN)
+		return pass_up(count, hindrance);
+
+	if (datagram->size > way.mtu) {
+		if (decision == KEEP_DF && datagram->ip->frag_off & bpf_htons(IP_DF))
+			return pass_up(count, PASSED_KEEPS_DF);
+		fragments = fragments_of(&frame, way.mtu);
+	}
+	if (!is_sendable(&frame, rules, fragments))
+		return pass_up(count, PASSED_TOO_LONG);
+
+	/* From here on there is no way back. */
+	if (decision == CLEAR_DF) {
+		clear_df(datagram->ip);
+		count_modified(datagram, &count->rule);
+	}
+	if (fragments == 1)
+		return send_whole(ctx, &frame, rules, &way, count);
+	if (rules->cuts)
+		return send_copies(ctx, &frame, rules, &way, fragments, here, count);
+	return hand_over(ctx, &frame, rules, count);
+}
+
+/* ---- the copies ---- */
+
+/* Which copy this is of its datagram, from 0. */
+static __always_inline __u32 number_of(const struct slip *slip, struct cutting *here, struct direct_stats *count)
+{
+	struct group *group = &here->groups[slip->sequence % GROUPS];
+
+	if (group->sequence != slip->sequence) {
+		count->copies_lost += group->fragments - group->cut;
+		*group = (struct group){ .sequence = slip->sequence, .fragments = slip->fragments };
+	}
+	return group->cut < group->fragments ? group->cut++ : MOST_FRAGMENTS;
+}
+
+/* What a fragment begins with, off the frame while its start moves. */
+struct headers {
+	__u16 ethernet[sizeof(struct ethhdr) / 2];
+	struct iphdr ip;
+	__u32 options[LONGEST_OPTIONS / 4];
+};
+
+/* Of an IP header that belonged to the whole datagram. The kernel keeps no other flag, either. */
+static __always_inline void make_fragment(struct iphdr *ip, __u16 length, __u16 fragment, __u32 more)
+{
+	more += change(ip->tot_len, length) + change(ip->frag_off, fragment);
+	ip->check = changed(ip->check, more);
+	ip->tot_len = length;
+	ip->frag_off = fragment;
+}
+
+SEC("xdp/devmap")
+int cut_fragment(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	__u32 only = 0, live = STATS_LIVE, number, header, offset, left, carried, flags = 0, changes = 0, words = 0;
+	struct cutting *here = bpf_map_lookup_elem(&cutting, &only);
+	struct direct_stats *count = bpf_map_lookup_elem(&stats, &live);
+	__u32 before = sizeof(struct slip);
+	struct headers headers, *to;
+	struct slip slip;
+
+	if (!here || !count || data + sizeof(slip) > end || !(*(__u8 *)data & SLIP))
+		return XDP_PASS;
+	slip = *(struct slip *)data;
+	if (slip.mark == SLIP_WITH_OPTIONS) {
+		if (data + sizeof(slip) + LONGEST_OPTIONS > end)
+			return give_up(count);
+		__builtin_memcpy(headers.options, data + sizeof(slip), LONGEST_OPTIONS);
+		before += LONGEST_OPTIONS;
+	}
+	data += before;
+	to = data;
+	if ((void *)&to->options > end)
+		return give_up(count);
+	__builtin_memcpy(headers.ethernet, to->ethernet, sizeof(headers.ethernet));
+	headers.ip = to->ip;
+
+	number = number_of(&slip, here, count);
+	if (number >= slip.fragments)
+		return give_up(count);
+	header = headers.ip.ihl * 4;
+	offset = number * (slip.room & ~7);
+	left = bpf_ntohs(headers.ip.tot_len) - header - offset;
+	carried = left;
+	if (left > slip.room) {
+		carried = slip.room & ~7;
+		flags = IP_MF;
+	}
+	if (number && header > sizeof(struct iphdr)) {
+		words = header / 4 - sizeof(struct iphdr) / 4;
+		changes = slip.options;
+	}
+	make_fragment(&headers.ip, bpf_htons(header + carried), bpf_htons(offset / 8 | flags), changes);
+
+	/* The headers come to lie on the data before, which other fragments carry. */
+	if (bpf_xdp_adjust_head(ctx, before + offset))
+		return give_up(count);
+	to = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	if ((void *)&to->options > end)
+		return give_up(count);
+	__builtin_memcpy(to->ethernet, headers.ethernet, sizeof(headers.ethernet));
+	to->ip = headers.ip;
+#pragma nounroll
+	for (__u32 i = 0; i < LONGEST_OPTIONS / 4; i++) {
+		if (i >= words)
+			break;
+		if ((void *)&to->options[i + 1] > end)
+			return give_up(count);
+		to->options[i] = headers.options[i];
+	}
+	if (left > carried && bpf_xdp_adjust_tail(ctx, -(int)(left - carried)))
+		return give_up(count);
+	count->fragments_sent++;
+	return XDP_PASS;
+}
+
+/* Drivers send what another interface redirects to them only while they have a program of their own. */
+SEC("xdp")
+int pass(struct xdp_md *ctx)
+{
+	(void)ctx;
+	return XDP_PASS;
+}
+
+char LICENSE[] SEC("license") = "GPL";

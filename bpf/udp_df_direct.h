@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * What the direct engine's programs and their loader agree on. The maps of settings and counters have the names and the
+ * beginnings of those of the bridge engine (udp_df_modifier.h), so that counters live on when the engine changes.
+ */
+#ifndef UDP_DF_DIRECT_H
+#define UDP_DF_DIRECT_H
+
+#include <linux/types.h>
+
+#include "udp_df_modifier.h"
+
+/* Programs of the object: for the primary ENI, for each copy on its way out, and for the secondary ENI. */
+#define DIRECT_PROGRAM "udp_df_direct"
+#define CUT_PROGRAM "cut_fragment"
+#define PASS_PROGRAM "pass"
+
+/*
+ * Device maps: `whole` has one entry, `copies_2` to `copies_9` as many as their names say. Every entry names the secondary
+ * ENI and, in driver mode, the cutting program: the kernel runs one program for all that it sends in a bulk.
+ */
+#define WHOLE_MAP "whole"
+#define COPIES_MAP "copies_" /* and a digit */
+#define MOST_FRAGMENTS 9
+
+/* Numbers in host byte order; addresses and ports of the wire (__be) and MAC addresses as they lie there. */
+struct direct_config {
+	struct gateway_config rule;
+	__u32 vni;
+	__u32 egress_mtu;     /* for kernels whose route lookup does not tell the MTU: before Linux 5.12 */
+	__u32 bridge_ifindex; /* of br0: what is forwarded comes in and goes out by it, as far as routes are concerned */
+	__u32 egress_ifindex; /* of the secondary ENI */
+	__u32 longest_frame;  /* that the secondary ENI's driver takes, with its Ethernet header */
+	__u32 cuts;           /* driver mode: 1, fragments are cut here; generic mode: 0, the kernel cuts them */
+	__be32 ipsec_vm_ip;
+	__be32 primary_ip;   /* what mirrored packets are sent to */
+	__be32 secondary_ip; /* br0's */
+	__be16 ipsec_vm_port;
+	__u16 primary_mac[3];
+	__u16 handover_mac[3]; /* the secret by which netfilter knows what was handed over in generic mode; see below */
+	__u16 unused;
+};
+
+/*
+ * Generic mode hands what needs fragments to the kernel's forwarding, translated, from this source address to the primary
+ * ENI. It is drawn anew at each attach, and a frame that arrives with it is dropped: nobody else can send what
+ * netfilter lets pass for it.
+ */
+
+struct direct_config_slots {
+	__u32 active; /* 0 or 1 */
+	struct direct_config slots[2];
+};
+
+/* Why a frame goes up as it came, in the order in which it is found out. */
+enum passed {
+	PASSED_NOT_MIRRORED, /* no VXLAN to us; or framed as no mirror session does: IP options, fragments, congestion marks */
+	PASSED_OTHER_VNI,    /* VXLAN of another network, or with flags that the kernel's VXLAN refuses */
+	PASSED_NOT_UDP,      /* inside: no UDP over IPv4, or no unicast Ethernet frame without a tag */
+	PASSED_MALFORMED,    /* inside: lengths that contradict, or a wrong IP checksum */
+	PASSED_FRAGMENT,     /* inside: a fragment */
+	PASSED_OTHER_PORT,   /* inside: not to the target port */
+	PASSED_ADDRESS,      /* inside: from or to an address that no forwarding host accepts */
+	PASSED_EXPIRED,      /* inside: TTL 1 or 0 */
+	PASSED_OPTIONS,      /* inside: IP options that each router has to work on, or malformed ones */
+	PASSED_SHARE,        /* a flow that is not XDP's; the large ones with DF are packets_left_to_netfilter, too */
+	PASSED_NO_NEIGHBOUR, /* the next hop's MAC address is not known yet */
+	PASSED_NO_ROUTE,     /* none, or not by the bridge */
+	PASSED_NO_EGRESS,    /* the secondary ENI is gone from the maps */
+	PASSED_KEEPS_DF,     /* larger than the MTU, and its DF is not ours to clear */
+	PASSED_TOO_LONG,     /* more fragments than maps, or a frame that the secondary ENI does not take */
+	PASSED_REASONS,
+};
+
+/* New counters go to the end of each of the parts. */
+struct direct_stats {
+	struct gateway_stats rule; /* packets_seen: mirrored packets of our VNI */
+	__u64 passed[PASSED_REASONS];
+	__u64 sent_whole;     /* datagrams redirected in one piece */
+	__u64 sent_cut;       /* datagrams redirected as copies, one for each fragment */
+	__u64 handed_over;    /* datagrams given to the kernel's forwarding to be fragmented */
+	__u64 fragments_sent; /* cut from copies, and given to the driver */
+	__u64 copies_lost;    /* never came to be cut; noticed some datagrams later */
+	__u64 forged;         /* dropped: frames with the hand-over address */
+	__u64 failed;         /* dropped: the kernel refused to move a frame's ends, which it has no reason to */
+};
+
+#endif
