@@ -597,12 +597,14 @@ static __always_inline __u32 number_of(const struct slip *slip, struct cutting *
 	return group->cut < group->fragments ? group->cut++ : MOST_FRAGMENTS;
 }
 
-/* What a fragment begins with, off the frame while its start moves. */
+/* What a fragment begins with. The halfword in front lets the IP header lie on a word's boundary while it is off the frame. */
 struct headers {
+	__u16 padding;
 	__u16 ethernet[sizeof(struct ethhdr) / 2];
 	struct iphdr ip;
 	__u32 options[LONGEST_OPTIONS / 4];
 };
+#define PADDING sizeof(__u16)
 
 /* Of an IP header that belonged to the whole datagram. The kernel keeps no other flag, either. */
 static __always_inline void make_fragment(struct iphdr *ip, __u16 length, __u16 fragment, __u32 more)
@@ -634,7 +636,7 @@ int cut_fragment(struct xdp_md *ctx)
 		before += LONGEST_OPTIONS;
 	}
 	data += before;
-	to = data;
+	to = data - PADDING;
 	if ((void *)&to->options > end)
 		return give_up(count);
 	__builtin_memcpy(headers.ethernet, to->ethernet, sizeof(headers.ethernet));
@@ -660,7 +662,7 @@ int cut_fragment(struct xdp_md *ctx)
 	/* The headers come to lie on the data before, which other fragments carry. */
 	if (bpf_xdp_adjust_head(ctx, before + offset))
 		return give_up(count);
-	to = (void *)(long)ctx->data;
+	to = (void *)(long)ctx->data - PADDING;
 	end = (void *)(long)ctx->data_end;
 	if ((void *)&to->options > end)
 		return give_up(count);

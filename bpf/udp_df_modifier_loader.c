@@ -5,6 +5,7 @@
  * settings and counters from one to the next; where a new version lays them out differently, the counters move.
  */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -31,6 +32,7 @@
 #include <linux/membarrier.h>
 #include <systemd/sd-daemon.h>
 
+#include "direct.h"
 #include "journal.h"
 #include "preflight.h"
 #include "udp_df_modifier.h"
@@ -49,7 +51,22 @@
 #define die_refused(...) (journal(LOG_ERR, NULL, 0, __VA_ARGS__), exit(EXIT_REFUSED))
 
 /* No letters: they are what getopt says of an unknown short option. One value each, or an abbreviation of several fits. */
-enum option_value { SETTING = 256, INTERFACE = SETTING + 100, MODE, OBJECT, PIN_DIR, HELP };
+enum option_value {
+	SETTING = 256,
+	INTERFACE = SETTING + 100,
+	MODE,
+	OBJECT,
+	PIN_DIR,
+	HELP,
+	ENGINE,
+	SECONDARY,
+	BRIDGE,
+	VNI,
+	EGRESS_MTU,
+	IPSEC_VM_IP,
+	IPSEC_VM_PORT,
+	HANDOVER_MAC
+};
 
 /* The settings come first, in the order of struct gateway_config. */
 static const struct option options[] = {
@@ -61,6 +78,14 @@ static const struct option options[] = {
 	{ "mode", required_argument, NULL, MODE },
 	{ "object", required_argument, NULL, OBJECT },
 	{ "pin-dir", required_argument, NULL, PIN_DIR },
+	{ "engine", required_argument, NULL, ENGINE },
+	{ "secondary", required_argument, NULL, SECONDARY },
+	{ "bridge", required_argument, NULL, BRIDGE },
+	{ "vni", required_argument, NULL, VNI },
+	{ "egress-mtu", required_argument, NULL, EGRESS_MTU },
+	{ "ipsec-vm-ip", required_argument, NULL, IPSEC_VM_IP },
+	{ "ipsec-vm-port", required_argument, NULL, IPSEC_VM_PORT },
+	{ "handover-mac", required_argument, NULL, HANDOVER_MAC },
 	{ "help", no_argument, NULL, HELP },
 	{ 0 },
 };
@@ -103,6 +128,9 @@ static const char *interface, *object_file, *pin_dir = BPFFS "/mirror_gateway";
 static __u32 mode = XDP_FLAGS_SKB_MODE;
 static union config wanted;
 static bool given[COUNT(settings)];
+static bool is_direct;
+static struct direct_interfaces interfaces = { .bridge = "br0" };
+static struct direct_config direct_wanted = { .vni = 1, .egress_mtu = 1400 };
 
 static const char *reason(void)
 {
@@ -188,9 +216,9 @@ struct hook {
 	char interface[IF_NAMESIZE];
 };
 
-static struct hook pinned_hook(void)
+static struct hook pinned_hook_of(const char *name)
 {
-	struct hook hook = { .link = open_pin("link") };
+	struct hook hook = { .link = open_pin(name) };
 	struct bpf_link_info info = { 0 };
 	__u32 size = sizeof(info);
 
@@ -212,6 +240,11 @@ static struct hook pinned_hook(void)
 	else
 		hook.interface[0] = '\0';
 	return hook;
+}
+
+static struct hook pinned_hook(void)
+{
+	return pinned_hook_of("link");
 }
 
 static void die_if_foreign(int ifindex, __u32 ours)
@@ -248,7 +281,7 @@ static void pin(int fd, const char *name)
 		die("cannot pin '%s': %s", path, reason());
 }
 
-static void hook_up(int program, int ifindex, const struct hook *old)
+static void hook_up(int program, int ifindex, const struct hook *old, const char *name)
 {
 	LIBBPF_OPTS(bpf_link_create_opts, how, .flags = mode);
 	int link;
@@ -266,7 +299,7 @@ static void hook_up(int program, int ifindex, const struct hook *old)
 	link = bpf_link_create(program, ifindex, BPF_XDP, &how);
 	if (link < 0)
 		die_refused_by_driver();
-	pin(link, "link");
+	pin(link, name);
 	close(link);
 }
 
@@ -281,7 +314,7 @@ static struct bpf_object *open_object(void)
 	struct bpf_object *object;
 
 	if (!object_file && readlink("/proc/self/exe", beside, sizeof(beside) - sizeof(PROGRAM ".bpf.o")) > 0)
-		object_file = strcat(dirname(beside), "/" PROGRAM ".bpf.o");
+		object_file = strcat(dirname(beside), is_direct ? "/" DIRECT_PROGRAM ".bpf.o" : "/" PROGRAM ".bpf.o");
 	libbpf_set_print(NULL);
 	object = bpf_object__open_file(object_file, NULL);
 	if (!object)
@@ -341,6 +374,20 @@ static void check_config(const union config *config)
 			config->fields.min_packet_size, config->fields.max_packet_size);
 }
 
+static void die_of(const char *complaint)
+{
+	if (complaint)
+		die_refused("%s", complaint);
+}
+
+static size_t size_of_value(int map)
+{
+	struct bpf_map_info info = { 0 };
+	__u32 size = sizeof(info);
+
+	return bpf_obj_get_info_by_fd(map, &info, &size) ? 0 : info.value_size;
+}
+
 static struct gateway_config_slots *map_config(int map)
 {
 	void *all = mmap(NULL, sizeof(struct gateway_config_slots), PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
@@ -359,6 +406,13 @@ static void await_packets_on_the_way(void)
 /* All settings at once. The idle slot has no readers: whoever wrote last has waited for them. */
 static void write_config(int map, const union config *config)
 {
+	if (size_of_value(map) == sizeof(struct direct_config_slots)) {
+		if (!is_direct)
+			die_of(direct_read(map, &direct_wanted));
+		direct_wanted.rule = config->fields;
+		die_of(direct_write(map, &direct_wanted));
+		return;
+	}
 	struct gateway_config_slots *all = map_config(map);
 	__u32 idle = !(all->active & 1);
 
@@ -407,12 +461,13 @@ static union stats read_stats(void)
 static void carry_stats(int from, int to)
 {
 	int cpus = libbpf_num_possible_cpus();
-	union stats *each = calloc(cpus, sizeof(*each));
+	/* The direct engine's counters begin with these; the first CPU's value begins the array. */
+	union stats *each = calloc(cpus, (size_of_value(to) + 7) / 8 * 8);
 
 	if (!each)
 		die("cannot carry the counters over: %s", reason());
 	await_packets_on_the_way();
-	each[0] = sum_stats(from);
+	*each = sum_stats(from);
 	if (bpf_map_update_elem(to, &(__u32){ STATS_CARRIED }, each, BPF_ANY))
 		die("cannot carry the counters over: %s", reason());
 	free(each);
@@ -489,6 +544,23 @@ static void make_pin_dir(void)
 		die("cannot make --pin-dir '%s': %s", pin_dir, reason());
 }
 
+/* The way out comes before whatever sends something there. */
+static void prepare_direct(struct bpf_object *object)
+{
+	struct bpf_program *pass = bpf_object__find_program_by_name(object, PASS_PROGRAM);
+	struct hook old = pinned_hook_of("secondary_link");
+
+	interfaces.primary = interface;
+	die_of(direct_describe(&interfaces, mode == XDP_FLAGS_DRV_MODE, &direct_wanted));
+	die_of(direct_fill(object, &direct_wanted));
+	if (mode == XDP_FLAGS_DRV_MODE) {
+		interface = interfaces.secondary;
+		hook_up(bpf_program__fd(pass), direct_wanted.egress_ifindex, &old, "secondary_link");
+		interface = interfaces.primary;
+	}
+	close(old.link);
+}
+
 static void attach(void)
 {
 	int ifindex = interface ? if_nametoindex(interface) : 0;
@@ -506,19 +578,24 @@ static void attach(void)
 	struct bpf_object *object = open_object();
 	struct bpf_map *config = bpf_object__find_map_by_name(object, CONFIG_MAP);
 	struct bpf_map *stats = bpf_object__find_map_by_name(object, STATS_MAP);
-	int old_config = keep_map(config, CONFIG_MAP, sizeof(struct gateway_config_slots));
-	int old_stats = keep_map(stats, STATS_MAP, sizeof(union stats));
+	int old_config = keep_map(config, CONFIG_MAP,
+		is_direct ? sizeof(struct direct_config_slots) : sizeof(struct gateway_config_slots));
+	int old_stats = keep_map(stats, STATS_MAP, is_direct ? sizeof(struct direct_stats) : sizeof(union stats));
 	bool is_update = old.mode == mode && old.ifindex == ifindex;
 
+	if (is_direct)
+		die_of(direct_prepare(object, mode == XDP_FLAGS_DRV_MODE));
 	if (bpf_object__load(object))
 		die_refused("the kernel refused the BPF program: the lines above say why");
 	make_pin_dir();
 	if (old.is_foreign)
 		move_aside();
+	if (is_direct)
+		prepare_direct(object);
 	/* A new map, all zero, matches nothing: its rules come before its program. One that is kept has rules in force. */
 	if (!is_same_map(old_config, bpf_map__fd(config)))
 		write_config(bpf_map__fd(config), &wanted);
-	hook_up(bpf_program__fd(bpf_object__next_program(object, NULL)), ifindex, &old);
+	hook_up(bpf_program__fd(bpf_object__next_program(object, NULL)), ifindex, &old, "link");
 	/* Not before: a refused attach must change nothing. */
 	if (is_same_map(old_config, bpf_map__fd(config)))
 		write_config(old_config, &wanted);
@@ -542,12 +619,32 @@ static int read_config(union config *config)
 	struct gateway_config_slots *all;
 
 	*config = wanted;
-	if (map >= 0) {
+	if (map >= 0 && size_of_value(map) == sizeof(struct direct_config_slots)) {
+		struct direct_config direct;
+
+		die_of(direct_read(map, &direct));
+		config->fields = direct.rule;
+	} else if (map >= 0) {
 		all = map_config(map);
 		config->fields = all->slots[all->active & 1];
 		munmap(all, sizeof(*all));
 	}
 	return map;
+}
+
+/* Nothing where another engine is, or was, attached. */
+static void print_direct_counters(void)
+{
+	int map = open_pin(STATS_MAP);
+	union {
+		struct direct_stats fields;
+		__u64 values[sizeof(struct direct_stats) / sizeof(__u64)];
+	} sums;
+
+	if (map >= 0 && size_of_value(map) == sizeof(sums) && direct_sum(map, &sums.fields))
+		for (size_t i = 0; i < DIRECT_COUNTERS; i++)
+			printf(",\"%s\":%llu", direct_counters[i], sums.values[COUNT(counters) + i]);
+	close(map);
 }
 
 static void status(void)
@@ -560,6 +657,7 @@ static void status(void)
 		hook.interface, mode_name(hook.mode));
 	for (size_t i = 0; i < COUNT(counters); i++)
 		printf(",\"%s\":%llu", counters[i], sums.values[i]);
+	print_direct_counters();
 	printf(",\"config\":");
 	close(read_config(&config));
 	close(hook.link);
@@ -605,6 +703,9 @@ static void detach(void)
 	if (hook.ifindex && bpf_link_detach(hook.link))
 		die("cannot detach '%s': %s", pin_path("link"), reason());
 	remove_pin("link");
+	/* What was redirected before has left when the primary interface has no program any more. */
+	await_packets_on_the_way();
+	remove_pin("secondary_link");
 	remove_pin(CONFIG_MAP);
 	remove_pin(STATS_MAP);
 	rmdir(pin_dir);
@@ -725,6 +826,22 @@ static void take_options(int argc, char **argv)
 			pin_dir = optarg;
 		else if (option == MODE)
 			take_mode(optarg);
+		else if (option == ENGINE)
+			is_direct = !strcmp(optarg, "direct");
+		else if (option == SECONDARY)
+			interfaces.secondary = optarg;
+		else if (option == BRIDGE)
+			interfaces.bridge = optarg;
+		else if (option == VNI)
+			direct_wanted.vni = atoi(optarg);
+		else if (option == EGRESS_MTU)
+			direct_wanted.egress_mtu = atoi(optarg);
+		else if (option == IPSEC_VM_IP)
+			direct_wanted.ipsec_vm_ip = inet_addr(optarg);
+		else if (option == IPSEC_VM_PORT)
+			direct_wanted.ipsec_vm_port = htons(atoi(optarg));
+		else if (option == HANDOVER_MAC)
+			die_of(direct_take_mac(optarg, &direct_wanted));
 		else
 			take_setting(option - SETTING, optarg);
 	}

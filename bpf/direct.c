@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <net/if.h>
+#include <net/if_arp.h>
+#include <netinet/ether.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <linux/membarrier.h>
+
+#include "direct.h"
+
+/* net/core/dev.h: an interface takes its MTU, an Ethernet header and a tag. */
+#define FRAME_BEYOND_MTU (ETH_HLEN + 4)
+
+const char *const direct_counters[] = {
+	"passed_not_mirrored",
+	"passed_other_vni",
+	"passed_not_udp",
+	"passed_malformed",
+	"passed_fragment",
+	"passed_other_port",
+	"passed_address",
+	"passed_expired",
+	"passed_options",
+	"passed_share",
+	"passed_no_neighbour",
+	"passed_no_route",
+	"passed_no_egress",
+	"passed_keeps_df",
+	"passed_too_long",
+	"sent_whole",
+	"sent_cut",
+	"handed_over",
+	"fragments_sent",
+	"copies_lost",
+	"forged",
+	"failed",
+};
+_Static_assert(sizeof(direct_counters) / sizeof(*direct_counters) == DIRECT_COUNTERS, "every counter has a name");
+
+static char complaint[256];
+
+__attribute__((format(printf, 1, 2))) static const char *complain(const char *format, ...)
+{
+	va_list values;
+
+	va_start(values, format);
+	vsnprintf(complaint, sizeof(complaint), format, values);
+	va_end(values);
+	return complaint;
+}
+
+/* Asks about one interface. Returns false if it cannot answer. */
+static bool ask(const char *interface, unsigned long question, struct ifreq *answer)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool answered;
+
+	memset(answer, 0, sizeof(*answer));
+	strncpy(answer->ifr_name, interface, IFNAMSIZ - 1);
+	answered = !ioctl(fd, question, answer);
+	close(fd);
+	return answered;
+}
+
+static const char *address_of(const char *interface, __be32 *address)
+{
+	struct ifreq answer;
+
+	if (!ask(interface, SIOCGIFADDR, &answer))
+		return complain("interface '%s' has no IPv4 address: %s", interface, strerror(errno));
+	*address = ((struct sockaddr_in *)&answer.ifr_addr)->sin_addr.s_addr;
+	return NULL;
+}
+
+const char *direct_describe(
+	const struct direct_interfaces *interfaces, bool is_driver_mode, struct direct_config *config)
+{
+	struct ifreq answer;
+	const char *wrong = address_of(interfaces->primary, &config->primary_ip);
+
+	if (!wrong)
+		wrong = address_of(interfaces->bridge, &config->secondary_ip);
+	if (wrong)
+		return wrong;
+	config->bridge_ifindex = if_nametoindex(interfaces->bridge);
+	config->egress_ifindex = if_nametoindex(interfaces->secondary);
+	if (!ask(interfaces->secondary, SIOCGIFMTU, &answer))
+		return complain("interface '%s' does not tell its MTU: %s", interfaces->secondary, strerror(errno));
+	config->longest_frame = answer.ifr_mtu + FRAME_BEYOND_MTU;
+	if (!ask(interfaces->primary, SIOCGIFHWADDR, &answer) || answer.ifr_hwaddr.sa_family != ARPHRD_ETHER)
+		return complain("interface '%s' has no Ethernet address", interfaces->primary);
+	memcpy(config->primary_mac, answer.ifr_hwaddr.sa_data, sizeof(config->primary_mac));
+	config->cuts = is_driver_mode;
+	return NULL;
+}
+
+const char *direct_take_mac(const char *text, struct direct_config *config)
+{
+	const struct ether_addr *address = ether_aton(text);
+
+	if (!address || address->ether_addr_octet[0] & 1)
+		return complain("--handover-mac '%s' is no address of one host", text);
+	memcpy(config->handover_mac, address, sizeof(config->handover_mac));
+	return NULL;
+}
+
+bool direct_sum(int map, struct direct_stats *sums)
+{
+	int cpus = libbpf_num_possible_cpus();
+	struct direct_stats *each = calloc(cpus > 0 ? cpus : 1, sizeof(*each));
+	__u64 *sum = (__u64 *)sums;
+
+	memset(sums, 0, sizeof(*sums));
+	for (__u32 entry = 0; each && entry < STATS_ENTRIES; entry++) {
+		if (bpf_map_lookup_elem(map, &entry, each))
+			continue;
+		for (int cpu = 0; cpu < cpus; cpu++)
+			for (size_t i = 0; i < sizeof(*sums) / sizeof(__u64); i++)
+				sum[i] += ((const __u64 *)&each[cpu])[i];
+	}
+	free(each);
+	return each;
+}
+
+static struct direct_config_slots *map_slots(int map)
+{
+	void *all = mmap(NULL, sizeof(struct direct_config_slots), PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
+
+	return all == MAP_FAILED ? NULL : all;
+}
+
+const char *direct_write(int map, const struct direct_config *config)
+{
+	struct direct_config_slots *all = map_slots(map);
+
+	if (!all)
+		return complain("cannot map the settings: %s", strerror(errno));
+	__u32 idle = !(all->active & 1);
+
+	all->slots[idle] = *config;
+	__atomic_store_n(&all->active, idle, __ATOMIC_RELEASE);
+	/* A packet that began before may still be in the program; after this it is not. */
+	syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+	munmap(all, sizeof(*all));
+	return NULL;
+}
+
+const char *direct_read(int map, struct direct_config *config)
+{
+	struct direct_config_slots *all = map_slots(map);
+
+	if (!all)
+		return complain("cannot map the settings: %s", strerror(errno));
+	*config = all->slots[all->active & 1];
+	munmap(all, sizeof(*all));
+	return NULL;
+}
+
+bool direct_can_copy(void)
+{
+	/* An unknown flag is refused by the helper, not by the verifier: only running it tells. */
+	const struct bpf_insn code[] = {
+		{ .code = BPF_LD | BPF_DW | BPF_IMM, .dst_reg = BPF_REG_1, .src_reg = BPF_PSEUDO_MAP_FD },
+		{ 0 },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_2 },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_3, .imm = BPF_F_BROADCAST },
+		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_redirect_map },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	struct bpf_insn program[sizeof(code) / sizeof(*code)];
+	char frame[ETH_HLEN + 46] = { 0 };
+	LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = frame, .data_size_in = sizeof(frame), .repeat = 1);
+	int map = bpf_map_create(BPF_MAP_TYPE_DEVMAP, "probe", sizeof(__u32), sizeof(struct bpf_devmap_val), 1, NULL);
+	int fd;
+	bool can;
+
+	memcpy(program, code, sizeof(code));
+	program[0].imm = map;
+	fd = bpf_prog_load(BPF_PROG_TYPE_XDP, "probe", "GPL", program, sizeof(program) / sizeof(*program), NULL);
+	can = map >= 0 && fd >= 0 && !bpf_prog_test_run_opts(fd, &run) && run.retval == XDP_REDIRECT;
+	close(fd);
+	close(map);
+	return can;
+}
+
+const char *direct_prepare(struct bpf_object *object, bool is_driver_mode)
+{
+	static const char *const only_in_driver_mode[] = { CUT_PROGRAM, PASS_PROGRAM };
+
+	for (size_t i = 0; i < sizeof(only_in_driver_mode) / sizeof(*only_in_driver_mode); i++) {
+		struct bpf_program *program = bpf_object__find_program_by_name(object, only_in_driver_mode[i]);
+
+		if (!program)
+			return complain("the BPF object lacks its program '%s'", only_in_driver_mode[i]);
+		bpf_program__set_autoload(program, is_driver_mode);
+	}
+	return NULL;
+}
+
+static const char *fill(struct bpf_object *object, const char *name, const struct bpf_devmap_val *value)
+{
+	struct bpf_map *map = bpf_object__find_map_by_name(object, name);
+
+	if (!map)
+		return complain("the BPF object lacks its map '%s'", name);
+	for (__u32 entry = 0; entry < bpf_map__max_entries(map); entry++)
+		if (bpf_map_update_elem(bpf_map__fd(map), &entry, value, BPF_ANY))
+			return complain("the kernel refuses interface %u in map '%s': %s", value->ifindex, name,
+				strerror(errno));
+	return NULL;
+}
+
+const char *direct_fill(struct bpf_object *object, const struct direct_config *config)
+{
+	struct bpf_program *cut = bpf_object__find_program_by_name(object, CUT_PROGRAM);
+	struct bpf_devmap_val value = { .ifindex = config->egress_ifindex };
+	char name[] = COPIES_MAP "n";
+	const char *wrong;
+
+	if (config->cuts)
+		value.bpf_prog.fd = bpf_program__fd(cut);
+	wrong = fill(object, WHOLE_MAP, &value);
+	for (char digit = '2'; config->cuts && !wrong && digit <= '0' + MOST_FRAGMENTS; digit++) {
+		name[sizeof(name) - 2] = digit;
+		wrong = fill(object, name, &value);
+	}
+	return wrong;
+}

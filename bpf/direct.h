@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the direct engine asks of its loader beside what the bridge engine does. */
+#ifndef DIRECT_H
+#define DIRECT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <bpf/libbpf.h>
+
+#include "udp_df_direct.h"
+
+/* The interfaces of a gateway, in this network namespace. */
+struct direct_interfaces {
+	const char *primary, *secondary, *bridge;
+};
+
+/*
+ * Each function returns NULL, or in one line what is wrong; it then has changed nothing but, where it says so, maps that
+ * no packet sees yet.
+ */
+
+/* Completes settings by what the interfaces say. Rules, VNI, MTU and destination are the caller's. */
+const char *direct_describe(
+	const struct direct_interfaces *interfaces, bool is_driver_mode, struct direct_config *config);
+
+/* Before loading: nothing is loaded that this mode does not need, and that an older kernel would refuse. */
+const char *direct_prepare(struct bpf_object *object, bool is_driver_mode);
+
+/* After loading and before attaching: every entry of the device maps. */
+const char *direct_fill(struct bpf_object *object, const struct direct_config *config);
+
+/* All settings at once, between two packets; and those in force. */
+const char *direct_write(int map, const struct direct_config *config);
+const char *direct_read(int map, struct direct_config *config);
+
+/* The source address of what is handed over, which netfilter knows from its rules: of one host, and a secret. */
+const char *direct_take_mac(const char *text, struct direct_config *config);
+
+/* Over entries and CPUs. Returns whether there was memory for it. */
+bool direct_sum(int map, struct direct_stats *sums);
+
+/* Whether this kernel redirects to all entries of a device map: Linux 5.13 and later. */
+bool direct_can_copy(void);
+
+/* In the order of enum passed and of the rest of struct direct_stats. */
+extern const char *const direct_counters[];
+#define DIRECT_COUNTERS ((sizeof(struct direct_stats) - sizeof(struct gateway_stats)) / sizeof(__u64))
+
+#endif
