@@ -32,6 +32,7 @@ const char *const direct_counters[] = {
 	"passed_address",
 	"passed_expired",
 	"passed_options",
+	"passed_outer_checksum",
 	"passed_share",
 	"passed_no_neighbour",
 	"passed_no_route",

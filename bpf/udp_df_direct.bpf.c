@@ -86,10 +86,18 @@ struct option_reader {
 	__u8 later[LONGEST_OPTIONS]; /* as the later fragments have them */
 };
 
+/* While a checksum is verified; off the stack for the same reason. */
+struct summing {
+	__u32 at; /* from the UDP header */
+	__u32 left;
+	__u32 sum;
+};
+
 struct cutting {
 	__u16 sequence; /* of the last datagram that was redirected as copies */
 	struct group groups[GROUPS];
 	struct option_reader options;
+	struct summing summing;
 };
 
 struct {
@@ -179,8 +187,8 @@ struct frame {
 };
 
 /*
- * What the kernel's IP, UDP and VXLAN would take for us without a second thought. Of the outer UDP checksum RFC 7348 lets the
- * receiver choose: mirror sessions send none, and the inner checksums go all the way.
+ * What the kernel's IP, UDP and VXLAN would take for us without a second thought. The UDP checksum is looked at last: mirror
+ * sessions send none.
  */
 static __always_inline int is_mirrored(struct frame *frame, const struct direct_config *rules)
 {
@@ -303,10 +311,66 @@ static __noinline int read_options(const __u8 *options, const void *end, __u32 s
 	return !reader->is_length && !reader->left;
 }
 
+/* What bpf_csum_diff() takes at once before Linux 6.13. */
+#define CHUNK 512
+#define LONGEST_MTU 9216
+
+/* Adds that many bytes, a constant for the verifier, if as many are left. */
+static __always_inline void add_chunk(
+	volatile struct summing *summing, const void *datagram, const void *end, const __u32 size)
+{
+	const void *chunk = datagram + (summing->at & 0x3fff);
+
+	if (summing->left < size || chunk + size > end)
+		return;
+	summing->sum = bpf_csum_diff(NULL, 0, (__be32 *)chunk, size, summing->sum);
+	summing->at += size;
+	summing->left -= size;
+}
+
+/* Whether the outer datagram sums up to its checksum. A function of its own, as few packets have one. */
+static __noinline int is_checksum_right(const struct iphdr *ip, const void *end, struct cutting *here)
+{
+	volatile struct summing *summing = &here->summing;
+	const struct udphdr *udp = (const void *)(ip + 1);
+	__u32 length = bpf_ntohs(udp->len), sum;
+	const __u8 *last;
+
+	summing->at = 0;
+	summing->left = length;
+	summing->sum = 0;
+#pragma nounroll
+	for (int chunks = 0; chunks < LONGEST_MTU / CHUNK; chunks++)
+		add_chunk(summing, udp, end, CHUNK);
+	add_chunk(summing, udp, end, 256);
+	add_chunk(summing, udp, end, 128);
+	add_chunk(summing, udp, end, 64);
+	add_chunk(summing, udp, end, 32);
+	add_chunk(summing, udp, end, 16);
+	add_chunk(summing, udp, end, 8);
+	add_chunk(summing, udp, end, 4);
+	sum = fold(summing->sum);
+	/* The pseudo header of RFC 768. */
+	sum += (ip->saddr & 0xffff) + (ip->saddr >> 16) + (ip->daddr & 0xffff) + (ip->daddr >> 16);
+	sum += bpf_htons(IPPROTO_UDP) + bpf_htons(length);
+#pragma nounroll
+	for (__u32 odd = 0; odd < 3; odd++) {
+		last = (const void *)udp + (summing->at & 0x3fff);
+		if (!summing->left || last + 1 > (const __u8 *)end)
+			break;
+		sum += bpf_htons(*last << (odd % 2 ? 0 : 8));
+		summing->at++;
+		summing->left--;
+	}
+	return !summing->left && fold(sum) == 0xffff;
+}
+
 /* Fills `frame`. Returns what hinders, if not TAKEN. */
 static __always_inline enum passed take_datagram(
 	struct frame *frame, const struct direct_config *rules, struct cutting *here, struct direct_stats *count)
 {
+	const struct iphdr *outer_ip = frame->data + sizeof(struct ethhdr);
+	const struct udphdr *outer = (const void *)(outer_ip + 1);
 	struct datagram *datagram = &frame->datagram;
 	struct cursor inside;
 	__u16 sum = 0;
@@ -346,6 +410,8 @@ static __always_inline enum passed take_datagram(
 	}
 	if (fold(sum_of_header(datagram->ip) + sum) != 0xffff)
 		return PASSED_MALFORMED;
+	if (outer->check && !is_checksum_right(outer_ip, frame->end, here))
+		return PASSED_OUTER_CHECKSUM;
 	return TAKEN;
 }
 

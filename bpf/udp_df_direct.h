@@ -55,20 +55,21 @@ struct direct_config_slots {
 /* Why a frame goes up as it came, in the order in which it is found out. */
 enum passed {
 	PASSED_NOT_MIRRORED, /* no VXLAN to us; or framed as no mirror session does: IP options, fragments, congestion marks */
-	PASSED_OTHER_VNI,    /* VXLAN of another network, or with flags that the kernel's VXLAN refuses */
-	PASSED_NOT_UDP,      /* inside: no UDP over IPv4, or no unicast Ethernet frame without a tag */
-	PASSED_MALFORMED,    /* inside: lengths that contradict, or a wrong IP checksum */
-	PASSED_FRAGMENT,     /* inside: a fragment */
-	PASSED_OTHER_PORT,   /* inside: not to the target port */
-	PASSED_ADDRESS,      /* inside: from or to an address that no forwarding host accepts */
-	PASSED_EXPIRED,      /* inside: TTL 1 or 0 */
-	PASSED_OPTIONS,      /* inside: IP options that each router has to work on, or malformed ones */
-	PASSED_SHARE,        /* a flow that is not XDP's; the large ones with DF are packets_left_to_netfilter, too */
-	PASSED_NO_NEIGHBOUR, /* the next hop's MAC address is not known yet */
-	PASSED_NO_ROUTE,     /* none, or not by the bridge */
-	PASSED_NO_EGRESS,    /* the secondary ENI is gone from the maps */
-	PASSED_KEEPS_DF,     /* larger than the MTU, and its DF is not ours to clear */
-	PASSED_TOO_LONG,     /* more fragments than maps, or a frame that the secondary ENI does not take */
+	PASSED_OTHER_VNI,      /* VXLAN of another network, or with flags that the kernel's VXLAN refuses */
+	PASSED_NOT_UDP,        /* inside: no UDP over IPv4, or no unicast Ethernet frame without a tag */
+	PASSED_MALFORMED,      /* inside: lengths that contradict, or a wrong IP checksum */
+	PASSED_FRAGMENT,       /* inside: a fragment */
+	PASSED_OTHER_PORT,     /* inside: not to the target port */
+	PASSED_ADDRESS,        /* inside: from or to an address that no forwarding host accepts */
+	PASSED_EXPIRED,        /* inside: TTL 1 or 0 */
+	PASSED_OPTIONS,        /* inside: IP options that each router has to work on, or malformed ones */
+	PASSED_OUTER_CHECKSUM, /* a UDP checksum around it that is not zero, and wrong or left to the hardware */
+	PASSED_SHARE,          /* a flow that is not XDP's; the large ones with DF are packets_left_to_netfilter, too */
+	PASSED_NO_NEIGHBOUR,   /* the next hop's MAC address is not known yet */
+	PASSED_NO_ROUTE,       /* none, or not by the bridge */
+	PASSED_NO_EGRESS,      /* the secondary ENI is gone from the maps */
+	PASSED_KEEPS_DF,       /* larger than the MTU, and its DF is not ours to clear */
+	PASSED_TOO_LONG,       /* more fragments than maps, or a frame that the secondary ENI does not take */
 	PASSED_REASONS,
 };
 

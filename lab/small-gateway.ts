@@ -38,7 +38,11 @@ export class SmallGateway {
   private readonly pins: string;
 
   constructor(private readonly prefix: string) {
-    [this.source, this.gateway, this.sink] = ['s', 'g', 'k'].map((end) => `${prefix}${end}`) as [string, string, string];
+    [this.source, this.gateway, this.sink] = ['s', 'g', 'k'].map((end) => `${prefix}${end}`) as [
+      string,
+      string,
+      string,
+    ];
     this.pins = join(BPFFS, prefix);
     this.path = {
       source: { namespace: this.source, interface: 's0' },
@@ -57,22 +61,31 @@ export class SmallGateway {
     const { source, primary, secondary, sink } = ADDRESSES;
     for (const namespace of [this.source, this.gateway, this.sink]) {
       await must('ip', ['netns', 'add', namespace]);
-      await this.in(namespace, `
+      await this.in(
+        namespace,
+        `
         sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
         sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
-        ip link set lo up`);
+        ip link set lo up`,
+      );
     }
-    await this.in(this.source, `
+    await this.in(
+      this.source,
+      `
       ip link add s0 address ${source.mac} mtu ${MTU.other} type veth peer ens5 netns ${this.gateway} address ${primary.mac} mtu ${MTU.other}
       ip address add ${source.address}/24 dev s0
       ip link set s0 up
-      ip neighbour add ${primary.address} lladdr ${primary.mac} dev s0`);
-    await this.in(this.sink, `
+      ip neighbour add ${primary.address} lladdr ${primary.mac} dev s0`,
+    );
+    await this.in(
+      this.sink,
+      `
       ip link add k0 address ${sink.mac} mtu ${MTU.other} type veth peer ens6 netns ${this.gateway} address ${secondary.mac} mtu ${MTU.other}
       ip address add ${sink.address}/24 dev k0
       ip link set k0 up
       ethtool -K k0 gro on
-      ip neighbour add ${secondary.address} lladdr ${secondary.mac} dev k0`);
+      ip neighbour add ${secondary.address} lladdr ${secondary.mac} dev k0`,
+    );
     await this.inGateway(`
       ip address add ${primary.address}/24 dev ens5
       ip link set ens5 up
@@ -96,7 +109,11 @@ export class SmallGateway {
   }
 
   /** What the network needs of the settings; engines take theirs when they are attached. */
-  async configure({ egressMtu = 1400, minPacketSize = 1400, maxPacketSize = 9000 }: SmallGatewayOptions = {}): Promise<void> {
+  async configure({
+    egressMtu = 1400,
+    minPacketSize = 1400,
+    maxPacketSize = 9000,
+  }: SmallGatewayOptions = {}): Promise<void> {
     const { secondary, sink } = ADDRESSES;
     const values = Object.entries({
       ...{ eni: 'ens6', br0_mac: secondary.mac, target_port: 31765 },
@@ -147,7 +164,9 @@ export class SmallGateway {
   /** A counter of netfilter. */
   async counter(family: string, table: string, name: string): Promise<number> {
     const shown = await this.inGateway(`nft -j list counter ${family} ${table} ${name}`);
-    return (JSON.parse(shown) as { nftables: { counter?: { packets: number } }[] }).nftables[1]?.counter?.packets ?? NaN;
+    return (
+      (JSON.parse(shown) as { nftables: { counter?: { packets: number } }[] }).nftables[1]?.counter?.packets ?? NaN
+    );
   }
 
   async down(): Promise<void> {
