@@ -198,6 +198,7 @@ bool direct_can_copy(void)
 const char *direct_prepare(struct bpf_object *object, bool is_driver_mode)
 {
 	static const char *const only_in_driver_mode[] = { CUT_PROGRAM, PASS_PROGRAM };
+	struct bpf_map *map;
 
 	for (size_t i = 0; i < sizeof(only_in_driver_mode) / sizeof(*only_in_driver_mode); i++) {
 		struct bpf_program *program = bpf_object__find_program_by_name(object, only_in_driver_mode[i]);
@@ -205,6 +206,14 @@ const char *direct_prepare(struct bpf_object *object, bool is_driver_mode)
 		if (!program)
 			return complain("the BPF object lacks its program '%s'", only_in_driver_mode[i]);
 		bpf_program__set_autoload(program, is_driver_mode);
+	}
+	if (is_driver_mode)
+		return NULL;
+	/* Before Linux 5.15 generic mode takes no program whose device maps have room for another one. */
+	bpf_object__for_each_map(map, object)
+	{
+		if (bpf_map__type(map) == BPF_MAP_TYPE_DEVMAP)
+			bpf_map__set_value_size(map, sizeof(__u32));
 	}
 	return NULL;
 }

@@ -551,6 +551,10 @@ static void prepare_direct(struct bpf_object *object)
 	struct hook old = pinned_hook_of("secondary_link");
 
 	interfaces.primary = interface;
+	if (mode == XDP_FLAGS_DRV_MODE && !direct_can_copy())
+		die_refused(
+			"the direct engine needs Linux 5.13 in driver mode: this kernel redirects to one interface only; "
+			"use --mode generic");
 	die_of(direct_describe(&interfaces, mode == XDP_FLAGS_DRV_MODE, &direct_wanted));
 	die_of(direct_fill(object, &direct_wanted));
 	if (mode == XDP_FLAGS_DRV_MODE) {
