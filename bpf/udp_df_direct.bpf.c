@@ -93,7 +93,19 @@ struct summing {
 	__u32 sum;
 };
 
-struct cutting {
+/* An answer of the kernel's routes and neighbours, and what it was an answer to. */
+struct way {
+	__u64 tick;
+	__be32 destination;
+	__u32 bridge_ifindex;
+	__u32 mtu;
+	__u16 to[3], from[3];
+	__u8 tos;
+};
+
+/* What a CPU has at hand. */
+struct workbench {
+	struct way way;
 	__u16 sequence; /* of the last datagram that was redirected as copies */
 	struct group groups[GROUPS];
 	struct option_reader options;
@@ -104,8 +116,8 @@ struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct cutting);
-} cutting SEC(".maps");
+	__type(value, struct workbench);
+} workbench SEC(".maps");
 
 /* ---- addresses and checksums ---- */
 
@@ -287,7 +299,7 @@ static __always_inline int read_option_byte(volatile struct option_reader *reade
  * in the kernel's ip_options_fragment(). Returns 0 if the kernel must see them. A function of its own, because it needs
  * registers and few packets need it.
  */
-static __noinline int read_options(const __u8 *options, const void *end, __u32 size, struct cutting *here)
+static __noinline int read_options(const __u8 *options, const void *end, __u32 size, struct workbench *here)
 {
 	volatile struct option_reader *reader = &here->options;
 
@@ -329,7 +341,7 @@ static __always_inline void add_chunk(
 }
 
 /* Whether the outer datagram sums up to its checksum. A function of its own, as few packets have one. */
-static __noinline int is_checksum_right(const struct iphdr *ip, const void *end, struct cutting *here)
+static __noinline int is_checksum_right(const struct iphdr *ip, const void *end, struct workbench *here)
 {
 	volatile struct summing *summing = &here->summing;
 	const struct udphdr *udp = (const void *)(ip + 1);
@@ -367,7 +379,7 @@ static __noinline int is_checksum_right(const struct iphdr *ip, const void *end,
 
 /* Fills `frame`. Returns what hinders, if not TAKEN. */
 static __always_inline enum passed take_datagram(
-	struct frame *frame, const struct direct_config *rules, struct cutting *here, struct direct_stats *count)
+	struct frame *frame, const struct direct_config *rules, struct workbench *here, struct direct_stats *count)
 {
 	const struct iphdr *outer_ip = frame->data + sizeof(struct ethhdr);
 	const struct udphdr *outer = (const void *)(outer_ip + 1);
@@ -417,32 +429,21 @@ static __always_inline enum passed take_datagram(
 
 /* ---- the way out ---- */
 
-struct way {
-	struct bpf_fib_lookup fib;
-	__u32 mtu;
-};
-
-/* As the kernel would forward it from br0. Returns what hinders. */
-static __always_inline enum passed find_way(
-	struct xdp_md *ctx, const struct frame *frame, const struct direct_config *rules, struct way *way)
+/* As the kernel would forward a datagram that came in by br0; `to` is filled. Returns what hinders, if not TAKEN. */
+static __always_inline enum passed look_up_way(
+	struct xdp_md *ctx, const struct iphdr *ip, const struct direct_config *rules, struct way *way)
 {
-	const struct iphdr *ip = frame->datagram.ip;
-	const struct bpf_devmap_val *egress;
-	__u32 only = 0;
+	struct bpf_fib_lookup fib = {
+		.family = AF_INET,
+		.l4_protocol = IPPROTO_UDP,
+		.tos = ip->tos,
+		.ipv4_src = ip->saddr,
+		.ipv4_dst = rules->ipsec_vm_ip,
+		.ifindex = rules->bridge_ifindex,
+		.tot_len = 1, /* less than any MTU; the answer, since Linux 5.12, stands in the same place */
+	};
 
-	/* The kernel empties the entry of an interface that is gone. */
-	egress = bpf_map_lookup_elem(&whole, &only);
-	if (!egress || egress->ifindex != rules->egress_ifindex)
-		return PASSED_NO_EGRESS;
-	way->fib.family = AF_INET;
-	way->fib.l4_protocol = IPPROTO_UDP;
-	way->fib.tos = ip->tos;
-	way->fib.ipv4_src = ip->saddr;
-	way->fib.ipv4_dst = rules->ipsec_vm_ip;
-	way->fib.ifindex = rules->bridge_ifindex;
-	/* Less than any MTU; the answer stands in the same place. */
-	way->fib.tot_len = 1;
-	switch (bpf_fib_lookup(ctx, &way->fib, sizeof(way->fib), 0)) {
+	switch (bpf_fib_lookup(ctx, &fib, sizeof(fib), 0)) {
 	case BPF_FIB_LKUP_RET_SUCCESS:
 		break;
 	case BPF_FIB_LKUP_RET_NO_NEIGH:
@@ -450,10 +451,43 @@ static __always_inline enum passed find_way(
 	default:
 		return PASSED_NO_ROUTE;
 	}
-	if (way->fib.ifindex != rules->bridge_ifindex || is_group_mac(way->fib.dmac))
+	if (fib.ifindex != rules->bridge_ifindex || is_group_mac(fib.dmac))
 		return PASSED_NO_ROUTE;
-	way->mtu = way->fib.tot_len > 1 ? way->fib.tot_len : rules->egress_mtu;
-	return PASSED_REASONS;
+	copy_mac(way->to, fib.dmac);
+	copy_mac(way->from, fib.smac);
+	way->mtu = fib.tot_len > 1 ? fib.tot_len : rules->egress_mtu;
+	return TAKEN;
+}
+
+/*
+ * An answer holds until the next tick of the kernel's clock, ten milliseconds at most: asking costs more than all the rest.
+ * It is another one for another TOS, but not for another source: the rules that hosts have about sources are about their own.
+ */
+static __always_inline enum passed find_way(
+	struct xdp_md *ctx, const struct frame *frame, const struct direct_config *rules, struct way *way)
+{
+	const struct iphdr *ip = frame->datagram.ip;
+	const struct bpf_devmap_val *egress;
+	__u64 now = bpf_jiffies64();
+	enum passed hindrance;
+	__u32 only = 0;
+
+	/* The kernel empties the entry of an interface that is gone. */
+	egress = bpf_map_lookup_elem(&whole, &only);
+	if (!egress || egress->ifindex != rules->egress_ifindex)
+		return PASSED_NO_EGRESS;
+	if (way->tick == now && way->tos == ip->tos && way->destination == rules->ipsec_vm_ip &&
+		way->bridge_ifindex == rules->bridge_ifindex)
+		return TAKEN;
+	way->tick = 0;
+	hindrance = look_up_way(ctx, ip, rules, way);
+	if (hindrance != TAKEN)
+		return hindrance;
+	way->tick = now;
+	way->tos = ip->tos;
+	way->destination = rules->ipsec_vm_ip;
+	way->bridge_ifindex = rules->bridge_ifindex;
+	return TAKEN;
 }
 
 static __always_inline void address(struct frame *frame, const void *to, const void *from)
@@ -550,7 +584,7 @@ static __always_inline int send_whole(struct xdp_md *ctx, struct frame *frame, c
 	const struct way *way, struct direct_stats *count)
 {
 	translate(&frame->datagram, rules, age(frame->datagram.ip));
-	address(frame, way->fib.dmac, way->fib.smac);
+	address(frame, way->to, way->from);
 	if (!strip(ctx, frame, 0))
 		return give_up(count);
 	count->sent_whole++;
@@ -558,13 +592,14 @@ static __always_inline int send_whole(struct xdp_md *ctx, struct frame *frame, c
 }
 
 static __always_inline int send_copies(struct xdp_md *ctx, struct frame *frame, const struct direct_config *rules,
-	const struct way *way, __u32 fragments, struct cutting *here, struct direct_stats *count)
+	__u32 fragments, struct workbench *here, struct direct_stats *count)
 {
 	__u32 size = sizeof(struct slip) + (frame->options_size ? LONGEST_OPTIONS : 0);
 	struct slip *slip = (void *)frame->inner - sizeof(*slip);
+	const struct way *way = &here->way;
 
 	translate(&frame->datagram, rules, age(frame->datagram.ip));
-	address(frame, way->fib.dmac, way->fib.smac);
+	address(frame, way->to, way->from);
 	if (frame->options_size) {
 		slip = (void *)frame->inner - LONGEST_OPTIONS - sizeof(*slip);
 		__builtin_memcpy(slip + 1, here->options.later, LONGEST_OPTIONS);
@@ -606,9 +641,8 @@ int udp_df_direct(struct xdp_md *ctx)
 	__u32 only = 0, live = STATS_LIVE, fragments = 1;
 	const struct direct_config_slots *all = bpf_map_lookup_elem(&config, &only);
 	struct direct_stats *count = bpf_map_lookup_elem(&stats, &live);
-	struct cutting *here = bpf_map_lookup_elem(&cutting, &only);
+	struct workbench *here = bpf_map_lookup_elem(&workbench, &only);
 	const struct direct_config *rules;
-	struct way way = { 0 };
 	enum decision decision;
 	enum passed hindrance;
 
@@ -625,14 +659,14 @@ int udp_df_direct(struct xdp_md *ctx)
 	decision = decide(datagram, &rules->rule, &count->rule);
 	if (decision == LEAVE_TO_NETFILTER || (decision == KEEP_DF && !is_ours(datagram, &rules->rule)))
 		return pass_up(count, PASSED_SHARE);
-	hindrance = find_way(ctx, &frame, rules, &way);
+	hindrance = find_way(ctx, &frame, rules, &here->way);
 	if (hindrance != TAKEN)
 		return pass_up(count, hindrance);
 
-	if (datagram->size > way.mtu) {
+	if (datagram->size > here->way.mtu) {
 		if (decision == KEEP_DF && datagram->ip->frag_off & bpf_htons(IP_DF))
 			return pass_up(count, PASSED_KEEPS_DF);
-		fragments = fragments_of(&frame, way.mtu);
+		fragments = fragments_of(&frame, here->way.mtu);
 	}
 	if (!is_sendable(&frame, rules, fragments))
 		return pass_up(count, PASSED_TOO_LONG);
@@ -643,16 +677,16 @@ int udp_df_direct(struct xdp_md *ctx)
 		count_modified(datagram, &count->rule);
 	}
 	if (fragments == 1)
-		return send_whole(ctx, &frame, rules, &way, count);
+		return send_whole(ctx, &frame, rules, &here->way, count);
 	if (rules->cuts)
-		return send_copies(ctx, &frame, rules, &way, fragments, here, count);
+		return send_copies(ctx, &frame, rules, fragments, here, count);
 	return hand_over(ctx, &frame, rules, count);
 }
 
 /* ---- the copies ---- */
 
 /* Which copy this is of its datagram, from 0. */
-static __always_inline __u32 number_of(const struct slip *slip, struct cutting *here, struct direct_stats *count)
+static __always_inline __u32 number_of(const struct slip *slip, struct workbench *here, struct direct_stats *count)
 {
 	struct group *group = &here->groups[slip->sequence % GROUPS];
 
@@ -686,7 +720,7 @@ int cut_fragment(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	__u32 only = 0, live = STATS_LIVE, number, header, offset, left, carried, flags = 0, changes = 0, words = 0;
-	struct cutting *here = bpf_map_lookup_elem(&cutting, &only);
+	struct workbench *here = bpf_map_lookup_elem(&workbench, &only);
 	struct direct_stats *count = bpf_map_lookup_elem(&stats, &live);
 	__u32 before = sizeof(struct slip);
 	struct headers headers, *to;
