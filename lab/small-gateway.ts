@@ -28,6 +28,13 @@ export interface SmallGatewayOptions {
   readonly minPacketSize?: number;
   readonly maxPacketSize?: number;
   readonly trafficPercent?: number;
+  /** Of the direct engine, in place of the one that was built. */
+  readonly object?: string;
+}
+
+/** bpftool 7.5 shows a link and exits with 255 all the same. */
+function asOutput(error: Error): string {
+  return error.message.slice(error.message.indexOf('{'));
 }
 
 export class SmallGateway {
@@ -138,17 +145,39 @@ export class SmallGateway {
   async use(engine: SmallEngine, options: SmallGatewayOptions = {}): Promise<void> {
     await this.detach();
     await this.configure(options);
-    const { minPacketSize = 1400, maxPacketSize = 9000, trafficPercent = 100 } = options;
+    const { minPacketSize = 1400, maxPacketSize = 9000, trafficPercent = 100, object } = options;
     const rule = `--min-packet-size ${minPacketSize} --max-packet-size ${maxPacketSize} --traffic-percent ${trafficPercent}`;
+    const direct = `${this.direct()} ${rule}${object === undefined ? '' : ` --object ${object}`}`;
     await this.setMtu(engine === 'driver' ? MTU.driver : MTU.other);
     if (engine === 'bridge') await this.loader(`attach --interface br0 ${rule}`);
-    if (engine === 'driver') await this.loader(`attach ${this.direct()} --mode driver ${rule}`);
+    if (engine === 'driver') await this.loader(`attach ${direct} --mode driver`);
     if (engine === 'generic') {
       const mac = `02${randomBytes(5).toString('hex').replaceAll(/../g, ':$&')}`;
       const { sink } = ADDRESSES;
       const values = `-D primary=ens5 -D handover_mac=${mac} -D ipsec_vm_ip=${sink.address} -D ipsec_vm_port=${sink.port}`;
       await this.inGateway(`nft ${values} -f ${REPOSITORY}/netfilter/handover.nft`);
-      await this.loader(`attach ${this.direct()} --mode generic --handover-mac ${mac} ${rule}`);
+      await this.loader(`attach ${direct} --mode generic --handover-mac ${mac}`);
+    }
+  }
+
+  /** What the direct engine in generic mode knows its own frames by. */
+  async secret(): Promise<string> {
+    const rules = await this.inGateway('nft list table ip mirror_gateway_handover');
+    const mac = /ether saddr ([0-9a-f:]{17})/.exec(rules)?.[1];
+    if (mac === undefined) throw new Error(`no hand-over address in ${rules}`);
+    return mac;
+  }
+
+  /** Takes one entry out of a device map of the program that runs, as if the copy for it could not be made. */
+  async losesCopy(map: string): Promise<void> {
+    const show = (what: string): Promise<string> => this.inGateway(`bpftool -j ${what}`);
+    const { prog_id } = JSON.parse(await show(`link show pinned ${this.pins}/link`).catch(asOutput)) as {
+      prog_id: number;
+    };
+    const { map_ids } = JSON.parse(await show(`prog show id ${prog_id}`)) as { map_ids: number[] };
+    for (const id of map_ids) {
+      const { name } = JSON.parse(await show(`map show id ${id}`)) as { name: string };
+      if (name === map) await show(`map delete id ${id} key 1 0 0 0`);
     }
   }
 

@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // The direct engine beside the bridge engine: whatever comes in, in both modes the same frames leave as without it.
 // GENERATED sets how many frames each engine gets, SEED brings back a run that failed.
-import { Capture, send } from '../../lab/traffic';
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import * as path from 'node:path';
+import { exchange, type ExchangeOptions, onto, type Outcome } from '../../lab/exchange';
+import { must, REPOSITORY } from '../../lab/host';
+import { payloadHash } from '../../lab/judge';
+import { macBytes, Packet, transportChecksum } from '../../lab/packet';
 import { ADDRESSES, SmallGateway, type SmallEngine, type SmallGatewayOptions } from '../../lab/small-gateway';
-import { macBytes } from '../../lab/packet';
+import { Capture, Receiver, send } from '../../lab/traffic';
 import { Random } from '../random';
 import { type Generated, generate } from './mirror-generator';
 
@@ -86,5 +92,301 @@ describe.each<[SmallEngine, number]>([
       );
       done += count;
     }
+  });
+});
+
+const FROM = '198.51.100.7:40000';
+const datagram = (length: number, id: number, from = FROM): Packet =>
+  Packet.udp({ from, to: '203.0.113.9:31765' }).totalLength(length).id(id).df();
+
+/** Two payload bytes are chosen so that the checksum over these addresses comes to nothing. */
+function withZeroSum(packet: Packet): Packet {
+  const { address, port } = ADDRESSES.sink;
+  const payload = Buffer.from(packet.data());
+  payload.writeUInt16BE(0, 0);
+  const seen = Packet.udp({ from: FROM, to: `${address}:${port}` })
+    .udpChecksum('zero')
+    .payload(payload)
+    .ipPacket();
+  payload.writeUInt16BE(transportChecksum(FROM.split(':')[0] ?? '', address, Buffer.from(seen.subarray(20))), 0);
+  return packet.payload(payload);
+}
+
+const COPIED = Buffer.from([0x88, 4, 0x12, 0x34]);
+const NOT_COPIED = Buffer.from([0x1e, 4, 0x56, 0x78]);
+const DELIVERED: readonly [string, Packet][] = [
+  ...[28, 29, 60, 575, 576, 1399, 1400, 1401, 1428, 1500, 2772, 2773, 2776, 2777, 2852, 3433, 3434].map(
+    (length): [string, Packet] => [`${length} bytes`, datagram(length, length)],
+  ),
+  ['without DF', datagram(2852, 1).df(false)],
+  ['small, without DF', datagram(100, 2).df(false)],
+  ['no UDP checksum', datagram(2852, 3).udpChecksum('zero')],
+  ['small, no UDP checksum', datagram(100, 4).udpChecksum('zero')],
+  ['a UDP checksum that translation would bring to zero', withZeroSum(datagram(2852, 5))],
+  ['small, a UDP checksum that translation would bring to zero', withZeroSum(datagram(200, 6))],
+  ['an option that is copied', datagram(2852, 7).options(COPIED).totalLength(2852)],
+  ['an option that is not copied', datagram(2852, 8).options(NOT_COPIED).totalLength(2852)],
+  [
+    'both kinds and an end',
+    datagram(2852, 9)
+      .options(Buffer.concat([NOT_COPIED, COPIED, NOT_COPIED, Buffer.alloc(4)]))
+      .totalLength(2852),
+  ],
+  [
+    'a full header of options',
+    datagram(3000, 10)
+      .options(Buffer.concat(Array.from({ length: 5 }, () => [COPIED, NOT_COPIED]).flat()))
+      .totalLength(3000),
+  ],
+  ['small, with options', datagram(120, 11).options(NOT_COPIED).totalLength(120)],
+  ['TTL 2', datagram(1428, 12).ttl(2)],
+  ['id 0', datagram(1428, 0)],
+];
+
+const MODES = ['driver', 'generic'] as const;
+
+describe.each(MODES)('direct, %s', (mode) => {
+  let receiver: Receiver;
+  beforeAll(async () => {
+    receiver = await Receiver.start(gateway.path.sink, ADDRESSES.sink.address, ADDRESSES.sink.port);
+  });
+  afterAll(() => receiver.stop());
+
+  const exchanged = (packets: readonly Packet[], options: ExchangeOptions = {}): Promise<Outcome> =>
+    exchange(
+      gateway.path,
+      receiver,
+      packets.map((packet) => onto(gateway.path, packet.build())),
+      options,
+    );
+  const hashes = (packets: readonly Packet[]): string[] => packets.map((packet) => payloadHash(packet.data()));
+  /** Of the counters that grew. */
+  async function countersOf(work: () => Promise<unknown>): Promise<Record<string, number>> {
+    const before = await gateway.status();
+    await work();
+    const after = await gateway.status();
+    return Object.fromEntries(
+      Object.entries(after).flatMap(([name, value]) => {
+        const grown = value - (before[name] ?? 0);
+        return typeof value === 'number' && grown ? [[name, grown]] : [];
+      }),
+    );
+  }
+
+  describe('forwards, judged by tshark and a socket', () => {
+    let expected: Outcome;
+    let got: Outcome;
+    beforeAll(async () => {
+      const packets = DELIVERED.map(([, packet]) => packet);
+      await gateway.use('bridge');
+      expected = await exchanged(packets);
+      await gateway.use(mode);
+      got = await exchanged(packets);
+    });
+
+    test.each(DELIVERED)('%s', (_name, packet) => {
+      const id = packet.ipPacket().readUInt16BE(4);
+      const [whole] = got.datagrams.filter((each) => each.id === id);
+      expect(whole).toEqual(expected.datagrams.find((each) => each.id === id));
+      expect(whole?.udp).toMatchObject({
+        payloadHash: payloadHash(packet.data()),
+        checksum: expect.stringMatching(/good|none/) as string,
+      });
+      expect(whole?.fragments.every(({ checksum, totalLength }) => checksum === 'good' && totalLength <= 1400)).toBe(
+        true,
+      );
+      expect(got.received.filter((each) => each.payloadHash === payloadHash(packet.data()))).toHaveLength(1);
+    });
+
+    test('nothing else, and says nothing to the source', () => {
+      expect(got.received).toHaveLength(DELIVERED.length);
+      expect(got.atSink).toHaveLength(expected.atSink.length);
+      expect(got.strayAtSource).toEqual([]);
+    });
+  });
+
+  test('cuts into every number of fragments up to nine, and leaves ten to the kernel', async () => {
+    const egressMtu = 400;
+    const lengths = [400, 401, 773, 1149, 1525, 1901, 2277, 2653, 3029, 3408, 3409, 3434];
+    await gateway.use(mode, { egressMtu, minPacketSize: 28 });
+    const packets = lengths.map((length) => datagram(length, length));
+    const counters = await countersOf(async () => {
+      const { received, datagrams } = await exchanged(packets);
+      expect(received.map((each) => each.payloadHash).sort()).toEqual(hashes(packets).sort());
+      expect(lengths.map((id) => datagrams.find((each) => each.id === id)?.fragments.length)).toEqual([
+        1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10,
+      ]);
+    });
+    if (mode === 'driver') expect(counters).toMatchObject({ passed_too_long: 2, fragments_sent: 46 + 4, sent_cut: 10 });
+    else expect(counters).toMatchObject({ handed_over: 12 });
+  });
+
+  test('keeps the order within a flow', async () => {
+    await gateway.use(mode);
+    const lengths = [1428, 60, 2852, 1400, 3434, 100, 1401];
+    const flow = Array.from({ length: 700 }, (_, n) => datagram(lengths[n % lengths.length] ?? 60, n));
+    const { received, atSink } = await exchanged(flow, { packetsPerSecond: 20_000 });
+    expect(received.map((each) => each.payloadHash)).toEqual(hashes(flow));
+    const ids = atSink.map(({ ip }) => ip?.id ?? -1);
+    expect(ids).toEqual([...ids].sort((one, other) => one - other));
+    atSink.forEach(({ ip }, n) => {
+      if (ip?.offset) expect(atSink[n - 1]?.ip?.offset).toBeLessThan(ip.offset);
+    });
+  });
+
+  test('follows the MTU of the bridge as it changes', async () => {
+    await gateway.use(mode);
+    await gateway.configure({ egressMtu: 900 });
+    const { datagrams, received } = await exchanged([datagram(1428, 7)]);
+    expect(received).toHaveLength(1);
+    expect(datagrams.find(({ id }) => id === 7)?.fragments.map(({ totalLength }) => totalLength)).toEqual([900, 548]);
+    await gateway.configure();
+  });
+
+  test('leaves to the kernel what finds no neighbour, until there is one', async () => {
+    await gateway.use(mode);
+    await gateway.forgetSink();
+    const packets = Array.from({ length: 50 }, (_, id) => datagram(1428, id));
+    const counters = await countersOf(async () => {
+      const { received } = await exchanged(packets, { packetsPerSecond: 100 });
+      expect(received.map((each) => each.payloadHash)).toEqual(hashes(packets));
+    });
+    expect(counters.passed_no_neighbour).toBeGreaterThan(0);
+    expect((counters.sent_cut ?? 0) + (counters.handed_over ?? 0)).toBeGreaterThan(40);
+    await gateway.learnSink();
+  });
+
+  test.each([0, 50])('takes %i % of the flows, and leaves the others as they are', async (trafficPercent) => {
+    await gateway.use(mode, { trafficPercent });
+    const packets = Array.from({ length: 200 }, (_, id) =>
+      datagram(id % 2 ? 1428 : 200, id, `198.51.100.7:${1000 + id}`),
+    );
+    const counters = await countersOf(async () => {
+      const { received } = await exchanged(packets);
+      expect(received.map((each) => each.payloadHash).sort()).toEqual(hashes(packets).sort());
+    });
+    const total = packets.length + 1;
+    const { sent_whole = 0, sent_cut = 0, handed_over = 0, passed_share = 0 } = counters;
+    expect(sent_whole + sent_cut + handed_over + passed_share).toBe(total);
+    expect(Math.abs(passed_share / total - 1 + trafficPercent / 100)).toBeLessThan(0.1);
+    const { packets_matched, packets_modified = 0, packets_left_to_netfilter = 0 } = counters;
+    expect(packets_matched).toBe(101);
+    expect(packets_modified + packets_left_to_netfilter).toBe(101);
+  });
+
+  test('passes up what is larger than the MTU and keeps its DF; the kernel drops it in silence', async () => {
+    await gateway.use(mode, { minPacketSize: 2000 });
+    const counters = await countersOf(async () => {
+      const outcome = await exchanged([datagram(1500, 1), datagram(2852, 2)], { markerLength: 2200 });
+      expect(outcome.received).toHaveLength(1);
+      expect(outcome.strayAtSource).toEqual([]);
+    });
+    expect(counters).toMatchObject({ passed_keeps_df: 1, packets_modified: 2 });
+  });
+});
+
+test('a copy that is never made does not disturb the next datagram', async () => {
+  const receiver = await Receiver.start(gateway.path.sink, ADDRESSES.sink.address, ADDRESSES.sink.port);
+  await gateway.use('driver');
+  await gateway.losesCopy('copies_3');
+  const packets = Array.from({ length: 60 }, (_, id) => datagram(id % 3 ? 1428 : 2852, id));
+  const { received } = await exchange(
+    gateway.path,
+    receiver,
+    packets.map((packet) => onto(gateway.path, packet.build())),
+  );
+  const whole = packets.filter((_, id) => id % 3);
+  expect(received.map((each) => each.payloadHash)).toEqual(whole.map((packet) => payloadHash(packet.data())));
+  const { copies_lost, failed, sent_cut, fragments_sent } = await gateway.status();
+  expect({ failed, sent_cut, fragments_sent }).toEqual({ failed: 0, sent_cut: 61, fragments_sent: 41 * 2 + 20 * 2 });
+  expect(copies_lost).toBeGreaterThan(15);
+  expect(copies_lost).toBeLessThanOrEqual(20);
+  await receiver.stop();
+});
+
+test('what comes from outside with the hand-over address is dropped, with the program and without it', async () => {
+  const receiver = await Receiver.start(gateway.path.sink, ADDRESSES.sink.address, ADDRESSES.sink.port);
+  await gateway.use('generic');
+  const { address, port } = ADDRESSES.sink;
+  const forged = Packet.udp({ from: FROM, to: `${address}:${port}` })
+    .totalLength(1000)
+    .macs(await gateway.secret(), ADDRESSES.primary.mac)
+    .build();
+  const outcome = await exchange(gateway.path, receiver, [forged, forged]);
+  expect(outcome.received).toEqual([]);
+  expect(await gateway.status()).toMatchObject({ forged: 2 });
+  await gateway.detach();
+  expect((await exchange(gateway.path, receiver, [forged])).received).toEqual([]);
+  await receiver.stop();
+});
+
+/** What is wrong with a program that the tests above must notice. */
+const FAULTS: readonly { readonly name: string; readonly from: string; readonly to: string }[] = [
+  { name: 'fragments of any length', from: '& ~7', to: '& ~3' },
+  { name: 'more fragments never announced', from: 'flags = IP_MF;', to: 'flags = 0;' },
+  { name: 'a fragment too few', from: 'mtu + each - 1) / each', to: 'mtu + each - 1) / (each + 8)' },
+  {
+    name: 'options that are not copied, copied',
+    from: 'reader->is_copied = byte & 0x80;',
+    to: 'reader->is_copied = 1;',
+  },
+  { name: 'a header sum that forgets changed options', from: 'changes = slip.options;', to: 'changes = 0;' },
+  { name: 'options that routers work on, carried', from: 'type == 7 /*', to: 'type == 255 /*' },
+  { name: 'a UDP checksum made where there was none', from: 'if (udp->check) {', to: 'if (udp->check || 1) {' },
+  {
+    name: 'a UDP checksum that forgets the port',
+    from: 'changes + change(udp->dest, rules->ipsec_vm_port)',
+    to: 'changes',
+  },
+  { name: 'a TTL that stays', from: 'old - bpf_htons(0x0100)', to: 'old' },
+  { name: 'padding sent along', from: 'return !behind ||', to: 'return 1 || !behind ||' },
+  {
+    name: 'a wrong IP checksum mended',
+    from: '!= 0xffff)\n\t\treturn PASSED_MALFORMED;',
+    to: '== 1)\n\t\treturn PASSED_MALFORMED;',
+  },
+  { name: 'a wrong outer UDP checksum overlooked', from: 'if (outer->check &&', to: 'if (0 && outer->check &&' },
+  { name: 'congestion marks overlooked', from: 'ip->tos & IP_ECN', to: '0' },
+  {
+    name: 'flags that VXLAN refuses overlooked',
+    from: 'vxlan->flags == bpf_htonl(0x08000000)',
+    to: 'vxlan->flags & bpf_htonl(0x08000000)',
+  },
+  { name: 'loopback as a source', from: 'network == 127', to: 'network == 255' },
+  { name: 'our own address as a source', from: ' || address == rules->primary_ip', to: '' },
+  { name: 'frames to a group', from: ' || is_group_mac(eth->h_dest)', to: '' },
+  { name: 'an outer length that lies', from: 'datagram->size + sizeof(struct ethhdr) > frame->length', to: '0' },
+];
+
+describe('a program with a fault', () => {
+  let folder: string;
+  beforeAll(() => (folder = fs.mkdtempSync(path.join(os.tmpdir(), 'mirror-gateway-faults-'))));
+  afterAll(() => fs.rmSync(folder, { recursive: true }));
+
+  const FRAMES = 4_000;
+  const random = (): Random => new Random(4711);
+  const options: SmallGatewayOptions = { egressMtu: 577 };
+  let frames: Buffer[];
+  let expected: string[];
+  beforeAll(async () => {
+    const from = random();
+    frames = Array.from({ length: FRAMES }, (_, id) => generate(from, id, LONGEST.driver).frame);
+    expected = await through('bridge', options, frames);
+  });
+
+  test('or rather without one, is found to have none', async () => {
+    expect(await through('driver', options, frames)).toEqual(expected);
+  });
+
+  test.each(FAULTS)('$name: is found', async ({ name, from, to }) => {
+    const copy = path.join(folder, name.replaceAll(/\W+/g, '-'));
+    fs.cpSync(path.join(REPOSITORY, 'bpf'), copy, { recursive: true, filter: (file) => !file.endsWith('.o') });
+    const source = path.join(copy, 'udp_df_direct.bpf.c');
+    const sound = fs.readFileSync(source, 'utf8');
+    if (!sound.includes(from)) throw new Error(`${source} no longer contains "${from}": plant the fault elsewhere`);
+    fs.writeFileSync(source, sound.replaceAll(from, to));
+    await must('make', ['-C', copy, 'udp_df_direct.bpf.o']);
+    const got = await through('driver', { ...options, object: path.join(copy, 'udp_df_direct.bpf.o') }, frames);
+    expect([...only(expected, got), ...only(got, expected)]).not.toEqual([]);
   });
 });
