@@ -106,14 +106,17 @@ const char *direct_describe(
 	return NULL;
 }
 
-const char *direct_take_mac(const char *text, struct direct_config *config)
+bool direct_take_mac(const char *text, struct direct_config *config)
 {
-	const struct ether_addr *address = ether_aton(text);
+	__u8 *mac = (__u8 *)config->handover_mac;
 
-	if (!address || address->ether_addr_octet[0] & 1)
-		return complain("--handover-mac '%s' is no address of one host", text);
-	memcpy(config->handover_mac, address, sizeof(config->handover_mac));
-	return NULL;
+	for (int i = 0; i < ETH_ALEN; i++) {
+		if (strspn(text + 3 * i, "0123456789abcdefABCDEF") != 2 ||
+			text[3 * i + 2] != (i < ETH_ALEN - 1 ? ':' : 0))
+			return false;
+		mac[i] = strtoul(text + 3 * i, NULL, 16);
+	}
+	return !(mac[0] & 1);
 }
 
 bool direct_sum(int map, struct direct_stats *sums)

@@ -34,8 +34,8 @@ const char *direct_fill(struct bpf_object *object, const struct direct_config *c
 const char *direct_write(int map, const struct direct_config *config);
 const char *direct_read(int map, struct direct_config *config);
 
-/* The source address of what is handed over, which netfilter knows from its rules: of one host, and a secret. */
-const char *direct_take_mac(const char *text, struct direct_config *config);
+/* The source address of what is handed over, which netfilter knows from its rules. Returns whether it is one host's. */
+bool direct_take_mac(const char *text, struct direct_config *config);
 
 /* Over entries and CPUs. Returns whether there was memory for it. */
 bool direct_sum(int map, struct direct_stats *sums);

@@ -771,23 +771,41 @@ static void help(void)
 	puts("options:\n"
 	     "  --interface NAME\n"
 	     "  --mode generic|driver (generic)\n"
+	     "  --engine bridge|direct (bridge)\n"
 	     "  --object FILE (" PROGRAM ".bpf.o beside the loader)\n"
 	     "  --pin-dir DIR (" BPFFS "/mirror_gateway)");
+	puts("of the direct engine, whose --interface is the primary one:\n"
+	     "  --secondary NAME, --bridge NAME (br0)\n"
+	     "  --ipsec-vm-ip ADDRESS, --ipsec-vm-port PORT\n"
+	     "  --vni NUMBER (1), --egress-mtu BYTES (1400; before Linux 5.12)\n"
+	     "  --handover-mac ADDRESS (generic mode: a random one, which netfilter knows)\n"
+	     "settings:");
 	for (size_t i = 0; i < COUNT(settings); i++)
 		printf("  --%s %u..%u (%u)\n", options[i].name, settings[i].min, settings[i].max, settings[i].initial);
 	exit(EXIT_SUCCESS);
 }
 
-static void take_setting(size_t i, const char *text)
+static __u32 take_number(const char *option, const char *text, __u32 min, __u32 max)
 {
 	size_t digits = strspn(text, "0123456789");
 	unsigned long value = strtoul(text, NULL, 10); /* ULONG_MAX where it is larger */
 
-	if (!digits || text[digits] || value < settings[i].min || value > settings[i].max)
-		die("--%s '%s' is not allowed: give a whole number from %u to %u", options[i].name, text,
-			settings[i].min, settings[i].max);
-	wanted.values[i] = value;
+	if (!digits || text[digits] || value < min || value > max)
+		die("--%s '%s' is not allowed: give a whole number from %u to %u", option, text, min, max);
+	return value;
+}
+
+static void take_setting(size_t i, const char *text)
+{
+	wanted.values[i] = take_number(options[i].name, text, settings[i].min, settings[i].max);
 	given[i] = true;
+}
+
+static void take_engine(const char *text)
+{
+	is_direct = !strcmp(text, "direct");
+	if (!is_direct && strcmp(text, "bridge"))
+		die("--engine '%s' is not allowed: give bridge or direct", text);
 }
 
 static void take_mode(const char *text)
@@ -798,6 +816,25 @@ static void take_mode(const char *text)
 		mode = XDP_FLAGS_SKB_MODE;
 	else
 		die("--mode '%s' is not allowed: give generic or driver", text);
+}
+
+/* Those of the direct engine; the bounds are those of the stack. */
+static void take_direct(int option, const char *text)
+{
+	if (option == SECONDARY)
+		interfaces.secondary = text;
+	else if (option == BRIDGE)
+		interfaces.bridge = text;
+	else if (option == VNI)
+		direct_wanted.vni = take_number("vni", text, 0, 0xffffff);
+	else if (option == EGRESS_MTU)
+		direct_wanted.egress_mtu = take_number("egress-mtu", text, 576, 9001);
+	else if (option == IPSEC_VM_PORT)
+		direct_wanted.ipsec_vm_port = htons(take_number("ipsec-vm-port", text, 1, 65535));
+	else if (option == IPSEC_VM_IP && inet_pton(AF_INET, text, &direct_wanted.ipsec_vm_ip) != 1)
+		die("--ipsec-vm-ip '%s' is not allowed: give an IPv4 address", text);
+	else if (option == HANDOVER_MAC && !direct_take_mac(text, &direct_wanted))
+		die("--handover-mac '%s' is not allowed: give the address of one host, as in 02:00:00:00:00:01", text);
 }
 
 static void die_of_option(int answer, const char *argument)
@@ -831,21 +868,9 @@ static void take_options(int argc, char **argv)
 		else if (option == MODE)
 			take_mode(optarg);
 		else if (option == ENGINE)
-			is_direct = !strcmp(optarg, "direct");
-		else if (option == SECONDARY)
-			interfaces.secondary = optarg;
-		else if (option == BRIDGE)
-			interfaces.bridge = optarg;
-		else if (option == VNI)
-			direct_wanted.vni = atoi(optarg);
-		else if (option == EGRESS_MTU)
-			direct_wanted.egress_mtu = atoi(optarg);
-		else if (option == IPSEC_VM_IP)
-			direct_wanted.ipsec_vm_ip = inet_addr(optarg);
-		else if (option == IPSEC_VM_PORT)
-			direct_wanted.ipsec_vm_port = htons(atoi(optarg));
-		else if (option == HANDOVER_MAC)
-			die_of(direct_take_mac(optarg, &direct_wanted));
+			take_engine(optarg);
+		else if (option > HELP)
+			take_direct(option, optarg);
 		else
 			take_setting(option - SETTING, optarg);
 	}

@@ -38,8 +38,8 @@ const FAULTS: readonly Fault[] = [
     name: 'a number beyond its maximum',
     target: 'fuzz_loader',
     file: 'bpf/udp_df_modifier_loader.c',
-    from: 'value > settings[i].max',
-    to: 'value > settings[i].max + 1',
+    from: 'value > max)',
+    to: 'value > max + 1)',
   },
   {
     name: 'a packet longer than what is there',

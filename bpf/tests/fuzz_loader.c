@@ -24,12 +24,51 @@ __attribute__((noreturn)) static void fuzz_exit(int code)
 static union config expected_config;
 static __u32 expected_mode;
 
+/* Four numbers of up to three digits, none of them with a zero in front. */
+static bool is_address(const char *text)
+{
+	unsigned parts[4];
+	char again[16];
+
+	if (sscanf(text, "%3u.%3u.%3u.%3u", &parts[0], &parts[1], &parts[2], &parts[3]) != 4)
+		return false;
+	snprintf(again, sizeof(again), "%u.%u.%u.%u", parts[0], parts[1], parts[2], parts[3]);
+	return !strcmp(text, again) && parts[0] < 256 && parts[1] < 256 && parts[2] < 256 && parts[3] < 256;
+}
+
+/* Six pairs of hexadecimal digits; the first pair is even. */
+static bool is_host_mac(const char *text)
+{
+	for (int i = 0; i < 17; i++)
+		if (i % 3 == 2 ? text[i] != ':' : !isxdigit((unsigned char)text[i]))
+			return false;
+	return !text[17] && strchr("02468aceACE", text[1]);
+}
+
 static bool take_expected(int option, const char *value)
 {
+	__u32 ignored;
+
 	if ((size_t)option < COUNT(settings))
 		return is_number(value, settings[option].min, settings[option].max, &expected_config.values[option]);
-	if (options[option].val != MODE)
+	switch (options[option].val) {
+	case ENGINE:
+		return !strcmp(value, "bridge") || !strcmp(value, "direct");
+	case VNI:
+		return is_number(value, 0, 16777215, &ignored);
+	case EGRESS_MTU:
+		return is_number(value, 576, 9001, &ignored);
+	case IPSEC_VM_PORT:
+		return is_number(value, 1, 65535, &ignored);
+	case IPSEC_VM_IP:
+		return is_address(value);
+	case HANDOVER_MAC:
+		return is_host_mac(value);
+	case MODE:
+		break;
+	default:
 		return true;
+	}
 	expected_mode = strcmp(value, "driver") ? XDP_FLAGS_SKB_MODE : XDP_FLAGS_DRV_MODE; /* the last one given wins */
 	return !strcmp(value, "generic") || !strcmp(value, "driver");
 }
@@ -48,6 +87,7 @@ static void forget(void)
 	static char *nothing[] = { "", NULL };
 
 	interface = object_file = NULL;
+	is_direct = false;
 	mode = XDP_FLAGS_SKB_MODE;
 	memset(given, 0, sizeof(given));
 	optind = 0;
