@@ -281,6 +281,8 @@ static void pin(int fd, const char *name)
 		die("cannot pin '%s': %s", path, reason());
 }
 
+static bool is_secondary_new; /* nobody needs its hook if the primary interface gets none */
+
 static void hook_up(int program, int ifindex, const struct hook *old, const char *name)
 {
 	LIBBPF_OPTS(bpf_link_create_opts, how, .flags = mode);
@@ -297,8 +299,11 @@ static void hook_up(int program, int ifindex, const struct hook *old, const char
 		bpf_link_detach(old->link);
 	}
 	link = bpf_link_create(program, ifindex, BPF_XDP, &how);
-	if (link < 0)
+	if (link < 0) {
+		if (is_secondary_new)
+			remove_pin("secondary_link");
 		die_refused_by_driver();
+	}
 	pin(link, name);
 	close(link);
 }
@@ -325,10 +330,10 @@ static struct bpf_object *open_object(void)
 }
 
 /*
- * The pinned map goes on under the new program, unless another version laid it out differently: then the new map is a
- * fresh one. Returns the pinned map, or -1.
+ * The pinned map goes on under the new program, unless another version laid it out differently or it may not: then the new
+ * map is a fresh one. Returns the pinned map, or -1.
  */
-static int keep_map(struct bpf_map *map, const char *name, size_t size)
+static int keep_map(struct bpf_map *map, const char *name, size_t size, bool may)
 {
 	struct bpf_map_info info = { 0 };
 	__u32 info_size = sizeof(info);
@@ -339,6 +344,8 @@ static int keep_map(struct bpf_map *map, const char *name, size_t size)
 			object_file);
 	if (pinned < 0)
 		return -1;
+	if (!may)
+		return pinned;
 	if (bpf_obj_get_info_by_fd(pinned, &info, &info_size) || info.type != bpf_map__type(map) ||
 		info.key_size != bpf_map__key_size(map) || info.value_size != size ||
 		info.max_entries != bpf_map__max_entries(map) || info.map_flags != bpf_map__map_flags(map))
@@ -561,6 +568,7 @@ static void prepare_direct(struct bpf_object *object)
 		interface = interfaces.secondary;
 		hook_up(bpf_program__fd(pass), direct_wanted.egress_ifindex, &old, "secondary_link");
 		interface = interfaces.primary;
+		is_secondary_new = old.link < 0;
 	}
 	close(old.link);
 }
@@ -582,10 +590,12 @@ static void attach(void)
 	struct bpf_object *object = open_object();
 	struct bpf_map *config = bpf_object__find_map_by_name(object, CONFIG_MAP);
 	struct bpf_map *stats = bpf_object__find_map_by_name(object, STATS_MAP);
-	int old_config = keep_map(config, CONFIG_MAP,
-		is_direct ? sizeof(struct direct_config_slots) : sizeof(struct gateway_config_slots));
-	int old_stats = keep_map(stats, STATS_MAP, is_direct ? sizeof(struct direct_stats) : sizeof(union stats));
 	bool is_update = old.mode == mode && old.ifindex == ifindex;
+	/* What the direct engine may do depends on the mode: its program must not see the settings of the other one. */
+	int old_config = keep_map(config, CONFIG_MAP,
+		is_direct ? sizeof(struct direct_config_slots) : sizeof(struct gateway_config_slots),
+		!is_direct || is_update);
+	int old_stats = keep_map(stats, STATS_MAP, is_direct ? sizeof(struct direct_stats) : sizeof(union stats), true);
 
 	if (is_direct)
 		die_of(direct_prepare(object, mode == XDP_FLAGS_DRV_MODE));
@@ -600,6 +610,8 @@ static void attach(void)
 	if (!is_same_map(old_config, bpf_map__fd(config)))
 		write_config(bpf_map__fd(config), &wanted);
 	hook_up(bpf_program__fd(bpf_object__next_program(object, NULL)), ifindex, &old, "link");
+	if (!is_direct || mode != XDP_FLAGS_DRV_MODE)
+		remove_pin("secondary_link");
 	/* Not before: a refused attach must change nothing. */
 	if (is_same_map(old_config, bpf_map__fd(config)))
 		write_config(old_config, &wanted);
