@@ -21,7 +21,8 @@
 #define LONGEST_OPTIONS 40
 #define IP_OPTION_END 0
 #define IP_OPTION_NOP 1
-#define LEAST_MTU 68 /* RFC 791: with the longest header, it leaves room for 8 bytes */
+#define TAKEN PASSED_REASONS /* nothing hinders */
+#define LEAST_MTU 68         /* RFC 791: with the longest header, it leaves room for 8 bytes */
 
 GATEWAY_MAPS(struct direct_config_slots, struct direct_stats);
 
@@ -48,7 +49,6 @@ struct DEVICE_MAP(9) copies_9 SEC(".maps");
 /* No Ethernet address that a frame is sent to begins with an odd byte, unless it is a group's: that tells a slip. */
 #define SLIP 0x01
 #define SLIP_WITH_OPTIONS 0x03
-#define TAKEN PASSED_REASONS
 
 /* In front of a frame that is to be cut. Behind it, if the header has options, those of the later fragments. */
 struct slip {
@@ -429,7 +429,7 @@ static __always_inline enum passed take_datagram(
 
 /* ---- the way out ---- */
 
-/* As the kernel would forward a datagram that came in by br0; `to` is filled. Returns what hinders, if not TAKEN. */
+/* As the kernel would forward a datagram that came in by br0: fills `way`. Returns what hinders, if not TAKEN. */
 static __always_inline enum passed look_up_way(
 	struct xdp_md *ctx, const struct iphdr *ip, const struct direct_config *rules, struct way *way)
 {
@@ -456,7 +456,7 @@ static __always_inline enum passed look_up_way(
 	copy_mac(way->to, fib.dmac);
 	copy_mac(way->from, fib.smac);
 	way->mtu = fib.tot_len > 1 ? fib.tot_len : rules->egress_mtu;
-	return TAKEN;
+	return way->mtu < LEAST_MTU ? PASSED_NO_ROUTE : TAKEN;
 }
 
 /*
