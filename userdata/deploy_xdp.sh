@@ -558,7 +558,7 @@ install_ssm_agent() {
 build() {
 	local folder
 	for folder in bpf netfilter; do
-		make -C "$HOME_DIR/$folder" "$@" || say "$folder: not built, for the reason above"
+		make -s --no-print-directory -C "$HOME_DIR/$folder" "$@" || say "$folder: not built, for the reason above"
 	done
 }
 
