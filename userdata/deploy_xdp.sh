@@ -588,7 +588,7 @@ start_network() {
 }
 
 install_all() {
-	local engines=(modify_udp)
+	local engines=(modify_udp) failed=0
 	if [[ $ENABLE_XDP == true ]]; then engines=('xdp-processor'); fi
 	if ((XDP_TRAFFIC_PERCENT < 100)); then engines+=(modify_udp); fi
 	install_packages
@@ -597,8 +597,9 @@ install_all() {
 	systemctl -q enable mirror-gateway-network "${engines[@]}"
 	systemctl -q enable --now mirror-gateway-health.socket
 	start_network
-	if [[ $ENABLE_XDP == true ]]; then attach; else rollback; fi
+	if [[ $ENABLE_XDP == true ]]; then (attach) || failed=1; else (rollback) || failed=1; fi
 	install_ssm_agent
+	return $failed
 }
 
 # --- the story ------------------------------------------------------------------------------------------------------
