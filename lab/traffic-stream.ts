@@ -78,7 +78,8 @@ class Process {
   readonly ended: Promise<void>;
 
   constructor(namespace: string, args: readonly string[], each: (answer: unknown) => boolean = () => false) {
-    const [command, commandArgs] = inside({ namespace }, PROGRAM, ...args);
+    // First in line for a processor: on a busy machine a pause of theirs would be taken for the gateway's.
+    const [command, commandArgs] = inside({ namespace }, 'nice', '-n', '-20', PROGRAM, ...args);
     this.child = spawn(command, commandArgs, { stdio: ['ignore', 'pipe', 'pipe'] });
     this.ended = once(this.child, 'close').then(() => undefined);
     this.child.stderr.setEncoding('utf8').on('data', (text: string) => (this.errors += text));

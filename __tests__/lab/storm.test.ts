@@ -7,7 +7,7 @@ import { deploy, labDown, labUp } from '../../lab/namespaces';
 import { drawPlan, Engines, Storm, withDeepBacklog } from '../../lab/storm';
 import { type Finished, Stream } from '../../lab/traffic-stream';
 import { Random } from '../random';
-import { status } from './gateway';
+import { countersOf, status } from './gateway';
 
 const SEED = Number(process.env.STORM_SEED ?? Date.now() % 2 ** 31);
 const COUNT = Number(process.env.STORM_OPERATIONS ?? 200);
@@ -126,4 +126,29 @@ describe('under traffic', () => {
     expect(Math.max(...times.rollback)).toBeLessThan(2000);
     expect(Math.max(...times.attach)).toBeLessThan(2000);
   });
+
+  it.each([10, 50, 90])(
+    'of 10 000 flows, XDP takes %i %% within 1.5 points, and the rest goes to netfilter',
+    async (percent) => {
+      const progress = new Progress('split');
+      const flows = 10_000;
+      await deploy('config', 'set', ...SETTINGS, `traffic_percent=${percent}`);
+      await deploy('attach');
+      const delta = await countersOf(async () => {
+        const stream = await Stream.start({ pps: 5000, flows, count: 2 * flows }, progress);
+        const { sent, judgement } = await stream.finish({ early: false });
+        expect(judgement).toMatchObject({ received: sent.sent, duplicates: 0, corrupt: 0, frames_with_df: 0 });
+      });
+      const {
+        packets_modified: xdp,
+        packets_left_to_netfilter: left,
+        nfqueue_packets: nfqueue,
+        standby_packets,
+      } = delta;
+      progress.say(`${percent} % asked for, ${((100 * xdp) / (2 * flows)).toFixed(2)} % taken`);
+      expect(xdp + left).toBe(2 * flows);
+      expect(nfqueue + standby_packets).toBe(left);
+      expect(Math.abs((100 * xdp) / (2 * flows) - percent)).toBeLessThanOrEqual(1.5);
+    },
+  );
 });
