@@ -363,16 +363,23 @@ export class Storm {
   }
 }
 
+const ENGINE_NAMES = ['xdp', 'nfqueue', 'standby'] as const;
+type Carried = Record<(typeof ENGINE_NAMES)[number], number>;
+
 /** Reads, each second, what every engine carried; `status` itself must stand the storm. */
 export class Engines {
-  readonly carried = { xdp: 0, nfqueue: 0, standby: 0 };
+  readonly carried: Carried = { xdp: 0, nfqueue: 0, standby: 0 };
+  /** Of `status`, when it could not answer. */
   readonly failures: string[] = [];
-  private last = { xdp: 0, nfqueue: 0, standby: 0 };
+  /** Answers of `status` with more datagrams than the stream can have brought. */
+  readonly implausible: string[] = [];
+  private last?: Carried & { readonly at: number };
   private readonly working: Promise<void>;
   private ended = false;
 
-  constructor(everyMs = 1000) {
-    this.working = this.work(everyMs);
+  /** @param mostPerSecond what the stream brings at most, with something to spare */
+  constructor(private readonly mostPerSecond: number) {
+    this.working = this.work();
   }
 
   async end(): Promise<void> {
@@ -380,12 +387,10 @@ export class Engines {
     await this.working;
   }
 
-  private async work(everyMs: number): Promise<void> {
-    await this.look();
-    Object.assign(this.carried, { xdp: 0, nfqueue: 0, standby: 0 });
+  private async work(): Promise<void> {
     while (!this.ended) {
-      await sleep(everyMs);
       await this.look();
+      await sleep(1000);
     }
   }
 
@@ -393,7 +398,7 @@ export class Engines {
     const [command, args] = inside(LAB.primary, DEPLOY, 'status', '--json');
     const { code, stdout, stderr } = await run(command, args);
     if (code !== 0) {
-      this.failures.push(`status: exit code ${code}: ${stderr.trim() || 'nothing said'}`);
+      this.failures.push(`exit code ${code}: ${stderr.trim() || 'nothing said'}`);
       return;
     }
     const status = JSON.parse(stdout) as Record<string, number | boolean>;
@@ -401,11 +406,18 @@ export class Engines {
       xdp: status.attached ? Number(status.packets_modified) : 0,
       nfqueue: Number(status.nfqueue_packets),
       standby: Number(status.standby_packets),
+      at: Date.now(),
     };
-    // What starts anew counts from zero.
-    for (const engine of ['xdp', 'nfqueue', 'standby'] as const)
-      this.carried[engine] += now[engine] - (now[engine] >= this.last[engine] ? this.last[engine] : 0);
+    const before = this.last;
     this.last = now;
+    if (!before) return;
+    const most = (this.mostPerSecond * (now.at - before.at)) / 1000;
+    for (const engine of ENGINE_NAMES) {
+      // What starts anew counts from zero.
+      const more = now[engine] - (now[engine] >= before[engine] ? before[engine] : 0);
+      if (more <= most) this.carried[engine] += more;
+      else this.implausible.push(`${engine} +${more} in ${now.at - before.at} ms`);
+    }
   }
 }
 
