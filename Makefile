@@ -12,10 +12,10 @@ export CHECKPOINT_DISABLE := 1
 PACKAGES := $(shell cat userdata/packages.txt lab/packages.txt)
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
 TS := node -r ts-node/register/transpile-only
-C_SOURCES = $(wildcard bpf/*.[ch] bpf/tests/*.c netfilter/*.cpp lab/*.c)
-SCRIPTS := userdata/deploy_xdp.sh .ci/run .ci/diff-comment
+C_SOURCES = $(wildcard bpf/*.[ch] bpf/tests/*.[ch] netfilter/*.cpp netfilter/tests/*.cpp lab/*.c)
+SCRIPTS := userdata/deploy_xdp.sh userdata/fetch_bundle.sh .ci/run .ci/diff-comment
 
-.PHONY: help setup packages build synth size lint unit terraform-test python-tools lambda-test plan bpf-test lab-test vm-test test lab-up lab-down lab-status demo clean
+.PHONY: help setup packages build synth size lint unit terraform-test python-tools lambda-test plan bpf-test lab-test vm-test test fuzz lab-up lab-down lab-status demo clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  %-15s %s\n' "$$name" "$$what"; done
@@ -50,7 +50,7 @@ synth: setup ## synthesize the stack into cdktf.out
 plan: node_modules/.package-lock.json ## what a first deployment would create, without an AWS account: needs Terraform
 	@$(TS) lab/terraform/plan.ts
 
-size: setup ## each file's share of the user data
+size: setup ## each file's share of the user data, and what is in the bundle
 	@npm run --silent size
 
 lint: setup ## every linter and formatter, and the types
@@ -65,7 +65,7 @@ unit: setup ## lint and unit tests: no root, under a minute
 terraform-test: python-tools ## the stack through the cdktf CLI, real Terraform (with a stand-in for the AWS provider) and checkov
 	@npm run --silent test:terraform
 
-lambda-test: python-tools ## the ENI function against an EC2 on loopback, with failures injected into every call
+lambda-test: python-tools ## the ENI function against an EC2 and the fetching of the bundle against an S3, on loopback, with failures injected
 	@npm run --silent test:lambda
 
 bpf-test: build ## the XDP program, packet by packet, in the running kernel
@@ -74,10 +74,13 @@ bpf-test: build ## the XDP program, packet by packet, in the running kernel
 lab-test: build ## every engine in network namespaces
 	@$(ROOT) npm run --silent test:lab
 
-vm-test: build ## machines that boot from the synthesized user data
+vm-test: build python-tools ## machines that boot from the synthesized user data; the XDP program on Debian's kernels, old and new
 	@$(ROOT) npm run --silent test:vm
 
 test: unit terraform-test lambda-test bpf-test lab-test vm-test ## everything
+
+fuzz: build ## nightly, ten minutes: five million packets against the model, every parser under libFuzzer
+	@$(ROOT) $(TS) lab/fuzz.ts
 
 lab-up: build ## a gateway in network namespaces: ENGINE=bridge|standby|nfqueue
 	@$(ROOT) $(TS) lab/namespaces.ts up $(ENGINE)
@@ -88,11 +91,13 @@ lab-down: ## take it down
 lab-status: ## what its gateway says (make lab-up first)
 	@$(ROOT) nsenter --net=/var/run/netns/mg-gw /opt/ebpf-xdp-processor/userdata/deploy_xdp.sh status
 
-demo: build ## boot a machine from the synthesized user data, send mirrored datagrams through it: ENGINE=bridge|nfqueue
+demo: build python-tools ## boot a machine from the synthesized user data, send mirrored datagrams through it: ENGINE=bridge|nfqueue
 	@$(ROOT) $(TS) lab/demo.ts
 
 clean: ## remove what was built here (virtual machine images stay in the cache)
 	@$(MAKE) -s --no-print-directory -C bpf clean
 	@$(MAKE) -s --no-print-directory -C netfilter clean
 	@$(MAKE) -s --no-print-directory -C lab clean
+	@$(MAKE) -s --no-print-directory -C bpf/tests clean
+	@$(MAKE) -s --no-print-directory -C netfilter/tests clean
 	@rm -rf cdktf.out coverage

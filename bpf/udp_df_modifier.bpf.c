@@ -13,17 +13,24 @@
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, __u32);
-	__type(value, struct gateway_config);
+	__type(value, struct gateway_config_slots);
 } config SEC(".maps");
 
 /* Per CPU, and XDP runs do not nest on a CPU: plain additions lose nothing. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, STATS_ENTRIES);
 	__type(key, __u32);
 	__type(value, struct gateway_stats);
 } stats SEC(".maps");
+
+/* Read once, and everything of the packet by the same slot. */
+static __always_inline const struct gateway_config *rules_in_force(const struct gateway_config_slots *all)
+{
+	return &all->slots[*(const volatile __u32 *)&all->active & 1];
+}
 
 static __always_inline __u32 rotate_left(__u32 word, int bits)
 {
@@ -75,16 +82,18 @@ SEC("xdp")
 int udp_df_modifier(struct xdp_md *ctx)
 {
 	struct cursor frame = { (void *)(long)ctx->data, (void *)(long)ctx->data_end };
-	__u32 only = 0;
-	const struct gateway_config *wanted = bpf_map_lookup_elem(&config, &only);
-	struct gateway_stats *count = bpf_map_lookup_elem(&stats, &only);
+	__u32 only = 0, live = STATS_LIVE;
+	const struct gateway_config_slots *all = bpf_map_lookup_elem(&config, &only);
+	struct gateway_stats *count = bpf_map_lookup_elem(&stats, &live);
+	const struct gateway_config *wanted;
 	const struct udphdr *udp;
 	struct iphdr *ip;
 	__u32 size;
 
-	if (!wanted || !count)
+	if (!all || !count)
 		return XDP_PASS;
 
+	wanted = rules_in_force(all);
 	count->packets_seen++;
 	if (take_ethernet(&frame) != ETH_P_IP)
 		return XDP_PASS;

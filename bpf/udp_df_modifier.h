@@ -9,7 +9,7 @@
 #define CONFIG_MAP "config"
 #define STATS_MAP "stats"
 
-/* The one value of the config map. All zero, as a new map is, matches nothing. */
+/* One set of rules. All zero, as a new map is, matches nothing. */
 struct gateway_config {
 	__u32 target_port;     /* UDP destination port */
 	__u32 min_packet_size; /* IP total length must be greater than this ... */
@@ -17,7 +17,19 @@ struct gateway_config {
 	__u32 traffic_percent; /* share of the flows that XDP takes */
 };
 
-/* The one value, per CPU, of the stats map; cumulative. */
+/*
+ * The one value of the config map, which the loader maps into its memory. It fills the idle slot, then turns `active`, a
+ * single aligned word: a packet sees the old rules or the new ones, never a mixture.
+ */
+struct gateway_config_slots {
+	__u32 active; /* 0 or 1 */
+	struct gateway_config slots[2];
+};
+
+/* Entries of the stats map: what this program counts, and what its predecessors of another layout had counted. */
+enum gateway_stats_entry { STATS_LIVE, STATS_CARRIED, STATS_ENTRIES };
+
+/* A value, per CPU, of the stats map; cumulative. New counters go to the end: an upgrade takes over the common part. */
 struct gateway_stats {
 	__u64 packets_seen;
 	__u64 packets_matched;

@@ -2,10 +2,12 @@
 /*
  * Hooks udp_df_modifier.bpf.o to an interface through a pinned bpf_link, so that the program outlives this
  * process: a restart or an upgrade swaps it atomically, and only `detach` unhooks it. The pinned maps carry
- * settings and counters from one to the next.
+ * settings and counters from one to the next; where a new version lays them out differently, the counters move.
  */
 #define _GNU_SOURCE
+#include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <libgen.h>
 #include <limits.h>
@@ -15,45 +17,62 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <linux/if_link.h>
+#include <linux/magic.h>
+#include <linux/membarrier.h>
 #include <systemd/sd-daemon.h>
 
+#include "journal.h"
+#include "preflight.h"
 #include "udp_df_modifier.h"
 
 #define PROGRAM "udp_df_modifier"
 #define BPFFS "/sys/fs/bpf"
-#define LOOK_SECONDS 5 /* between two looks at the hook; the status is logged once a minute */
+#define LARGEST_MIRRORED 8486 /* constructs/limits.ts says why */
+#define LOOK_SECONDS 5        /* between two looks at the hook; the status is logged once a minute */
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
 
-#define say(...) (fprintf(stderr, __VA_ARGS__), fputc('\n', stderr))
+#define say(...) journal(LOG_INFO, NULL, 0, __VA_ARGS__)
 /* Leaves nothing half done: a link that is not pinned yet goes with the process. */
-#define die(...) (say(__VA_ARGS__), exit(EXIT_FAILURE))
+#define die(...) (journal(LOG_ERR, NULL, 0, __VA_ARGS__), exit(EXIT_FAILURE))
+/* What no retry can heal, so that systemd does not try again (RestartPreventExitStatus): sysexits.h's EX_CONFIG. */
+#define EXIT_REFUSED 78
+#define die_refused(...) (journal(LOG_ERR, NULL, 0, __VA_ARGS__), exit(EXIT_REFUSED))
+
+/* No letters: they are what getopt says of an unknown short option. One value each, or an abbreviation of several fits. */
+enum option_value { SETTING = 256, INTERFACE = SETTING + 100, MODE, OBJECT, PIN_DIR, HELP };
 
 /* The settings come first, in the order of struct gateway_config. */
 static const struct option options[] = {
-	{ "target-port", required_argument, NULL, 's' },
-	{ "min-packet-size", required_argument, NULL, 's' },
-	{ "max-packet-size", required_argument, NULL, 's' },
-	{ "traffic-percent", required_argument, NULL, 's' },
-	{ "interface", required_argument, NULL, 'i' },
-	{ "mode", required_argument, NULL, 'm' },
-	{ "object", required_argument, NULL, 'o' },
-	{ "pin-dir", required_argument, NULL, 'p' },
-	{ "help", no_argument, NULL, 'h' },
+	{ "target-port", required_argument, NULL, SETTING },
+	{ "min-packet-size", required_argument, NULL, SETTING + 1 },
+	{ "max-packet-size", required_argument, NULL, SETTING + 2 },
+	{ "traffic-percent", required_argument, NULL, SETTING + 3 },
+	{ "interface", required_argument, NULL, INTERFACE },
+	{ "mode", required_argument, NULL, MODE },
+	{ "object", required_argument, NULL, OBJECT },
+	{ "pin-dir", required_argument, NULL, PIN_DIR },
+	{ "help", no_argument, NULL, HELP },
 	{ 0 },
 };
 
+/* The bounds are those of the stack (constructs/config.ts). */
 static const struct {
 	const char *key;
 	__u32 min, max, initial;
 } settings[] = {
 	{ "target_port", 1, 65535, 31765 },
-	{ "min_packet_size", 0, 65534, 1400 },
-	{ "max_packet_size", 1, 65535, 9000 },
+	{ "min_packet_size", 28, 9001, 1400 },
+	{ "max_packet_size", 28, 9001, 9000 },
 	{ "traffic_percent", 0, 100, 100 },
 };
 
@@ -103,6 +122,29 @@ static const char *pin_path(const char *name)
 	return path;
 }
 
+static const char *pin_parent(void)
+{
+	static char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s", pin_dir);
+	return dirname(path);
+}
+
+static int pin_lock = -1;
+
+/* One at a time may change what is pinned. The kernel lets go when this process ends, however it does. */
+static void lock_pins(void)
+{
+	pin_lock = open(pin_parent(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (pin_lock < 0 || flock(pin_lock, LOCK_EX))
+		die("cannot lock '%s', where --pin-dir lies: %s", pin_parent(), reason());
+}
+
+static void unlock_pins(void)
+{
+	close(pin_lock);
+}
+
 /* Returns -1 if nothing is pinned there. */
 static int open_pin(const char *name)
 {
@@ -140,8 +182,9 @@ static struct xdp query_xdp(int ifindex)
 struct hook {
 	int link; /* -1: nothing is pinned */
 	__u32 program;
-	int ifindex; /* 0: the interface is gone, and the link hooks nothing */
-	__u32 mode;  /* 0: the interface is in another network namespace */
+	int ifindex;     /* 0: the interface is gone, and the link hooks nothing */
+	__u32 mode;      /* 0: the interface is in another network namespace */
+	bool is_foreign; /* what is pinned is no XDP link */
 	char interface[IF_NAMESIZE];
 };
 
@@ -153,8 +196,10 @@ static struct hook pinned_hook(void)
 
 	if (hook.link < 0)
 		return hook;
-	if (bpf_obj_get_info_by_fd(hook.link, &info, &size) || info.type != BPF_LINK_TYPE_XDP)
-		die("'%s' is no XDP link: remove it, or choose another --pin-dir", pin_path("link"));
+	if (bpf_obj_get_info_by_fd(hook.link, &info, &size) || info.type != BPF_LINK_TYPE_XDP) {
+		close(hook.link);
+		return (struct hook){ .link = -1, .is_foreign = true };
+	}
 	hook.program = info.prog_id;
 	hook.ifindex = info.xdp.ifindex;
 	if (!hook.ifindex || !if_indextoname(hook.ifindex, hook.interface))
@@ -177,18 +222,30 @@ static void die_if_foreign(int ifindex, __u32 ours)
 	if (!id || id == ours)
 		return;
 	bpf_obj_get_info_by_fd(bpf_prog_get_fd_by_id(id), &info, &size);
-	die("interface '%s' carries another XDP program, '%s' (id %u), not pinned in '%s': it is left alone; detach it "
-	    "with its own tool, or 'ip link set dev %s xdp off'",
+	die_refused("interface '%s' carries another XDP program, '%s' (id %u), not pinned in '%s': it is left alone; "
+		    "detach it with its own tool, or 'ip link set dev %s xdp off'",
 		interface, info.name, id, pin_dir, interface);
 }
 
-static void die_refused(void)
+static void die_refused_by_driver(void)
 {
 	if (mode == XDP_FLAGS_SKB_MODE)
-		die("interface '%s' refuses XDP: %s; an XDP link needs Linux 5.9", interface, reason());
-	die("interface '%s' refuses --mode driver: %s; a bridge or VXLAN device has no such mode, ENA wants an MTU of "
-	    "at most 3498 and at most half its channels; or use --mode generic",
+		die_refused("interface '%s' refuses XDP: %s; an XDP link needs Linux 5.9", interface, reason());
+	die_refused("interface '%s' refuses --mode driver: %s; a bridge or VXLAN device has no such mode, ENA wants an "
+		    "MTU of at most 3498 and at most half its channels; or use --mode generic",
 		interface, reason());
+}
+
+/* A name that is taken goes to the new object in one step. bpffs allows no dots in names. */
+static void pin(int fd, const char *name)
+{
+	char path[PATH_MAX], beside[PATH_MAX + 4];
+
+	snprintf(path, sizeof(path), "%s", pin_path(name));
+	snprintf(beside, sizeof(beside), "%s_new", path);
+	unlink(beside);
+	if (bpf_obj_pin(fd, beside) || rename(beside, path))
+		die("cannot pin '%s': %s", path, reason());
 }
 
 static void hook_up(int program, int ifindex, const struct hook *old)
@@ -208,10 +265,8 @@ static void hook_up(int program, int ifindex, const struct hook *old)
 	}
 	link = bpf_link_create(program, ifindex, BPF_XDP, &how);
 	if (link < 0)
-		die_refused();
-	remove_pin("link");
-	if (bpf_obj_pin(link, pin_path("link")))
-		die("cannot pin '%s': %s; --pin-dir must be in a BPF file system", pin_path("link"), reason());
+		die_refused_by_driver();
+	pin(link, "link");
 	close(link);
 }
 
@@ -236,7 +291,10 @@ static struct bpf_object *open_object(void)
 	return object;
 }
 
-/* Settings and counters survive in the pinned map, unless another version laid it out differently. */
+/*
+ * The pinned map goes on under the new program, unless another version laid it out differently: then the new map is a
+ * fresh one. Returns the pinned map, or -1.
+ */
 static int keep_map(struct bpf_map *map, const char *name, size_t size)
 {
 	struct bpf_map_info info = { 0 };
@@ -244,13 +302,26 @@ static int keep_map(struct bpf_map *map, const char *name, size_t size)
 	int pinned = open_pin(name);
 
 	if (!map || bpf_map__value_size(map) != size)
-		die("the BPF object '%s' is of another version than this loader: rebuild both with make -C bpf",
+		die_refused("the BPF object '%s' is of another version than this loader: rebuild both with make -C bpf",
 			object_file);
-	if (pinned >= 0 && !bpf_obj_get_info_by_fd(pinned, &info, &info_size) && info.value_size != size) {
-		say("'%s' is of another version: replaced, it starts anew", pin_path(name));
-		remove_pin(name);
-	}
-	return bpf_map__set_pin_path(map, pin_path(name));
+	if (pinned < 0)
+		return -1;
+	if (bpf_obj_get_info_by_fd(pinned, &info, &info_size) || info.type != bpf_map__type(map) ||
+		info.key_size != bpf_map__key_size(map) || info.value_size != size ||
+		info.max_entries != bpf_map__max_entries(map) || info.map_flags != bpf_map__map_flags(map))
+		say("'%s' is of another version: replaced", pin_path(name));
+	else if (bpf_map__reuse_fd(map, pinned))
+		die("cannot use '%s': %s", pin_path(name), reason());
+	return pinned;
+}
+
+static bool is_same_map(int one, int other)
+{
+	struct bpf_map_info infos[2] = { 0 };
+	__u32 size = sizeof(*infos);
+
+	return !bpf_obj_get_info_by_fd(one, &infos[0], &size) && !bpf_obj_get_info_by_fd(other, &infos[1], &size) &&
+	       infos[0].id == infos[1].id;
 }
 
 static void print_config(const union config *config)
@@ -262,30 +333,160 @@ static void print_config(const union config *config)
 
 static void check_config(const union config *config)
 {
+	if (config->fields.min_packet_size >= LARGEST_MIRRORED)
+		die("--min-packet-size %u must be less than %u, the longest datagram that is mirrored whole",
+			config->fields.min_packet_size, LARGEST_MIRRORED);
 	if (config->fields.min_packet_size >= config->fields.max_packet_size)
 		die("--min-packet-size %u must be less than --max-packet-size %u, or nothing matches",
 			config->fields.min_packet_size, config->fields.max_packet_size);
 }
 
-static void write_config(int map, const union config *config)
+static struct gateway_config_slots *map_config(int map)
 {
-	if (bpf_map_update_elem(map, &(__u32){ 0 }, config, BPF_ANY))
-		die("cannot write the settings: %s", reason());
+	void *all = mmap(NULL, sizeof(struct gateway_config_slots), PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
+
+	if (all == MAP_FAILED)
+		die("cannot map the settings: %s; attach again, in case another version made the map", reason());
+	return all;
 }
 
-/* Sums over the CPUs; all zero if no map is pinned. */
+/* A packet that began before may still be in the program; after this it is not. membarrier(2) is a grace period of RCU. */
+static void await_packets_on_the_way(void)
+{
+	syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+}
+
+/* All settings at once. The idle slot has no readers: whoever wrote last has waited for them. */
+static void write_config(int map, const union config *config)
+{
+	struct gateway_config_slots *all = map_config(map);
+	__u32 idle = !(all->active & 1);
+
+	all->slots[idle] = config->fields;
+	__atomic_store_n(&all->active, idle, __ATOMIC_RELEASE);
+	await_packets_on_the_way();
+	munmap(all, sizeof(*all));
+}
+
+/* Sums over entries and CPUs, of a map of this version or of an older one with fewer counters. */
+static union stats sum_stats(int map)
+{
+	struct bpf_map_info info = { 0 };
+	__u32 info_size = sizeof(info);
+	int cpus = libbpf_num_possible_cpus();
+	union stats sums = { 0 };
+
+	if (map < 0 || bpf_obj_get_info_by_fd(map, &info, &info_size) || info.type != BPF_MAP_TYPE_PERCPU_ARRAY)
+		return sums;
+	/* The kernel gives each CPU's value a multiple of 8 bytes. */
+	size_t known = info.value_size / sizeof(__u64), stride = (info.value_size + 7) / 8;
+	__u64 *each = calloc(cpus, stride * sizeof(__u64));
+
+	for (__u32 entry = 0; each && entry < info.max_entries; entry++) {
+		if (bpf_map_lookup_elem(map, &entry, each))
+			continue;
+		for (int cpu = 0; cpu < cpus; cpu++)
+			for (size_t i = 0; i < COUNT(counters) && i < known; i++)
+				sums.values[i] += each[cpu * stride + i];
+	}
+	free(each);
+	return sums;
+}
+
+/* All zero if no map is pinned. */
 static union stats read_stats(void)
 {
-	int cpus = libbpf_num_possible_cpus(), map = open_pin(STATS_MAP);
-	union stats sums = { 0 }, each[cpus];
+	int map = open_pin(STATS_MAP);
+	union stats sums = sum_stats(map);
 
-	if (map < 0 || bpf_map_lookup_elem(map, &(__u32){ 0 }, each))
-		return sums;
-	for (int cpu = 0; cpu < cpus; cpu++)
-		for (size_t i = 0; i < COUNT(counters); i++)
-			sums.values[i] += each[cpu].values[i];
 	close(map);
 	return sums;
+}
+
+/* What the old map has counted goes to an entry of the new one that no program writes to. */
+static void carry_stats(int from, int to)
+{
+	int cpus = libbpf_num_possible_cpus();
+	union stats *each = calloc(cpus, sizeof(*each));
+
+	if (!each)
+		die("cannot carry the counters over: %s", reason());
+	await_packets_on_the_way();
+	each[0] = sum_stats(from);
+	if (bpf_map_update_elem(to, &(__u32){ STATS_CARRIED }, each, BPF_ANY))
+		die("cannot carry the counters over: %s", reason());
+	free(each);
+}
+
+/* Facts as the journal's fields: engine, mode and interface, and with `sums` every counter. */
+static void report(int priority, __u32 xdp_mode, const union stats *sums, const char *message)
+{
+	struct journal_field fields[3 + COUNT(counters)] = { { "ENGINE", "bridge" } };
+	char names[COUNT(counters)][32];
+	int count = 3;
+
+	_Static_assert(COUNT(fields) <= JOURNAL_FIELDS, "every fact has a field");
+	fields[1].name = "XDP_MODE";
+	snprintf(fields[1].value, sizeof(fields[1].value), "%s", mode_name(xdp_mode));
+	fields[2].name = "INTERFACE";
+	snprintf(fields[2].value, sizeof(fields[2].value), "%s", interface);
+	for (size_t i = 0; sums && i < COUNT(counters); i++) {
+		for (size_t c = 0; c <= strlen(counters[i]); c++)
+			names[i][c] = toupper(counters[i][c]);
+		fields[count].name = names[i];
+		snprintf(fields[count++].value, sizeof(fields->value), "%llu", sums->values[i]);
+	}
+	journal(priority, fields, count, "%s", message);
+}
+
+static void summarize(__u32 xdp_mode)
+{
+	union stats sums = read_stats();
+	char message[160];
+
+	snprintf(message, sizeof(message), "%s: %llu seen, %llu modified, %llu left to netfilter, %llu malformed",
+		interface, sums.fields.packets_seen, sums.fields.packets_modified,
+		sums.fields.packets_left_to_netfilter, sums.fields.packets_malformed);
+	report(LOG_INFO, xdp_mode, &sums, message);
+}
+
+static void report_hooked(bool is_update)
+{
+	__u32 xdp_mode = query_xdp(if_nametoindex(interface)).mode;
+	char message[128];
+
+	snprintf(message, sizeof(message), PROGRAM " %s %s in %s mode", is_update ? "updated on" : "hooked to",
+		interface, mode_name(xdp_mode));
+	report(LOG_NOTICE, xdp_mode, NULL, message);
+}
+
+/* What lies under the link's name and is none is kept: unhooking somebody's program is not ours to do. */
+static void move_aside(void)
+{
+	char path[PATH_MAX], aside[PATH_MAX + 8];
+
+	snprintf(path, sizeof(path), "%s", pin_path("link"));
+	snprintf(aside, sizeof(aside), "%s_foreign", path);
+	if (rename(path, aside))
+		die("'%s' is no XDP link, and cannot be moved aside: %s; remove it, or choose another --pin-dir", path,
+			reason());
+	say("'%s' is no XDP link: moved to '%s'", path, aside);
+}
+
+static void check_pin_dir(void)
+{
+	struct statfs file_system;
+
+	if (statfs(pin_parent(), &file_system) || file_system.f_type != BPF_FS_MAGIC)
+		die_refused("--pin-dir '%s' must lie in a BPF file system, such as " BPFFS
+			    "; mount one: mount -t bpf bpf " BPFFS,
+			pin_dir);
+}
+
+static void make_pin_dir(void)
+{
+	if (mkdir(pin_dir, 0700) && errno != EEXIST)
+		die("cannot make --pin-dir '%s': %s", pin_dir, reason());
 }
 
 static void attach(void)
@@ -297,32 +498,55 @@ static void attach(void)
 	if (!ifindex)
 		die("interface '%s' is not in this network namespace: create it, or name another", interface);
 	check_config(&wanted);
+	check_pin_dir();
+	lock_pins();
 	struct hook old = pinned_hook();
 
 	die_if_foreign(ifindex, old.program);
 	struct bpf_object *object = open_object();
 	struct bpf_map *config = bpf_object__find_map_by_name(object, CONFIG_MAP);
+	struct bpf_map *stats = bpf_object__find_map_by_name(object, STATS_MAP);
+	int old_config = keep_map(config, CONFIG_MAP, sizeof(struct gateway_config_slots));
+	int old_stats = keep_map(stats, STATS_MAP, sizeof(union stats));
+	bool is_update = old.mode == mode && old.ifindex == ifindex;
 
-	keep_map(config, CONFIG_MAP, sizeof(wanted));
-	keep_map(bpf_object__find_map_by_name(object, STATS_MAP), STATS_MAP, sizeof(union stats));
 	if (bpf_object__load(object))
-		die("the kernel refused the BPF program or its pins: the lines above say why");
+		die_refused("the kernel refused the BPF program: the lines above say why");
+	make_pin_dir();
+	if (old.is_foreign)
+		move_aside();
+	/* A new map, all zero, matches nothing: its rules come before its program. One that is kept has rules in force. */
+	if (!is_same_map(old_config, bpf_map__fd(config)))
+		write_config(bpf_map__fd(config), &wanted);
 	hook_up(bpf_program__fd(bpf_object__next_program(object, NULL)), ifindex, &old);
-	/* Not before: a refused attach must change nothing. Until now a new map, all zero, matches nothing. */
-	write_config(bpf_map__fd(config), &wanted);
+	/* Not before: a refused attach must change nothing. */
+	if (is_same_map(old_config, bpf_map__fd(config)))
+		write_config(old_config, &wanted);
+	else
+		pin(bpf_map__fd(config), CONFIG_MAP);
+	if (!is_same_map(old_stats, bpf_map__fd(stats))) {
+		carry_stats(old_stats, bpf_map__fd(stats));
+		pin(bpf_map__fd(stats), STATS_MAP);
+	}
 	bpf_object__close(object);
+	close(old_config);
+	close(old_stats);
 	close(old.link);
-	say(PROGRAM " hooked to %s in %s mode", interface, mode_name(query_xdp(ifindex).mode));
+	report_hooked(is_update);
 }
 
 /* The pinned settings, or where nothing is pinned those of the command line. Returns the map, or -1. */
 static int read_config(union config *config)
 {
 	int map = open_pin(CONFIG_MAP);
+	struct gateway_config_slots *all;
 
 	*config = wanted;
-	if (map >= 0 && bpf_map_lookup_elem(map, &(__u32){ 0 }, config))
-		die("cannot read the settings: %s", reason());
+	if (map >= 0) {
+		all = map_config(map);
+		config->fields = all->slots[all->active & 1];
+		munmap(all, sizeof(*all));
+	}
 	return map;
 }
 
@@ -354,6 +578,7 @@ static void run(void)
 	sigaddset(&stop, SIGINT);
 	sigprocmask(SIG_BLOCK, &stop, NULL);
 	attach();
+	unlock_pins();
 	sd_notify(0, "READY=1");
 	for (int looks = 1; sigtimedwait(&stop, NULL, &(struct timespec){ LOOK_SECONDS, 0 }) < 0; looks++) {
 		struct hook hook = pinned_hook();
@@ -363,30 +588,36 @@ static void run(void)
 			die("interface '%s' is gone or was unhooked by another process: start again to hook it",
 				interface);
 		if (looks % (60 / LOOK_SECONDS) == 0)
-			status();
+			summarize(hook.mode);
 	}
-	status();
+	summarize(query_xdp(if_nametoindex(interface)).mode);
 	say("%s stays hooked until 'detach'", interface);
 }
 
 static void detach(void)
 {
+	lock_pins();
 	struct hook hook = pinned_hook();
 
+	char message[128];
+
+	interface = *hook.interface ? hook.interface : "elsewhere";
 	if (hook.ifindex && bpf_link_detach(hook.link))
 		die("cannot detach '%s': %s", pin_path("link"), reason());
 	remove_pin("link");
 	remove_pin(CONFIG_MAP);
 	remove_pin(STATS_MAP);
 	rmdir(pin_dir);
-	if (hook.ifindex)
-		say(PROGRAM " detached from interface %s", *hook.interface ? hook.interface : "elsewhere");
-	else
+	if (hook.ifindex) {
+		snprintf(message, sizeof(message), PROGRAM " detached from interface %s", interface);
+		report(LOG_NOTICE, hook.mode, NULL, message);
+	} else
 		say("nothing was attached by way of '%s'", pin_dir);
 }
 
 static void configure(void)
 {
+	lock_pins();
 	union config config;
 	int map = read_config(&config);
 
@@ -400,13 +631,28 @@ static void configure(void)
 	putchar('\n');
 }
 
+static void try_out(void)
+{
+	struct hook hook = pinned_hook();
+	int ifindex = interface ? if_nametoindex(interface) : 0;
+	struct wish wish = {
+		.interface = interface, .pin_parent = pin_parent(), .mode = mode, .own_program = hook.program
+	};
+
+	if (ifindex)
+		wish.found_program = query_xdp(ifindex).program;
+	if (!preflight(&wish))
+		exit(EXIT_REFUSED);
+}
+
 static const struct {
 	const char *name;
 	void (*act)(void);
 	const char *purpose;
 } verbs[] = {
+	{ "preflight", try_out, "probe what an attach needs, a line each; changes nothing" },
 	{ "attach", attach, "hook the program to --interface, or update it there atomically" },
-	{ "run", run, "attach, then log the status each minute; the program stays hooked after the end" },
+	{ "run", run, "attach, then log a summary each minute; the program stays hooked after the end" },
 	{ "detach", detach, "unhook the program and remove its pins" },
 	{ "status", status, "print state, counters and settings as a line of JSON" },
 	{ "config", configure, "check the settings given, apply them if attached, and print all" },
@@ -416,7 +662,7 @@ static void help(void)
 {
 	puts("usage: udp_df_modifier_loader VERB [OPTION]...");
 	for (size_t i = 0; i < COUNT(verbs); i++)
-		printf("  %-7s %s\n", verbs[i].name, verbs[i].purpose);
+		printf("  %-9s %s\n", verbs[i].name, verbs[i].purpose);
 	puts("options:\n"
 	     "  --interface NAME\n"
 	     "  --mode generic|driver (generic)\n"
@@ -430,7 +676,7 @@ static void help(void)
 static void take_setting(size_t i, const char *text)
 {
 	size_t digits = strspn(text, "0123456789");
-	unsigned long value = digits < 10 ? strtoul(text, NULL, 10) : ULONG_MAX;
+	unsigned long value = strtoul(text, NULL, 10); /* ULONG_MAX where it is larger */
 
 	if (!digits || text[digits] || value < settings[i].min || value > settings[i].max)
 		die("--%s '%s' is not allowed: give a whole number from %u to %u", options[i].name, text,
@@ -439,31 +685,48 @@ static void take_setting(size_t i, const char *text)
 	given[i] = true;
 }
 
+static void take_mode(const char *text)
+{
+	if (!strcmp(text, "driver"))
+		mode = XDP_FLAGS_DRV_MODE;
+	else if (!strcmp(text, "generic"))
+		mode = XDP_FLAGS_SKB_MODE;
+	else
+		die("--mode '%s' is not allowed: give generic or driver", text);
+}
+
+static void die_of_option(int answer, const char *argument)
+{
+	if (answer == ':')
+		die("'%s' needs a value; see --help", argument);
+	if (optopt && optopt < SETTING)
+		die("'-%c' is no option; see --help", optopt);
+	die("'%s' is no option; see --help", argument);
+}
+
 static void take_options(int argc, char **argv)
 {
-	int option, index;
+	int option;
 
 	for (size_t i = 0; i < COUNT(settings); i++)
 		wanted.values[i] = settings[i].initial;
 	opterr = 0;
 	optind = 2;
-	while ((option = getopt_long(argc, argv, ":", options, &index)) != -1) {
+	while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1) {
 		if (option == ':' || option == '?')
-			die("'%s' %s; see --help", argv[optind - 1], option == ':' ? "needs a value" : "is no option");
-		if (option == 'h')
+			die_of_option(option, argv[optind - 1]);
+		if (option == HELP)
 			help();
-		else if (option == 's')
-			take_setting(index, optarg);
-		else if (option == 'i')
+		else if (option == INTERFACE)
 			interface = optarg;
-		else if (option == 'o')
+		else if (option == OBJECT)
 			object_file = optarg;
-		else if (option == 'p')
+		else if (option == PIN_DIR)
 			pin_dir = optarg;
-		else if (!strcmp(optarg, "driver"))
-			mode = XDP_FLAGS_DRV_MODE;
-		else if (strcmp(optarg, "generic"))
-			die("--mode '%s' is not allowed: give generic or driver", optarg);
+		else if (option == MODE)
+			take_mode(optarg);
+		else
+			take_setting(option - SETTING, optarg);
 	}
 	if (optind < argc)
 		die("'%s' is one argument too many; see --help", argv[optind]);
@@ -482,5 +745,5 @@ int main(int argc, char **argv)
 		verbs[i].act();
 		return EXIT_SUCCESS;
 	}
-	die("'%s' is no verb: give attach, run, detach, status or config; see --help", name);
+	die("'%s' is no verb: give preflight, attach, run, detach, status or config; see --help", name);
 }

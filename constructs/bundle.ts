@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The files an instance gets besides Debian's packages: which ones, and how they become one small archive with the same
-// bytes on every platform. Only JavaScript compresses here, because zlib and xz differ from build to build.
+// bytes on every platform. Only JavaScript compresses here, because zlib differs from build to build.
 import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import * as lzma from 'lzma';
-import { Deflate, gzip as pakoGzip, Z_DEFAULT_STRATEGY, Z_FINISH, Z_HUFFMAN_ONLY, Z_SYNC_FLUSH } from 'pako';
-import type { DeflateOptions } from 'pako';
+import { gzip as pakoGzip, ungzip } from 'pako';
 import { Header } from 'tar';
 import { Problem } from './problem';
 
@@ -20,8 +18,9 @@ export interface BundleFile {
 /** Where the bundle's sources live. */
 export const REPOSITORY = path.resolve(__dirname, '..');
 
-/** The template around the bundle; it is not part of it. */
+/** What the user data itself is made of, and so not part of the bundle. */
 export const TEMPLATE = 'userdata/cloud-config.yaml';
+export const FETCH_SCRIPT = 'userdata/fetch_bundle.sh';
 
 // Built in place by make: never shipped, whatever the name says.
 const GENERATED = /(?:\.skel\.h|^vmlinux\.h)$/;
@@ -51,7 +50,7 @@ function filesOf(root: string, folder: string, belongs: (name: string) => boolea
     .readdirSync(absolute, { withFileTypes: true })
     .filter((entry) => entry.isFile() && !EDITOR_LEFTOVER.test(entry.name) && belongs(entry.name))
     .map((entry) => `${folder}/${entry.name}`)
-    .filter((file) => file !== TEMPLATE);
+    .filter((file) => file !== TEMPLATE && file !== FETCH_SCRIPT);
 }
 
 function isScript(content: Buffer): boolean {
@@ -72,25 +71,8 @@ export function bundleFiles(root: string = REPOSITORY): readonly BundleFile[] {
   return paths.sort((a, b) => (a < b ? -1 : 1)).map((file) => readBundleFile(root, file));
 }
 
-/**
- * The text without its comments and, where it means nothing, its indentation: prose and white space compress worst. Lines
- * keep their numbers, so that a message on an instance still points into the repository. Licence lines stay, and what a #
- * or // behind code might be.
- */
-function condensed(file: string, text: string): string {
-  const bare = /\.(?:c|h|cpp)$/.test(file)
-    ? text.replace(/[ \t]*\/\*[^]*?\*\/$|^[ \t]*\/\/.*$/gm, blank)
-    : text.replace(/^[ \t]*#(?!!).*$/gm, blank);
-  // Tabs only: what a script prints is indented by blanks.
-  return /\.(?:c|h|cpp|nft|sh)$/.test(file) ? bare.replace(/^\t+/gm, '') : bare;
-}
-
-function blank(comment: string): string {
-  return comment.includes('SPDX') ? comment : comment.replace(/[^\n]/g, '');
-}
-
 function readBundleFile(root: string, file: string): BundleFile {
-  const content = Buffer.from(condensed(file, fs.readFileSync(path.join(root, file), 'utf8')));
+  const content = fs.readFileSync(path.join(root, file));
   // From the content, because a checkout may lose the executable bit.
   return { path: file, mode: isScript(content) ? 0o755 : 0o644, content };
 }
@@ -122,7 +104,7 @@ export function tarOf(files: readonly BundleFile[]): Buffer {
 }
 
 /** The files of an archive that `tarOf` made. */
-export function untar(archive: Buffer): readonly BundleFile[] {
+function untar(archive: Buffer): readonly BundleFile[] {
   const files: BundleFile[] = [];
   for (let offset = 0; offset < archive.length;) {
     const header = new Header(archive, offset);
@@ -136,59 +118,29 @@ export function untar(archive: Buffer): readonly BundleFile[] {
   return files;
 }
 
-// The dictionary, 16 MiB, is more than needed; what counts is the longest match, which grows up to this mode.
-const LZMA_MODE = 8;
-
-const compressed = new Map<string, Buffer>();
-
 export function sha256(data: Buffer | string): string {
   return createHash('sha256').update(data).digest('hex');
 }
 
-/** What `xz -d`, and so `tar -xJ`, unpacks. Half a second of work: kept for the next stack in the same process. */
-export function compress(data: Buffer): Buffer {
-  const key = sha256(data);
-  const known = compressed.get(key);
-  if (known) return known;
-  const result = Buffer.from(lzma.compress(data, LZMA_MODE));
-  compressed.set(key, result);
-  return result;
-}
-
-export function decompress(data: Buffer): Buffer {
-  // The library answers with a string where the bytes happen to be UTF-8.
-  return Buffer.from(lzma.decompress(data) as string);
-}
-
-const GZIP = { level: 9, memLevel: 9 } as const;
-
 /** gzip with nothing of the machine, the file or the time in its header. */
 export function gzip(data: Buffer): Buffer {
-  return Buffer.from(pakoGzip(data, GZIP));
+  return Buffer.from(pakoGzip(data, { level: 9, memLevel: 9 }));
 }
 
-function deflated(
-  data: Buffer,
-  strategy: DeflateOptions['strategy'],
-  flush: typeof Z_SYNC_FLUSH | typeof Z_FINISH,
-): Buffer {
-  const chunks: Uint8Array[] = [];
-  const stream = new Deflate({ ...GZIP, raw: true, strategy });
-  stream.onData = (chunk) => chunks.push(chunk);
-  stream.push(data, flush);
-  return Buffer.concat(chunks);
+export interface Bundle {
+  /** What `tar -xz` unpacks. */
+  readonly archive: Buffer;
+  /** Of the archive: how an instance knows its bundle. */
+  readonly sha256: string;
 }
 
-/**
- * The same for a text that ends in base64. There a repetition is an accident, and matching it costs more than it saves:
- * a deflate block of its own, without matches, brings base64 back to six bits a character. Saves some 200 bytes.
- *
- * @param start where the base64 begins
- */
-export function gzipBeforeBase64(text: Buffer, start: number): Buffer {
-  const whole = gzip(text);
-  const head = deflated(text.subarray(0, start), Z_DEFAULT_STRATEGY, Z_SYNC_FLUSH);
-  const tail = deflated(text.subarray(start), Z_HUFFMAN_ONLY, Z_FINISH);
-  // Ten bytes of gzip header, and the eight that hold checksum and size of the text: the same however it is cut.
-  return Buffer.concat([whole.subarray(0, 10), head, tail, whole.subarray(-8)]);
+/** The files as one archive. */
+export function buildBundle(files: readonly BundleFile[] = bundleFiles()): Bundle {
+  const archive = gzip(tarOf(files));
+  return { archive, sha256: sha256(archive) };
+}
+
+/** The reverse of `buildBundle`. */
+export function unpackBundle(archive: Uint8Array): readonly BundleFile[] {
+  return untar(Buffer.from(ungzip(archive)));
 }

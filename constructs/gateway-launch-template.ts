@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a gateway is launched. A change of the engine touches nothing else, but the group then rolls to its new version.
 import { LaunchTemplate } from '@cdktf/provider-aws/lib/launch-template';
-import { Annotations, Token } from 'cdktf';
+import { Annotations, type ITerraformDependable, Token } from 'cdktf';
 import { Construct } from 'constructs';
 import { GatewayImage } from './gateway-image';
 import { instanceTypeProblem, isRecommended } from './instance-types';
 import { Problem } from './problem';
-import { buildUserData, bundleFiles, describeUserData, type InstanceConfig } from './user-data';
+import { type BundleLocation, buildUserData, describeUserData, type InstanceConfig } from './user-data';
 
 export interface GatewayLaunchTemplateProps {
   /** First part of the template's name. */
   readonly baseName: string;
   /** What the gateway does; travels in the user data. */
   readonly config: InstanceConfig;
+  /** What the gateway is made of, and what must be there before it can be fetched. */
+  readonly bundle: { readonly location: BundleLocation; readonly object: ITerraformDependable };
   readonly instanceType: string;
   readonly instanceProfileName: string;
   readonly securityGroupIds: readonly string[];
@@ -23,7 +25,7 @@ export interface GatewayLaunchTemplateProps {
 }
 
 /**
- * IMDSv2 only and not reachable through a hop, an encrypted gp3 root volume, user data that holds the whole gateway.
+ * IMDSv2 only and not reachable through a hop, an encrypted gp3 root volume, user data that holds the settings and fetches the bundle.
  * Types without ENA throw; types the project was not sized for carry a warning.
  */
 export class GatewayLaunchTemplate extends Construct {
@@ -33,17 +35,16 @@ export class GatewayLaunchTemplate extends Construct {
 
   public constructor(scope: Construct, id: string, props: GatewayLaunchTemplateProps) {
     super(scope, id);
-    const { baseName, config, instanceType, amiId } = props;
+    const { baseName, config, bundle, instanceType, amiId } = props;
     this.judge(instanceType);
     const image = new GatewayImage(this, 'image', { instanceType, amiId });
-    const files = bundleFiles();
     const template = new LaunchTemplate(this, 'template', {
       name: `${baseName}-xdp`,
-      description: describeUserData(config, files),
+      description: describeUserData(config, bundle.location),
       imageId: image.amiId,
       instanceType,
       // EC2 wants base64 here, and the provider does not encode.
-      userData: buildUserData(config, files).toString('base64'),
+      userData: buildUserData(config, bundle.location).toString('base64'),
       updateDefaultVersion: true,
       iamInstanceProfile: { name: props.instanceProfileName },
       vpcSecurityGroupIds: [...props.securityGroupIds],
@@ -57,6 +58,7 @@ export class GatewayLaunchTemplate extends Construct {
       ],
       // Default tags of the provider reach neither instances nor volumes.
       tagSpecifications: ['instance', 'volume'].map((resourceType) => ({ resourceType, tags: { ...props.tags } })),
+      dependsOn: [bundle.object],
     });
     this.templateId = template.id;
     this.latestVersion = Token.asString(template.latestVersion);

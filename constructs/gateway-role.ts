@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a gateway may do in AWS: let operators in through Session Manager, which needs neither SSH keys nor an open port,
-// and write its metrics and logs to one group.
+// What a gateway may do in AWS: fetch its bundle, let operators in through Session Manager, which needs neither SSH keys nor
+// an open port, and write its metrics and logs to one group.
 import { IamInstanceProfile } from '@cdktf/provider-aws/lib/iam-instance-profile';
 import { IamRole } from '@cdktf/provider-aws/lib/iam-role';
 import { IamRolePolicy } from '@cdktf/provider-aws/lib/iam-role-policy';
 import { IamRolePolicyAttachment } from '@cdktf/provider-aws/lib/iam-role-policy-attachment';
 import { Construct } from 'constructs';
-import { assumedBy, partitionOf, policyOf } from './iam';
+import { assumedBy, partitionOf, policyOf, type Statement } from './iam';
 
 export interface GatewayRoleProps {
   /** First part of the role's name; AWS adds a unique end, as roles of all regions share one name space. */
@@ -14,17 +14,20 @@ export interface GatewayRoleProps {
   readonly region: string;
   /** The group that gateways write to. */
   readonly logGroupArn: string;
+  /** What it takes to fetch the bundle. */
+  readonly bundleReading: readonly Statement[];
 }
 
-/** A role with AmazonSSMManagedInstanceCore and leave to write to one log group, and its instance profile. */
+/** A role with AmazonSSMManagedInstanceCore and leave to read the bundle and write to one log group; its instance profile. */
 export class GatewayRole extends Construct {
   public readonly instanceProfileName: string;
 
-  public constructor(scope: Construct, id: string, { baseName, region, logGroupArn }: GatewayRoleProps) {
+  public constructor(scope: Construct, id: string, props: GatewayRoleProps) {
     super(scope, id);
+    const { baseName, region, logGroupArn, bundleReading } = props;
     const role = new IamRole(this, 'role', {
       namePrefix: `${baseName}-`,
-      description: 'Mirror gateways: Session Manager access, metrics and logs',
+      description: 'Mirror gateways: bundle, Session Manager access, metrics and logs',
       assumeRolePolicy: assumedBy('ec2.amazonaws.com'),
     });
     const attachment = new IamRolePolicyAttachment(this, 'session-manager', {
@@ -40,11 +43,16 @@ export class GatewayRole extends Construct {
         Resource: [logGroupArn, `${logGroupArn}:log-stream:*`],
       }),
     });
+    const reading = new IamRolePolicy(this, 'bundle', {
+      name: 'read-bundle',
+      role: role.id,
+      policy: policyOf(...bundleReading),
+    });
     const profile = new IamInstanceProfile(this, 'profile', {
       namePrefix: `${baseName}-`,
       role: role.name,
       // An instance that boots before its permissions exist registers with Session Manager minutes later.
-      dependsOn: [attachment, writing],
+      dependsOn: [attachment, writing, reading],
     });
     this.instanceProfileName = profile.name;
   }

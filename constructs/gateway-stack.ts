@@ -11,6 +11,7 @@ import { EngineSwitch } from './engine-switch';
 import { EniFunction } from './eni-function';
 import { FleetScaling } from './fleet-scaling';
 import { GatewayAlarms } from './gateway-alarms';
+import { GatewayBundle } from './gateway-bundle';
 import { GatewayDashboard } from './gateway-dashboard';
 import { GatewayFleet } from './gateway-fleet';
 import { GatewayLaunchTemplate } from './gateway-launch-template';
@@ -51,10 +52,17 @@ export class GatewayStack extends TerraformStack {
       mirrorSourceCidrs: config.mirror_source_cidrs,
       managementCidrs: config.management_cidrs,
     });
-    const role = new GatewayRole(this, 'role', { baseName: base, region, logGroupArn: logs.arn });
+    const bundle = new GatewayBundle(this, 'bundle', { baseName: base, region, vpcId });
+    const role = new GatewayRole(this, 'role', {
+      baseName: base,
+      region,
+      logGroupArn: logs.arn,
+      bundleReading: bundle.reading,
+    });
     const launchTemplate = new GatewayLaunchTemplate(this, 'launch-template', {
       baseName: base,
       config,
+      bundle,
       instanceType: config.ec2_instance_type,
       instanceProfileName: role.instanceProfileName,
       securityGroupIds: [security.gatewayGroupId],

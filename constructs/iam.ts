@@ -3,8 +3,9 @@
 
 export interface Statement {
   readonly Sid?: string;
-  readonly Effect?: 'Allow';
-  readonly Principal?: { readonly Service: string } | { readonly AWS: string };
+  /** @default - Allow */
+  readonly Effect?: 'Allow' | 'Deny';
+  readonly Principal?: { readonly Service: string } | { readonly AWS: string } | '*';
   readonly Action: string | readonly string[];
   readonly Resource?: string | readonly string[];
   readonly Condition?: Readonly<Record<string, Readonly<Record<string, string | readonly string[]>>>>;
@@ -30,6 +31,12 @@ export function assumedBy(service: string, account?: string): string {
 export function partitionOf(region: string): string {
   const partitions = { 'cn-': 'aws-cn', 'us-gov-': 'aws-us-gov', 'eusc-': 'aws-eusc' };
   return Object.entries(partitions).find(([prefix]) => region.startsWith(prefix))?.[1] ?? 'aws';
+}
+
+/** The domain that the names of a region's services end in. */
+export function dnsSuffixOf(region: string): string {
+  const suffixes: Record<string, string> = { 'aws-cn': 'amazonaws.com.cn', 'aws-eusc': 'amazonaws.eu' };
+  return suffixes[partitionOf(region)] ?? 'amazonaws.com';
 }
 
 /**

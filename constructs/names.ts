@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What resources are called. Several gateways fit in one account, so every name begins with the stack's own.
+import { sha256 } from './bundle';
 import type { GatewayConfig } from './config';
 
 export const DEFAULT_NAME = 'mirror-gateway';
@@ -22,4 +23,13 @@ export function rateAlarmName(base: string): string {
 export function logGroupName(base: string): string {
   const name = '/aws/ec2/xdp-packet-processor';
   return base === DEFAULT_NAME ? name : `${name}/${base}`;
+}
+
+/**
+ * The bucket of the bundle. Buckets of all accounts share one name space, and user data can name only what is known at
+ * synth: what the stack is called and where it is make it unlike any other.
+ */
+export function bundleBucketName(stack: { baseName: string; region: string; vpcId: string }): string {
+  const unique = sha256([stack.baseName, stack.region, stack.vpcId].join(' ')).slice(0, 12);
+  return `${stack.baseName}-bundle-${unique}`;
 }

@@ -1,22 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The user data of a gateway: one gzipped #cloud-config that carries the settings and the bundle, the same bytes on
-// every platform, and never more than EC2 takes. What an instance gets is all here: the lab's VM boots from these bytes.
+// The user data of a gateway: one gzipped #cloud-config with the settings and what it takes to fetch the bundle, which is
+// too large to travel in it: a script, where the bundle is, and the SHA-256 that it must have. The same bytes on every
+// platform, and never more than EC2 takes. The lab's VM boots from these bytes.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { ungzip } from 'pako';
 import { parse } from 'yaml';
-import {
-  bundleFiles,
-  compress,
-  decompress,
-  gzip,
-  gzipBeforeBase64,
-  REPOSITORY,
-  sha256,
-  tarOf,
-  TEMPLATE,
-  untar,
-} from './bundle';
+import { bundleFiles, FETCH_SCRIPT, gzip, REPOSITORY, sha256, TEMPLATE } from './bundle';
 import type { BundleFile } from './bundle';
 import type { GatewayConfig } from './config';
 import { Problem } from './problem';
@@ -31,7 +21,9 @@ export const USER_DATA_LIMIT = 16384;
 
 const HEADER = '#cloud-config\n';
 const ENV_FILE = '/etc/mirror-gateway/gateway.env';
-const BUNDLE_FILE = '/var/lib/mirror-gateway/bundle.tar.lzma';
+const BUNDLE_ENV_FILE = '/etc/mirror-gateway/bundle.env';
+/** Where an instance has the script that takes its settings from there. */
+const INSTALLED_FETCH_SCRIPT = '/usr/local/sbin/fetch_bundle.sh';
 
 /** The settings an instance needs. */
 export type InstanceConfig = Pick<
@@ -76,6 +68,50 @@ export function renderGatewayEnv(config: InstanceConfig): string {
   return ENV_KEYS.map((key) => `${key.toUpperCase()}=${plain(key, config[key])}\n`).join('');
 }
 
+/** Where an instance finds its bundle, and how it knows it. All known at synth: user data can hold no tokens. */
+export interface BundleLocation {
+  readonly bucketUrl: string;
+  readonly region: string;
+  readonly key: string;
+  readonly sha256: string;
+}
+
+/** What fetch_bundle.sh needs to know. */
+export interface FetchSettings extends BundleLocation {
+  readonly imdsUrl: string;
+  /** Where the bundle is unpacked. */
+  readonly directory: string;
+  /** How long it tries again before it gives up. */
+  readonly patienceSeconds: number;
+}
+
+/** The text of /etc/mirror-gateway/bundle.env, in the form of gateway.env. */
+export function renderBundleEnv(settings: FetchSettings): string {
+  const { bucketUrl, region, key, sha256, imdsUrl, directory, patienceSeconds } = settings;
+  const lines = {
+    BUCKET_URL: bucketUrl,
+    REGION: region,
+    KEY: key,
+    SHA256: sha256,
+    IMDS_URL: imdsUrl,
+    DIRECTORY: directory,
+    PATIENCE_SECONDS: patienceSeconds,
+  };
+  return Object.entries(lines)
+    .map(([name, value]) => `${name}=${value}\n`)
+    .join('');
+}
+
+function bundleEnv(location: BundleLocation): string {
+  return renderBundleEnv({
+    ...location,
+    imdsUrl: 'http://169.254.169.254/latest',
+    directory: '/opt/ebpf-xdp-processor',
+    // Credentials, routes and endpoints may come minutes late; within the grace of a launch.
+    patienceSeconds: 300,
+  });
+}
+
 function plain(key: string, value: InstanceConfig[keyof InstanceConfig]): string {
   const rendered = String(value);
   if (/^[A-Za-z0-9.,/]*$/.test(rendered)) return rendered;
@@ -102,15 +138,21 @@ function template(): CloudConfig {
   return parse(fs.readFileSync(path.join(REPOSITORY, TEMPLATE), 'utf8')) as CloudConfig;
 }
 
+/** What the template's files are filled with, by their paths on the instance. */
+function contents(config: InstanceConfig, location: BundleLocation): Record<string, string> {
+  return {
+    [ENV_FILE]: renderGatewayEnv(config),
+    [BUNDLE_ENV_FILE]: bundleEnv(location),
+    [INSTALLED_FETCH_SCRIPT]: fs.readFileSync(path.join(REPOSITORY, FETCH_SCRIPT), 'utf8'),
+  };
+}
+
 /** Whatever its size. */
-function compressedCloudConfig(config: InstanceConfig, files: readonly BundleFile[]): Buffer {
+function compressedCloudConfig(config: InstanceConfig, location: BundleLocation): Buffer {
   const cloudConfig = template();
-  fillIn(cloudConfig, ENV_FILE, renderGatewayEnv(config));
-  const bundle = compress(tarOf(files)).toString('base64');
-  fillIn(cloudConfig, BUNDLE_FILE, bundle);
+  Object.entries(contents(config, location)).forEach(([file, content]) => fillIn(cloudConfig, file, content));
   // JSON is YAML, and leaves nothing to a YAML writer's taste.
-  const text = `${HEADER}${JSON.stringify(cloudConfig)}\n`;
-  return gzipBeforeBase64(Buffer.from(text), text.indexOf(bundle));
+  return gzip(Buffer.from(`${HEADER}${JSON.stringify(cloudConfig)}\n`));
 }
 
 /** The user data is larger than EC2 accepts. */
@@ -134,13 +176,14 @@ export class UserDataSizeError extends Problem {
  *
  * @throws UserDataSizeError when EC2 would refuse them
  */
-export function buildUserData(config: InstanceConfig, files: readonly BundleFile[] = bundleFiles()): Buffer {
-  const userData = compressedCloudConfig(config, files);
+export function buildUserData(config: InstanceConfig, location: BundleLocation): Buffer {
+  const userData = compressedCloudConfig(config, location);
   if (userData.length <= USER_DATA_LIMIT) return userData;
-  throw new UserDataSizeError(userData.length, share(userData.length, config, files).slice(0, 5));
+  throw new UserDataSizeError(userData.length, contributors(config, location).slice(0, 5));
 }
 
 export interface Contributor {
+  /** On an instance; the template's own is in the repository. */
   readonly path: string;
   /** Size of the file itself. */
   readonly bytes: number;
@@ -149,19 +192,12 @@ export interface Contributor {
 }
 
 /** What takes how much of the user data, largest first. The shares add up to its size. */
-export function contributors(
-  config: InstanceConfig,
-  files: readonly BundleFile[] = bundleFiles(),
-): readonly Contributor[] {
-  return share(compressedCloudConfig(config, files).length, config, files);
-}
-
-function share(total: number, config: InstanceConfig, files: readonly BundleFile[]): readonly Contributor[] {
-  const parts = [
-    ...files,
-    { path: TEMPLATE, content: Buffer.from(JSON.stringify(template())) },
-    { path: ENV_FILE, content: Buffer.from(renderGatewayEnv(config)) },
-  ].map(({ path: file, content }) => ({ path: file, bytes: content.length, weight: gzip(content).length }));
+export function contributors(config: InstanceConfig, location: BundleLocation): readonly Contributor[] {
+  const total = compressedCloudConfig(config, location).length;
+  const parts = Object.entries({
+    ...contents(config, location),
+    [TEMPLATE]: JSON.stringify(template()),
+  }).map(([file, text]) => ({ path: file, bytes: text.length, weight: gzip(Buffer.from(text)).length }));
   const sum = parts.reduce((weights, { weight }) => weights + weight, 0);
   // Rounding the running total instead of each part makes the parts add up.
   let before = 0;
@@ -178,25 +214,25 @@ export interface UnpackedUserData {
   readonly cloudConfig: CloudConfig;
   /** The text of gateway.env. */
   readonly env: string;
-  readonly files: readonly BundleFile[];
+  /** The text of bundle.env. */
+  readonly bundleEnv: string;
 }
 
-/** The reverse of `buildUserData`, for whoever wants to see or install what an instance would get. */
+/** The reverse of `buildUserData`, for whoever wants to see what an instance would get. */
 export function unpackUserData(userData: Uint8Array): UnpackedUserData {
   const cloudConfig = parse(Buffer.from(ungzip(userData)).toString('utf8')) as CloudConfig;
   const content = (file: string) => cloudConfig.write_files.find((entry) => entry.path === file)?.content ?? '';
-  const files = untar(decompress(Buffer.from(content(BUNDLE_FILE), 'base64')));
-  return { cloudConfig, env: content(ENV_FILE), files };
+  return { cloudConfig, env: content(ENV_FILE), bundleEnv: content(BUNDLE_ENV_FILE) };
 }
 
 /** The user data in words, for the reviewer of a diff that shows the bytes only as a blob; at most 255 characters. */
-export function describeUserData(config: InstanceConfig, files: readonly BundleFile[] = bundleFiles()): string {
+export function describeUserData(config: InstanceConfig, location: BundleLocation): string {
   const engine = config.enable_xdp
     ? `XDP: engine ${config.xdp_engine}, mode ${config.xdp_mode}, ${config.xdp_traffic_percent} percent of flows`
     : 'netfilter (enable_xdp false)';
   const target = `${config.aws_ipsec_vm_ip}:${config.aws_ipsec_vm_port}`;
   const datagrams = `UDP ${config.target_port}, ${config.min_packet_size + 1} to ${config.max_packet_size} bytes`;
-  const hash = (data: Buffer | string) => sha256(data).slice(0, 12);
-  const hashes = `settings ${hash(renderGatewayEnv(config))}, bundle ${hash(tarOf(files))}`;
+  const short = (hash: string) => hash.slice(0, 12);
+  const hashes = `settings ${short(sha256(renderGatewayEnv(config)))}, bundle ${short(location.sha256)}`;
   return `${engine}; ${datagrams}, to ${target} in fragments of ${config.egress_mtu}; ${hashes}`;
 }

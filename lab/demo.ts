@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The project's main job on one machine: synthesize the stack, boot Debian 13 from its user data, send mirrored packets
+// The project's main job on one machine: synthesize the stack, boot Debian 13 from its user data and bundle, send mirrored packets
 // through it, and show per case what went in and what came out. Exits with 1 when any case is wrong.
 import { USER_DATA_LIMIT } from '../constructs/user-data';
 import { firstDatagram, play, type Verdict } from './cases';
@@ -142,7 +142,7 @@ async function main(): Promise<boolean> {
   };
   const [stack] = await Promise.all([synthesize(overrides), ensureImage('13', true, progress)]);
   progress.say(`synthesized in ${stack.seconds.toFixed(1)} s: ${stack.description}`);
-  const vm = await bootVm({ release: '13', baked: true, userData: stack.userData, progress });
+  const vm = await bootVm({ release: '13', baked: true, stack, progress });
   try {
     const { verdicts, problems, toFirst, toReady } = await examine(vm, engine);
     const wrong = verdicts.filter((verdict) => verdict.problems.length > 0);
@@ -152,7 +152,9 @@ async function main(): Promise<boolean> {
     const verdict = `${right} of ${verdicts.length} cases right`;
     console.log(wrong.length + problems.length > 0 ? bad(verdict) : good(`${verdict}; nothing else left the machine`));
     console.log(`engine ${engine}; packets judged by tshark, payloads also received by a UDP socket`);
-    console.log(`user data: ${stack.userData.length} bytes of ${USER_DATA_LIMIT}`);
+    console.log(
+      `user data: ${stack.userData.length} bytes of ${USER_DATA_LIMIT}; bundle: ${stack.bundle.content.length}`,
+    );
     console.log(
       `power-on to first datagram: ${toFirst.toFixed(1)} s; to the end of user data: ${toReady.toFixed(1)} s`,
     );

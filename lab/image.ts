@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Debian disks for the VM lab, built once and cached: `base` is what a Debian EC2 image has, `baked` carries the packages
 // of userdata/packages.txt as well, as a baked AMI would. Like the EC2 image they run cloud-init, netplan on networkd and
-// resolved, and user `admin`; unlike it they DHCP whatever en* interface is plugged in, which is the worst a base image
-// may do to a second ENI: the shipped scripts have to cope. Kernel and initrd lie beside the disk, qemu loads them itself.
+// resolved, and user `admin`; unlike it they trust the authority of this machine's labs, and DHCP whatever en* interface is
+// plugged in, which is the worst a base image may do to a second ENI: the shipped scripts have to cope. Kernel and initrd
+// lie beside the disk, qemu loads them itself.
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { ensureAuthority } from './authority';
+import { hostMirror } from './apt';
 import { cacheDirectory, must, Progress, REPOSITORY, run } from './host';
 
 export type Release = '12' | '13';
@@ -83,17 +86,6 @@ interface Sources {
   readonly aptOptions: readonly string[];
 }
 
-/** Without downloaded lists apt knows no labels; then the archive's usual path has to do. */
-async function hostMirror(label: 'Debian' | 'Debian-Security'): Promise<string | undefined> {
-  const format = '$(REPO_URI)|$(ORIGIN)|$(LABEL)';
-  const { code, stdout } = await run('apt-get', ['indextargets', '--format', format, 'Created-By: Packages']);
-  if (code !== 0) return undefined;
-  const rows = stdout.split('\n').map((line) => line.split('|'));
-  const labelled = rows.find(([, origin, found]) => origin === 'Debian' && found === label);
-  const usual = rows.find(([uri = '']) => uri.endsWith(`/${label.toLowerCase()}/`));
-  return (labelled ?? usual)?.[0]?.replace(/\/$/, '');
-}
-
 /** Proxies, and whether this machine lets its mirror's clock differ from its own. */
 async function hostAptOptions(): Promise<string[]> {
   const kept = /^Acquire::(https?::Proxy|Check-Valid-Until|Check-Date|Retries) "[^"]+";$/;
@@ -118,9 +110,11 @@ interface Recipe {
   readonly release: Release;
   readonly packages: readonly string[];
   readonly sources: Sources;
+  /** Certificate of the authority to trust, in PEM. */
+  readonly authority: string;
 }
 
-/** Names everything that goes in: this file, the packages, where they come from. */
+/** Names everything that goes in: this file, the packages, where they come from, whom it trusts. */
 function fingerprint(recipe: Recipe): string {
   const builder = readFileSync(__filename, 'utf8');
   return createHash('sha256').update(builder).update(JSON.stringify(recipe)).digest('hex').slice(0, 12);
@@ -139,6 +133,7 @@ function finishingScript(): string {
     'set -eu',
     'systemctl --quiet enable systemd-networkd.service systemd-resolved.service ssh.service',
     `systemctl --quiet mask ${MASKED.join(' ')}`,
+    'update-ca-certificates',
     'update-initramfs -u -k all',
     'rm -f /etc/ssh/ssh_host_*', // each instance makes its own
     'ln -sf /run/systemd/resolve/stub-resolv.conf /etc/resolv.conf',
@@ -152,6 +147,7 @@ async function debootstrap(recipe: Recipe, root: string, work: string, progress:
   const overlay = join(work, 'files');
   const script = join(work, 'finish.sh');
   await addFiles(overlay);
+  await writeFile(join(overlay, 'authority.crt'), recipe.authority);
   await writeFile(script, finishingScript());
   const args = [
     ...['--mode=root', '--variant=minbase', '--format=directory', `--include=${recipe.packages.join(',')}`],
@@ -159,6 +155,7 @@ async function debootstrap(recipe: Recipe, root: string, work: string, progress:
     '--dpkgopt=force-confold', // a file of ours that a package also brings
     `--setup-hook=cp -r ${overlay}/etc/initramfs-tools "$1"/`,
     `--essential-hook=mkdir -p "$1"/etc && cp -r ${overlay}/etc/. "$1"/etc/`,
+    `--customize-hook=cp ${overlay}/authority.crt "$1"/usr/local/share/ca-certificates/`,
     `--customize-hook=cp -r ${overlay}/etc/. "$1"/etc/ && chroot "$1" sh <${script}`,
     ...[CODENAME[recipe.release], root, '-'],
   ];
@@ -221,7 +218,8 @@ async function sweep(): Promise<void> {
 export async function ensureImage(release: Release, baked: boolean, progress: Progress): Promise<Image> {
   if (process.arch !== 'x64') throw new Error(`images are built for x86-64 only; this machine is ${process.arch}`);
   const packages = [...new Set([...BASE_PACKAGES, ...(baked ? bakedPackages() : [])])];
-  const recipe = { release, packages, sources: await sources(release) };
+  const authority = readFileSync((await ensureAuthority()).certificate, 'utf8');
+  const recipe = { release, packages, sources: await sources(release), authority };
   const name = `debian${release}-${baked ? 'baked' : 'base'}-${fingerprint(recipe)}`;
   const target = join(cacheDirectory(), name);
   if (!existsSync(target)) {

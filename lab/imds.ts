@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The part of EC2's instance metadata service (version 2, tokens required) that the shipped scripts ask, so that they run
 // unchanged in both labs. As a program it serves one instance until it is killed; SIGUSR1 makes the --late interface
-// appear, as when the Lambda attaches it to an instance that is already running. `startImds` runs it in a namespace.
+// appear, as when the Lambda attaches it to an instance that is already running. `startImds` runs it in a namespace,
+// `imdsServer` in this process.
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { readFileSync } from 'node:fs';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
@@ -13,6 +15,7 @@ import { inNamespace, must, REPOSITORY } from './host';
 export const IMDS_ADDRESS = '169.254.169.254';
 const REGION = 'eu-central-1';
 const ZONE = `${REGION}a`;
+const ROLE = 'mirror-gateway';
 const DEFAULT_TTL_SECONDS = 21_600;
 
 /** One network interface of the instance: `MAC,IP,CIDR`, the CIDR being its subnet's. */
@@ -26,6 +29,8 @@ export interface ImdsOptions {
   readonly namespace: string;
   readonly primary: ImdsInterface;
   readonly secondary?: ImdsInterface;
+  /** A file with the credentials of the instance's role, in JSON (default: it has no role). */
+  readonly credentials?: string;
   /** The secondary interface is not there until `revealSecondary()`. */
   readonly late?: boolean;
   /** Serves on after the calling process has ended, until `kill(pid)` (default: ends with it). */
@@ -39,10 +44,12 @@ export interface Imds {
 
 // --- the service ----------------------------------------------------------------------------------------------------
 
-interface Instance {
+export interface Instance {
   readonly id: string;
   /** In order of their device numbers. */
-  readonly interfaces: ImdsInterface[];
+  readonly interfaces: readonly ImdsInterface[];
+  /** Credentials of its role, in JSON; they may come later than the instance. */
+  readonly credentials?: string;
 }
 
 function interfacePages({ mac, address, subnet }: ImdsInterface, deviceNumber: number): Record<string, string> {
@@ -83,6 +90,7 @@ function pagesOf(instance: Instance): Map<string, string> {
     ['meta-data/placement/availability-zone', ZONE],
     // No placement/region: a gateway would ask that region's S3 for the SSM agent, and a lab sends nothing out.
   ]);
+  if (instance.credentials !== undefined) pages.set(`meta-data/iam/security-credentials/${ROLE}`, instance.credentials);
   instance.interfaces.forEach((card, deviceNumber) => {
     for (const [name, value] of Object.entries(interfacePages(card, deviceNumber)))
       pages.set(`meta-data/network/interfaces/macs/${card.mac}/${name}`, value);
@@ -126,9 +134,10 @@ function issueToken(tokens: Tokens, request: IncomingMessage, response: ServerRe
   answer(response, 200, tokens.issue(ttl));
 }
 
-function serve(instance: Instance, listen: string, port: number): void {
+/** What the instance is may change while it is served. */
+export function imdsServer(instance: Instance): Server {
   const tokens = new Tokens();
-  const server = createServer((request, response) => {
+  return createServer((request, response) => {
     const path = decodeURIComponent((request.url ?? '/').split('?')[0] ?? '/');
     if (request.method === 'PUT' && path === '/latest/api/token') return issueToken(tokens, request, response);
     if (request.method !== 'GET') return answer(response, 405, 'Method Not Allowed');
@@ -139,6 +148,10 @@ function serve(instance: Instance, listen: string, port: number): void {
     const body = pages.get(page) ?? directoryListing(pages, page);
     return body === undefined ? answer(response, 404, 'Not Found') : answer(response, 200, body);
   });
+}
+
+function serve(instance: Instance, listen: string, port: number): void {
+  const server = imdsServer(instance);
   server.on('error', (error) => {
     process.stderr.write(`imds: cannot listen on ${listen}:${port}: ${error.message}\n`);
     process.exit(1);
@@ -154,12 +167,13 @@ function asArgument({ mac, address, subnet }: ImdsInterface): string {
 
 /** Serves in the namespace, on its loopback; resolves once it listens. Unless told otherwise it dies with its caller. */
 export async function startImds(options: ImdsOptions): Promise<Imds> {
-  const { namespace, primary, secondary, late = false, outlive = false } = options;
+  const { namespace, primary, secondary, credentials, late = false, outlive = false } = options;
   await must(...inNamespace(namespace, 'ip', 'link', 'set', 'lo', 'up'));
   await must(...inNamespace(namespace, 'ip', 'address', 'replace', `${IMDS_ADDRESS}/32`, 'dev', 'lo'));
   const program = [process.execPath, '-r', 'ts-node/register/transpile-only', join(REPOSITORY, 'lab', 'imds.ts')];
   const flags = ['--listen', IMDS_ADDRESS, '--port', '80', '--primary', asArgument(primary)];
   if (secondary) flags.push(late ? '--late' : '--secondary', asArgument(secondary));
+  if (credentials !== undefined) flags.push('--credentials', credentials);
   const tether = outlive ? [] : ['setpriv', '--pdeathsig', 'SIGKILL', '--'];
   const [command, args] = inNamespace(namespace, ...tether, ...program, ...flags);
   const child = spawn(command, args, { cwd: REPOSITORY, detached: outlive, stdio: ['ignore', 'pipe', 'pipe'] });
@@ -201,7 +215,7 @@ function parseInterface(flag: string, value: string): ImdsInterface {
 function main(argv: readonly string[]): void {
   const flags = new Map<string, string>();
   for (let i = 0; i < argv.length; i += 2) flags.set(argv[i] ?? '', argv[i + 1] ?? '');
-  const known = ['--listen', '--port', '--primary', '--secondary', '--late'];
+  const known = ['--listen', '--port', '--primary', '--secondary', '--late', '--credentials'];
   const unknown = [...flags.keys()].find((flag) => !known.includes(flag));
   if (unknown !== undefined) throw new Error(`imds: no flag '${unknown}'; the flags are ${known.join(' ')}`);
   const interfaces = ['--primary', '--secondary'].flatMap((flag) => {
@@ -209,7 +223,9 @@ function main(argv: readonly string[]): void {
     return value === undefined ? [] : [parseInterface(flag, value)];
   });
   if (!flags.has('--primary')) throw new Error('imds: --primary MAC,IP,CIDR is required');
-  const instance = { id: 'i-00000000000000001', interfaces };
+  const file = flags.get('--credentials');
+  const credentials = file === undefined ? undefined : readFileSync(file, 'utf8');
+  const instance = { id: 'i-00000000000000001', interfaces, credentials };
   const late = flags.get('--late');
   const later = late === undefined ? undefined : parseInterface('--late', late);
   process.on('SIGUSR1', () => {

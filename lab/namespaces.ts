@@ -125,6 +125,18 @@ async function plugIn(): Promise<void> {
   await setNeighbour(LAB.sink.namespace, LAB.sink.interface, LAB.secondary);
 }
 
+/** Takes the second interface away, as detaching its ENI would; the sink loses its end of the wire. */
+export async function unplugSecondary(): Promise<void> {
+  await must('ip', ['-n', LAB.secondary.namespace, 'link', 'delete', LAB.secondary.interface]);
+}
+
+/** Brings it back, as attaching the same ENI again would. */
+export async function plugSecondary(): Promise<void> {
+  await addWire(LAB.sink, LAB.secondary);
+  await setUp(LAB.sink);
+  await setNeighbour(LAB.sink.namespace, LAB.sink.interface, LAB.secondary);
+}
+
 async function serveMetadata(): Promise<void> {
   const { pid } = await startImds({
     namespace: LAB.primary.namespace,

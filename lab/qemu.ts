@@ -73,7 +73,7 @@ const VIRTUALISATION = ['-accel', 'kvm', '-cpu', 'host'];
 const REMEMBERED = '/run/mirror-gateway-accelerator';
 
 /** A /dev/kvm that opens may still not carry a kernel (nested, filtered). Only one that ran to its panic counts. */
-async function kvmWorks(image: Image): Promise<boolean> {
+async function kvmWorks(image: Pick<Image, 'kernel'>): Promise<boolean> {
   if (!existsSync('/dev/kvm')) return false;
   const boot = ['-kernel', image.kernel, '-append', 'console=ttyS0 panic=-1 root=/dev/none', '-serial', 'stdio'];
   const bare = ['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-m', '512', '-smp', '2'];
@@ -81,7 +81,7 @@ async function kvmWorks(image: Image): Promise<boolean> {
   return stdout.includes('Unable to mount root fs') && !stdout.includes('Oops');
 }
 
-export async function accelerator(image: Image, progress: Progress): Promise<readonly string[]> {
+export async function accelerator(image: Pick<Image, 'kernel'>, progress: Progress): Promise<readonly string[]> {
   if (!existsSync(REMEMBERED)) writeFileSync(REMEMBERED, (await kvmWorks(image)) ? 'kvm' : 'tcg');
   const kvm = readFileSync(REMEMBERED, 'utf8') === 'kvm';
   progress.say(

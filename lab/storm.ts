@@ -193,7 +193,7 @@ export class LoaderUnit {
       this.child !== undefined &&
       this.child.exitCode === null &&
       this.child.signalCode === null &&
-      !this.log.includes(' hooked to ');
+      !/ (hooked to|updated on) /.test(this.log);
     while (starting() && Date.now() < limit) await sleep(5);
   }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A gateway in a virtual machine, booted from exactly the user data that EC2 would get, with the two ENIs, the metadata
-// service and the DHCP server that a VPC gives an instance:
+// service, the bucket with its name, and the DHCP server that a VPC gives an instance:
 //
 //   mg-vm-src  s0 10.77.0.1/24 ── ens5  the machine  ens6 ── k0 10.88.0.95/24  mg-vm-sink
 //
@@ -11,6 +11,8 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { identityFor } from './authority';
+import { Bucket, type StoredBundle } from './bucket';
 import { cacheDirectory, inNamespace, must, Progress, run, waitFor, type RunResult } from './host';
 import { ensureImage, type Image, type Release } from './image';
 import { IMDS_ADDRESS, startImds, type Imds } from './imds';
@@ -27,6 +29,8 @@ export const VM_LAB = {
 } as const;
 
 const SUBNET = { primary: '10.77.0.0/24', secondary: '10.88.0.0/24' } as const;
+/** Where a VPC has its resolver; here the bucket is at the same address. */
+const VPC_SERVICES = '169.254.169.253';
 const VPC_ROUTER = '10.88.0.1';
 const MANAGEMENT_MAC = '02:00:0a:00:02:0f';
 const PRIMARY: Nic = { id: 'primary', slot: 5, mac: VM_LAB.primary.mac, tap: 'mgvm5' };
@@ -43,7 +47,7 @@ export interface VmOptions {
   readonly release: Release;
   readonly baked: boolean;
   /** The very bytes, as taken from a synthesized stack. */
-  readonly userData: Buffer;
+  readonly stack: { readonly userData: Buffer; readonly bundle: StoredBundle };
   /** `late`: the second interface is not there before `attachSecondary()`, as when the Lambda attaches it. */
   readonly secondary?: 'at boot' | 'late';
   readonly progress?: Progress;
@@ -75,7 +79,9 @@ function networkConfig(): string {
   const primary = {
     match: { macaddress: PRIMARY.mac },
     addresses: [`${VM_LAB.primary.address}/24`],
-    routes: [{ to: `${IMDS_ADDRESS}/32`, scope: 'link' }],
+    routes: [IMDS_ADDRESS, VPC_SERVICES].map((service) => ({ to: `${service}/32`, scope: 'link' })),
+    // Of AWS's names only the bucket's has an address here; packages come over the management interface.
+    nameservers: { addresses: [VPC_SERVICES], search: ['~amazonaws.com'] },
   };
   return JSON.stringify({ version: 2, ethernets: { management, primary } });
 }
@@ -195,6 +201,26 @@ function startDhcp(): void {
   spawn(command, args, { stdio: 'ignore' }).unref();
 }
 
+/** The bucket under the name that the user data has for it; returns the file with the credentials that open it. */
+async function startBucket(stored: StoredBundle): Promise<string> {
+  const { namespace } = VM_LAB.source;
+  const name = `${stored.bucket}.s3.${stored.region}.amazonaws.com`;
+  await must(...inNamespace(namespace, 'ip', 'address', 'replace', `${VPC_SERVICES}/32`, 'dev', 'lo'));
+  const options = [
+    ...['--conf-file=/dev/null', '--keep-in-foreground', '--user=root', '--pid-file=', '--no-resolv', '--no-hosts'],
+    ...[`--listen-address=${VPC_SERVICES}`, '--bind-interfaces', `--address=/${name}/${VPC_SERVICES}`],
+  ];
+  const [command, args] = inNamespace(namespace, 'setpriv', '--pdeathsig', 'SIGKILL', '--', 'dnsmasq', ...options);
+  spawn(command, args, { stdio: 'ignore' }).unref();
+  const folder = join(STATE, 'bucket');
+  mkdirSync(folder);
+  const tls = await identityFor(name, folder);
+  const bucket = await Bucket.start(stored, { namespace, address: VPC_SERVICES, port: 443, tls });
+  const credentials = join(folder, 'credentials.json');
+  writeFileSync(credentials, await bucket.close());
+  return credentials;
+}
+
 function freePort(): Promise<number> {
   return new Promise((done, refuse) => {
     const server = createServer().once('error', refuse);
@@ -312,6 +338,19 @@ export class Vm {
     this.progress.say('the second interface is attached');
   }
 
+  /** Unplugs it, as detaching its ENI does; `attachSecondary` plugs it in again. */
+  async detachSecondary(): Promise<void> {
+    const { qmp } = this.parts;
+    await qmp.execute('device_del', { id: SECONDARY.id });
+    const released = async (): Promise<true | undefined> => {
+      const devices = (await qmp.execute('qom-list', { path: '/machine/peripheral' })) as { name: string }[];
+      return !devices.some(({ name }) => name === SECONDARY.id) || undefined;
+    };
+    await this.patiently('release of the second interface', released, LIMIT.command);
+    await qmp.execute('netdev_del', { id: netdev(SECONDARY).id });
+    this.progress.say('the second interface is detached');
+  }
+
   /** Pulls the plug and removes every trace. */
   async powerOff(): Promise<void> {
     const { qmp, qemu, janitor } = this.parts;
@@ -391,13 +430,14 @@ async function assemble(
   progress: Progress,
 ): Promise<Parts> {
   const late = options.secondary === 'late';
-  const { userData } = options;
+  const { userData, bundle } = options.stack;
   mkdirSync(STATE, { mode: 0o700 });
   await must('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'vm-lab', '-f', join(STATE, 'key')]);
   const publicKey = readFileSync(join(STATE, 'key.pub'), 'utf8').trim();
   const seed = await makeSeed(userData, publicKey);
   await must('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', image.disk, '-F', 'raw', overlay]);
   await addNamespaces();
+  const credentials = await startBucket(bundle);
   const sshPort = await freePort();
   const control = join(STATE, 'control');
   const machine = {
@@ -415,6 +455,7 @@ async function assemble(
     namespace: VM_LAB.source.namespace,
     primary: card(VM_LAB.primary, SUBNET.primary),
     secondary: card(VM_LAB.secondary, SUBNET.secondary),
+    credentials,
     late,
   });
   await qmp.execute('cont');

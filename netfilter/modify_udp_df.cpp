@@ -19,7 +19,10 @@
 #include <cstring>
 #include <ctime>
 #include <fstream>
+#include <iterator>
 #include <string>
+
+#include "../bpf/journal.h"
 
 namespace
 {
@@ -39,7 +42,7 @@ nfq_q_handle *queue;
 
 [[noreturn]] void die(const std::string &message)
 {
-	fprintf(stderr, "modify_udp_df: %s\n", message.c_str());
+	journal(LOG_ERR, nullptr, 0, "modify_udp_df: %s", message.c_str());
 	exit(EXIT_FAILURE);
 }
 
@@ -141,10 +144,21 @@ bool serve(nfq_handle *handle, int timeout_ms, const sigset_t &unblocked)
 	return true;
 }
 
+journal_field field(const char *name, const std::string &value)
+{
+	journal_field result{ name, "" };
+	value.copy(result.value, sizeof result.value - 1);
+	return result;
+}
+
 void summarize()
 {
-	fprintf(stderr, "modify_udp_df: queue %u: %lu seen, %lu modified, %lu malformed, %lu errors\n", number, seen,
-		modified, malformed, errors);
+	const journal_field fields[] = { field("ENGINE", "nfqueue"), field("INTERFACE", "br0"),
+		field("PACKETS_SEEN", std::to_string(seen)), field("PACKETS_MODIFIED", std::to_string(modified)),
+		field("PACKETS_MALFORMED", std::to_string(malformed)), field("ERRORS", std::to_string(errors)) };
+	journal(LOG_INFO, fields, std::size(fields),
+		"modify_udp_df: queue %u: %lu seen, %lu modified, %lu malformed, %lu errors", number, seen, modified,
+		malformed, errors);
 }
 
 time_t now()
@@ -192,6 +206,8 @@ int main(int argc, char **argv)
 	}
 	sigprocmask(SIG_BLOCK, &stops, &unblocked);
 	nfq_handle *handle = open_queue();
+	const journal_field facts[] = { field("ENGINE", "nfqueue"), field("INTERFACE", "br0") };
+	journal(LOG_NOTICE, facts, std::size(facts), "modify_udp_df: queue %u is served", number);
 	sd_notify(0, "READY=1");
 	for (time_t due = now() + kSummarySeconds; !stopping;) {
 		serve(handle, 1000, unblocked);

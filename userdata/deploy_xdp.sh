@@ -14,27 +14,48 @@ usage() {
 usage: deploy_xdp.sh VERB
   install                   packages, build, units
   network-up, network-down  br0, vxlan1, routes and netfilter rules
+  preflight                 what XDP needs, probed: a line each, with the remedy where it fails
   attach                    XDP takes the traffic; modify_udp_df the share of flows it leaves
   detach                    XDP lets go; the standby rule takes over
   rollback                  modify_udp_df takes the traffic
   status [--json]           engine, counters, settings
   stats                     every counter of every part
-  config get [KEY]          what can change under traffic
+  config get [KEY]          what can change under traffic, and where it differs from what was deployed
   config set KEY=VALUE...   change it, now and for the next start
   health [--http]           can packets flow? exit 0 or 1; --http answers a GET on stdin
-  run xdp|legacy            the programs, in the foreground (for their units)
-  queue add|delete          feed modify_udp_df or not (for its unit)
+for the units:
+  run network|xdp|legacy    keep the network whole; the programs, in the foreground
+  build                     what is not built yet, or runs no more since a library changed
+  share                     modify_udp_df runs if XDP leaves flows, else not
+  ended                     after the loader: netfilter takes what is no longer hooked
+  queue add|delete          feed modify_udp_df or not
 HELP
 }
 
 say() { printf '%s\n' "$*"; }
+# A change of what carries the traffic: for whoever typed the verb, and for the journal with its facts as fields.
+notice() {
+	[[ -n ${JOURNAL_STREAM:-} ]] || say "$*"
+	systemd_runs || return 0
+	logger --journald <<-END
+		MESSAGE=$*
+		PRIORITY=5
+		SYSLOG_IDENTIFIER=deploy_xdp.sh
+		OBJECT_SYSTEMD_UNIT=xdp-processor.service
+		ENGINE=$(engine)
+		XDP_MODE=$(loader_status | jq -r .xdp_mode)
+		INTERFACE=br0
+	END
+}
 align() { while read -r key value; do printf '%-32s %s\n' "$key" "$value"; done; }
 fail() {
-	printf 'deploy_xdp.sh: %s\n' "$*" >&2
+	printf '%sdeploy_xdp.sh: %s\n' "${JOURNAL_STREAM:+<3>}" "$*" >&2
 	exit 1
 }
 
 # --- settings -------------------------------------------------------------------------------------------------------
+
+declare -A DEPLOYED # the settings of gateway.env by their names there
 
 # What was deployed, then what `config set` changed. Data, never executed.
 load_settings() {
@@ -43,7 +64,9 @@ load_settings() {
 	for file in "$ETC/gateway.env" "$ETC/runtime.env"; do
 		[[ -r $file ]] || continue
 		while IFS='=' read -r key value; do
-			if [[ $key =~ ^[A-Z_]+$ ]]; then printf -v "$key" %s "$value"; fi
+			[[ $key =~ ^[A-Z_]+$ ]] || continue
+			printf -v "$key" %s "$value"
+			if [[ $file == "$ETC/gateway.env" ]]; then DEPLOYED[$key]=$value; fi
 		done <"$file"
 	done
 	RULE=(--target-port "$TARGET_PORT" --min-packet-size "$MIN_PACKET_SIZE" --max-packet-size "$MAX_PACKET_SIZE")
@@ -52,9 +75,15 @@ load_settings() {
 
 known_key() { [[ " ${KEYS[*]} " == *" $1 "* ]] || fail "config: no key '$1'; it must be one of ${KEYS[*]}"; }
 
-# The loader checks the values and, while XDP is attached, applies them.
+env_name() {
+	local key=${1/#traffic/xdp_traffic}
+	say "${key^^}"
+}
+
+# The loader checks the values as the stack does and, while XDP is attached, applies them between two packets.
 config_set() {
-	local pair key changed=()
+	local pair key changed=() rule="${RULE[*]}"
+	[[ $# -gt 0 ]] || fail 'config set: nothing to set; give KEY=VALUE'
 	for pair in "$@"; do
 		key=${pair%%=*}
 		known_key "$key"
@@ -66,15 +95,23 @@ config_set() {
 	mv "$ETC/runtime.env.new" "$ETC/runtime.env"
 	load_settings
 	if network_is_up; then load_rules; fi
-	if queue_is_served; then legacy restart; fi
-	if xdp_is_attached; then serve_the_rest; fi
-	config_get
+	if [[ ${RULE[*]} != "$rule" ]] && queue_is_served; then legacy restart; fi
+	if xdp_is_attached; then share; fi
+	notice "settings: $(config_get | paste -sd ' ')"
 }
 
+# A single value for scripts; all of them for people.
 config_get() {
-	if [[ $# -gt 0 ]]; then known_key "$1"; fi
-	"$LOADER" status "${RULE_AND_SHARE[@]}" |
-		jq -r --arg key "${1:-}" '.config | if $key == "" then to_entries[] | "\(.key)=\(.value)" else .[$key] end'
+	local key=${1:-} value deployed
+	if [[ $key ]]; then
+		known_key "$key"
+		loader_status | jq -r --arg key "$key" '.config[$key]'
+		return
+	fi
+	while IFS='=' read -r key value; do
+		deployed=${DEPLOYED[$(env_name "$key")]}
+		if [[ $value == "$deployed" ]]; then say "$key=$value"; else say "$key=$value (deployed: $deployed)"; fi
+	done < <(loader_status | jq -r '.config | to_entries[] | "\(.key)=\(.value)"')
 }
 
 # --- network --------------------------------------------------------------------------------------------------------
@@ -175,9 +212,18 @@ network_up() {
 	bridge link set dev "$NAME" learning off
 	ip link set br0 up
 	ip addr replace "$ADDRESS/${SUBNET#*/}" dev br0 noprefixroute
+	drop_other_addresses
 	add_routes
 	start_enabled_engine
 	say "network is up: $NAME and vxlan1 (VNI $VNI) on br0, $ADDRESS, MTU $EGRESS_MTU, to $AWS_IPSEC_VM_IP:$AWS_IPSEC_VM_PORT"
+}
+
+# Of a second interface that another one has replaced.
+drop_other_addresses() {
+	local other
+	for other in $(ip -j -4 addr show dev br0 | jq -r --arg address "$ADDRESS" '.[0].addr_info[] | select(.local != $address) | "\(.local)/\(.prefixlen)"'); do
+		ip addr del "$other" dev br0
+	done
 }
 
 # Also when the second interface came so late that the engine's own start was given up.
@@ -187,6 +233,51 @@ start_enabled_engine() {
 	for unit in xdp-processor modify_udp; do
 		if systemctl -q is-enabled $unit; then systemctl start --no-block $unit; fi
 	done
+}
+
+# -> what keeps packets from flowing, in words; nothing when they can
+network_fault() {
+	local eni
+	eni=$(cat "$RUN/eni" 2>/dev/null || say 'the second network interface')
+	if ! network_is_up; then
+		say 'br0 or the netfilter rules are missing'
+	elif ! is_port "$eni"; then
+		say "$eni is no active port of br0"
+	elif ! is_port vxlan1; then
+		say 'vxlan1 is no active port of br0'
+	fi
+}
+
+is_port() { ip -j link show "$1" 2>/dev/null | jq -e '.[0] | .master == "br0" and (.flags | index("LOWER_UP"))' >/dev/null; }
+
+# What is deleted, unplugged or flushed is made again as soon as the kernel says so, or within ten seconds.
+keep_network_whole() {
+	local events fault said=''
+	network_up
+	if [[ ${NOTIFY_SOCKET:-} ]]; then systemd-notify --ready; fi
+	exec {events}< <(exec ip -o monitor link)
+	while :; do
+		await_event "$events"
+		fault=$(network_fault)
+		if [[ $fault && $fault != "$said" ]]; then notice "packets cannot flow: $fault"; fi
+		if [[ $fault ]]; then mend_network; elif [[ $said ]]; then notice 'packets can flow again'; fi
+		said=$fault
+	done
+}
+
+# Events come in bursts: looks once they are over.
+await_event() {
+	local code=0
+	read -r -t 10 -u "$1" || code=$?
+	((code <= 128)) || return 0
+	((code == 0)) || sleep 10 # no more events from there
+	while read -r -t 0.2 -u "$1"; do :; done
+}
+
+mend_network() {
+	local MAC NAME ADDRESS SUBNET
+	# Without the lock: other verbs need not wait for an interface that is unplugged.
+	if find_secondary; then (MIRROR_GATEWAY_UNIT='' locked network_up) || true; fi
 }
 
 network_down() {
@@ -201,14 +292,24 @@ network_down() {
 
 # A lab has no systemd of its own: there the verbs do what the units would.
 systemd_runs() { [[ -d /run/systemd/system && -e /etc/systemd/system/xdp-processor.service ]]; }
-xdp_is_attached() { "$LOADER" status | jq -e .attached >/dev/null; }
+xdp_is_attached() { loader_status | jq -e .attached >/dev/null; }
 queue_is_served() { [[ -r $QUEUES ]] && grep -q '^ *0 ' "$QUEUES"; }
+
+# Also where there is no loader, because it could not be built.
+loader_status() {
+	if [[ -x $LOADER ]]; then
+		"$LOADER" status "${RULE_AND_SHARE[@]}"
+	else
+		say '{"attached":false,"interface":"","xdp_mode":"none","config":{}}'
+	fi
+}
 
 run() {
 	case $1 in
+	network) keep_network_whole ;;
 	xdp) exec "$LOADER" run --interface br0 "${RULE_AND_SHARE[@]}" ;;
 	legacy) exec "$LEGACY" "${RULE[@]}" ;;
-	*) fail "run: '$1' is neither xdp nor legacy" ;;
+	*) fail "run: '$1' is none of network, xdp and legacy" ;;
 	esac
 }
 
@@ -238,54 +339,114 @@ legacy_start() {
 		say $! >"$RUN/modify_udp_df.pid"
 	fi
 	until queue_is_served; do
-		((waited++ < 50)) || fail "modify_udp_df does not serve its queue: $(tail -n 1 "$RUN/modify_udp_df.log")"
+		if ((waited++ > 50)) || ! legacy_pid >/dev/null; then
+			fail "modify_udp_df does not serve its queue: $(tail -n 1 "$RUN/modify_udp_df.log")"
+		fi
 		sleep 0.1
 	done
 	queue_rule add
 }
 
+legacy_pid() { pgrep -F "$RUN/modify_udp_df.pid" modify_udp_df 2>/dev/null; }
+
 # The rule goes first: what waits in a queue is lost when its program exits.
 legacy_stop() {
 	local pid waited=0
 	queue_rule delete
-	pid=$(pgrep -F "$RUN/modify_udp_df.pid" modify_udp_df 2>/dev/null) || return 0
+	pid=$(legacy_pid) || return 0
 	kill "$pid"
 	while readlink -q "/proc/$pid/exe" >/dev/null && ((waited++ < 100)); do sleep 0.1; done
 }
 
-serve_the_rest() { if ((XDP_TRAFFIC_PERCENT < 100)); then legacy start; else legacy stop; fi; }
+share() { if ((XDP_TRAFFIC_PERCENT < 100)); then legacy start; else legacy stop; fi; }
+
+# Everything is tried before anything is touched. What builds the program is needed only where it is not built yet.
+preflight() {
+	local failed=0
+	if [[ -x $LOADER && -e $HOME_DIR/bpf/udp_df_modifier.bpf.o ]]; then
+		say "ok   program      built in $HOME_DIR/bpf"
+		"$LOADER" preflight --interface br0 || failed=1
+	else
+		failed=1
+		say "FAIL program      not built; see why: make -C $HOME_DIR/bpf"
+		check_tool clang "$(command -v clang)"
+		check_tool libbpf-dev "$(ls /usr/include/bpf/libbpf.h 2>/dev/null)"
+	fi
+	return $failed
+}
+
+check_tool() {
+	if [[ $2 ]]; then
+		say "ok   build        $1 is there"
+	else
+		say "FAIL build        $1 is missing; install it: deploy_xdp.sh install"
+	fi
+}
 
 attach() {
+	local checks
 	network_is_up || fail 'br0 is missing; run: deploy_xdp.sh network-up'
 	[[ $XDP_ENGINE != direct ]] || say 'xdp_engine=direct is not in this version; the bridge engine takes the traffic'
 	[[ $XDP_MODE != driver ]] || say 'xdp_mode=driver: a bridge has no driver mode; generic mode is used'
-	if systemd_runs; then
-		systemctl -q enable xdp-processor
-		systemctl restart xdp-processor # also takes up what was built or set since
-	else
-		"$LOADER" attach --interface br0 "${RULE_AND_SHARE[@]}"
-	fi
-	serve_the_rest
-	say "XDP is attached to br0 and takes $XDP_TRAFFIC_PERCENT % of the flows"
+	checks=$(preflight) || fall_back "$(grep ^FAIL <<<"$checks")"
+	hook || fall_back "$(why_not_hooked)"
+	share
+	notice "XDP is attached to br0 and takes $XDP_TRAFFIC_PERCENT % of the flows"
 }
 
-# In the unit's ExecStopPost: a crash or a restart leaves the program on its interface, an orderly stop does not.
+hook() {
+	if ! systemd_runs; then
+		"$LOADER" attach --interface br0 "${RULE_AND_SHARE[@]}" 2>"$RUN/attach.log"
+		return
+	fi
+	systemctl -q enable xdp-processor
+	systemctl restart xdp-processor # also takes up what was built or set since
+}
+
+# The verifier's own words are among them.
+why_not_hooked() {
+	if systemd_runs; then
+		journalctl -o cat "_SYSTEMD_INVOCATION_ID=$(systemctl show -P InvocationID xdp-processor)"
+	else
+		cat "$RUN/attach.log"
+	fi
+}
+
+# Netfilter carries what XDP cannot: a refusal never costs a datagram, and never passes in silence.
+fall_back() {
+	say "$1" >&2
+	xdp_is_attached || (legacy start) || true
+	notice "XDP is refused; now carrying the traffic: $(engine)" >/dev/null
+	fail "XDP is refused for the reason above; now carrying the traffic: $(engine)"
+}
+
 detach() {
-	if [[ -n ${SERVICE_RESULT:-} ]]; then
-		systemctl list-jobs --no-legend | grep -Eq 'xdp-processor\.service +stop ' || return 0
-	elif systemd_runs; then
+	if systemd_runs; then
 		systemctl -q disable xdp-processor
 		systemctl stop xdp-processor
 	fi
-	"$LOADER" detach
-	say "XDP is detached; now carrying the traffic: $(engine)"
+	if [[ -x $LOADER ]]; then "$LOADER" detach; fi
+	notice "XDP is detached; now carrying the traffic: $(engine)"
 }
 
+# A crash or a restart of the loader leaves the program on its interface, an orderly stop does not.
+loader_ended() {
+	if systemctl list-jobs --no-legend | grep -Eq 'xdp-processor\.service +stop '; then
+		"$LOADER" detach
+	elif ! xdp_is_attached && network_is_up; then
+		legacy start
+		notice "XDP is not attached; now carrying the traffic: $(engine)"
+	fi
+}
+
+# The standby has the traffic while the one goes and the other comes, and keeps it where the other cannot.
 rollback() {
+	local served=1
 	network_is_up || fail 'br0 is missing; run: deploy_xdp.sh network-up'
-	legacy start
+	(legacy start) || served=0
 	detach
-	say 'rolled back: modify_udp_df takes the traffic, the standby rule what it leaves'
+	((served)) || fail "rolled back, but modify_udp_df does not run, for the reason above; now carrying the traffic: $(engine)"
+	notice 'rolled back: modify_udp_df takes the traffic, the standby rule what it leaves'
 }
 
 # --- looking --------------------------------------------------------------------------------------------------------
@@ -312,7 +473,7 @@ status_json() {
 	local queue=(0 0 0 0 0 0 0 0)
 	if queue_is_served; then read -ra queue < <(grep '^ *0 ' "$QUEUES"); fi
 	# What is too short for an IP header, VXLAN itself refuses.
-	{ "$LOADER" status "${RULE_AND_SHARE[@]}" && counters; } |
+	{ loader_status && counters; } |
 		jq -cs --arg engine "$(engine)" --argjson refused "$(vxlan_errors)" --argjson queued "${queue[7]}" --argjson dropped $((queue[5] + queue[6])) '
 		.[0] as $xdp | .[1] as $nft | def n($name): $nft[$name].packets // 0;
 		{engine: $engine, xdp_mode: $xdp.xdp_mode, interface: "br0", attached: $xdp.attached}
@@ -335,24 +496,18 @@ status() {
 
 stats() {
 	{
-		"$LOADER" status | jq -r 'to_entries[] | select(.value | type == "number") | "xdp.\(.key) \(.value)"'
+		loader_status | jq -r 'to_entries[] | select(.value | type == "number") | "xdp.\(.key) \(.value)"'
 		counters | jq -r '.[] | "\(.family).\(.name) \(.packets)"'
 	} | align
 }
 
-is_port() { ip -j link show "$1" 2>/dev/null | jq -e '.[0] | .master == "br0" and (.flags | index("LOWER_UP"))' >/dev/null; }
-
 health() {
-	local state=healthy reason='' eni now wanted=nfqueue
-	eni=$(cat "$RUN/eni" 2>/dev/null || say 'the second network interface')
+	local state=healthy reason now wanted=nfqueue
+	reason=$(network_fault)
 	now=$(engine)
 	if [[ $ENABLE_XDP == true ]]; then wanted=bridge; fi
-	if ! network_is_up; then
-		state=broken reason='br0 or the netfilter rules are missing'
-	elif ! is_port "$eni"; then
-		state=broken reason="$eni is no active port of br0"
-	elif ! is_port vxlan1; then
-		state=broken reason='vxlan1 is no active port of br0'
+	if [[ $reason ]]; then
+		state=broken
 	elif [[ $now != "$wanted" ]]; then
 		state=degraded reason="$now carries the traffic, $wanted was asked for"
 	fi
@@ -399,9 +554,22 @@ install_ssm_agent() {
 	say 'no amazon-ssm-agent: Session Manager cannot reach this instance'
 }
 
+# Sources of a bundle have no date: an upgrade builds everything, a start only what is missing or runs no more.
+build() {
+	local folder
+	for folder in bpf netfilter; do
+		make -C "$HOME_DIR/$folder" "$@" || say "$folder: not built, for the reason above"
+	done
+}
+
+build_what_fails() { if "$LOADER" --help &>/dev/null && "$LEGACY" --help &>/dev/null; then build; else build -B; fi; }
+
 install_units() {
-	local units=/etc/systemd/system
+	local units=/etc/systemd/system service
 	install -m 0644 -t "$units" "$HOME_DIR"/userdata/*.service "$HOME_DIR"/userdata/*.socket
+	for service in "$HOME_DIR"/userdata/*.service; do
+		install -D -m 0644 "$HOME_DIR/userdata/hardening.conf" "$units/${service##*/}.d/hardening.conf"
+	done
 	mkdir -p "$units/mirror-gateway-health.socket.d"
 	printf '[Socket]\nListenStream=0.0.0.0:%s\n' "$HEALTH_PORT" >"$units/mirror-gateway-health.socket.d/port.conf"
 	ln -sf "$HOME_DIR/userdata/deploy_xdp.sh" /usr/local/sbin/
@@ -413,8 +581,7 @@ install_all() {
 	if [[ $ENABLE_XDP == true ]]; then engines=('xdp-processor'); fi
 	if ((XDP_TRAFFIC_PERCENT < 100)); then engines+=(modify_udp); fi
 	install_packages
-	make -C "$HOME_DIR/bpf"
-	make -C "$HOME_DIR/netfilter"
+	build -B
 	install_units
 	systemctl -q enable mirror-gateway-network "${engines[@]}"
 	systemctl -q enable --now mirror-gateway-health.socket
@@ -428,8 +595,13 @@ install_all() {
 # One change at a time. What a unit does runs under the lock of the verb that started it.
 locked() {
 	if [[ -z ${MIRROR_GATEWAY_UNIT:-} ]]; then
-		exec 9>"$RUN/lock"
-		flock -w 60 9 || fail "another deploy_xdp.sh holds $RUN/lock for 60 s; see who with: fuser $RUN/lock"
+		exec 9>>"$RUN/lock"
+		if ! flock -n 9; then
+			sleep 0.1 # until it has said who it is
+			say "waiting for another deploy_xdp.sh: $(<"$RUN/lock")" >&2
+			flock -w 60 9 || fail "another deploy_xdp.sh holds $RUN/lock for 60 s: $(<"$RUN/lock"); let it end, or end it"
+		fi
+		say "$1, process $$" >"$RUN/lock"
 	fi
 	"$@"
 }
@@ -444,6 +616,7 @@ main() {
 	install) locked install_all ;;
 	network-up) locked network_up ;;
 	network-down) locked network_down ;;
+	preflight) preflight ;;
 	attach | detach | rollback) locked "$verb" ;;
 	status | stats) "$@" ;;
 	config)
@@ -453,6 +626,9 @@ main() {
 		*) fail "config: '${2:-}' is neither get nor set" ;;
 		esac
 		;;
+	build) build_what_fails ;;
+	share) share ;;
+	ended) loader_ended ;;
 	queue) queue_rule "${2:-}" ;;
 	run) run "${2:-}" ;;
 	health)

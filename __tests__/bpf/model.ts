@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A second opinion on the rule, written from its text and not from the C: which frames match, what a match becomes and
-// what is counted. The two must agree on every frame there is; differential.test.ts looks for one on which they do not.
+// what is counted. The two must agree on every frame there is; differential.ts looks for one on which they do not.
 import { type Config, type Stats } from './program';
 
 const TAGS = new Set([0x8100, 0x88a8]);

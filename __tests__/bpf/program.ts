@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The real BPF object under BPF_PROG_TEST_RUN: bpf/tests/prog_run as a child process that stays up for many exchanges.
-import { type ChildProcessByStdio, execFileSync, spawn } from 'node:child_process';
+// The real BPF object under BPF_PROG_TEST_RUN: bpf/tests/prog_run, here or on another kernel, stays up for many exchanges.
+import { execFileSync, spawn } from 'node:child_process';
 import * as path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 
 export const BPF_FOLDER = path.resolve(__dirname, '../../bpf');
 export const BPF_OBJECT = path.join(BPF_FOLDER, 'udp_df_modifier.bpf.o');
 export const LOADER = path.join(BPF_FOLDER, 'udp_df_modifier_loader');
+export const PROG_RUN = path.join(BPF_FOLDER, 'tests/prog_run');
 
 export const XDP_PASS = 2;
 /** prog_run reports what the kernel refuses to run as minus errno. */
@@ -68,21 +69,37 @@ export function buildProgram(): void {
   execFileSync('make', ['-C', BPF_FOLDER, 'test-tools'], { stdio: 'pipe' });
 }
 
+/** A prog_run that has been started, wherever it runs. */
+export interface ProgRun {
+  readonly stdin: Writable;
+  readonly stdout: Readable;
+  readonly ended: Promise<void>;
+  /** How it ended, and why where it said so. */
+  readonly log: () => string;
+}
+
+/** On the running kernel; what it says goes to our own stderr. */
+function startProgRun(object: string): ProgRun {
+  const child = spawn(PROG_RUN, [object], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
+  return { stdin: child.stdin, stdout: child.stdout, ended, log: () => `exit code ${String(child.exitCode)}` };
+}
+
 export class Program {
-  private readonly child: ChildProcessByStdio<Writable, Readable, null>;
+  private readonly child: ProgRun;
   private chunks: Buffer[] = [];
   private buffered = 0;
   private arrived: () => void = () => undefined;
   private ended = false;
 
-  constructor(object: string = BPF_OBJECT) {
-    this.child = spawn(path.join(BPF_FOLDER, 'tests/prog_run'), [object], { stdio: ['pipe', 'pipe', 'inherit'] });
+  constructor(started: ProgRun = startProgRun(BPF_OBJECT)) {
+    this.child = started;
     this.child.stdout.on('data', (chunk: Buffer) => {
       this.chunks.push(chunk);
       this.buffered += chunk.length;
       this.arrived();
     });
-    this.child.on('close', () => {
+    void this.child.ended.then(() => {
       this.ended = true;
       this.arrived();
     });
@@ -92,11 +109,7 @@ export class Program {
 
   /** Takes effect on the next frame; the program stays loaded. */
   configure(config: Config): void {
-    const value = Buffer.alloc(16);
-    [config.target_port, config.min_packet_size, config.max_packet_size, config.traffic_percent].forEach((field, i) =>
-      value.writeUInt32LE(field, i * 4),
-    );
-    this.child.stdin.write(request(Request.config, value));
+    this.child.stdin.write(request(Request.config, configValue(config)));
   }
 
   async run(frames: readonly Buffer[]): Promise<Batch> {
@@ -116,7 +129,7 @@ export class Program {
 
   private async read(bytes: number): Promise<Buffer> {
     while (this.buffered < bytes) {
-      if (this.ended) throw new Error(`prog_run ended with code ${String(this.child.exitCode)} before its answer`);
+      if (this.ended) throw new Error(`prog_run ended before its answer: ${this.child.log()}`);
       await new Promise<void>((resolve) => (this.arrived = resolve));
     }
     const first = this.chunks[0];
@@ -126,6 +139,15 @@ export class Program {
     this.buffered -= bytes;
     return whole.subarray(0, bytes);
   }
+}
+
+function configValue(config: Config): Buffer {
+  const value = Buffer.alloc(16);
+  const { target_port, min_packet_size, max_packet_size, traffic_percent } = config;
+  [target_port, min_packet_size, max_packet_size, traffic_percent].forEach((field, i) =>
+    value.writeUInt32LE(field, i * 4),
+  );
+  return value;
 }
 
 function header(kind: Request, length: number): Buffer {

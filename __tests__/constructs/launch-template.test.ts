@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a gateway is launched: what every instance carries, from which image, and what it never does.
 import { loadConfig } from '../../constructs/config';
+import { GatewayBundle } from '../../constructs/gateway-bundle';
 import { GatewayLaunchTemplate } from '../../constructs/gateway-launch-template';
 import { unpackUserData } from '../../constructs/user-data';
 import { all, newStack, only, parsed, reference, synth } from './synthesized';
@@ -29,7 +30,7 @@ describe('the launch template', () => {
     ]);
   });
 
-  test('carries an instance profile whose role has Session Manager access, writes to one log group, and nothing else', () => {
+  test('carries an instance profile whose role has Session Manager access, writes to one log group, reads the bundle, and nothing else', () => {
     const [profile] = Object.keys(xdp.resource.aws_iam_instance_profile ?? {});
     expect(template.iam_instance_profile).toEqual({ name: `\${aws_iam_instance_profile.${profile}.name}` });
     expect(only(xdp, 'aws_iam_role_policy_attachment').policy_arn).toBe(
@@ -37,8 +38,16 @@ describe('the launch template', () => {
     );
     const role = only(xdp, 'aws_iam_instance_profile').role as string;
     const logs = reference(xdp, 'aws_cloudwatch_log_group', 'arn', { name: '/aws/ec2/xdp-packet-processor' });
+    const bucket = only(xdp, 'aws_s3_bucket').bucket as string;
     const policies = all(xdp, 'aws_iam_role_policy').filter((policy) => policy.role === role.replace('.name}', '.id}'));
     expect(policies.map(({ policy }) => parsed(policy))).toEqual([
+      {
+        Version: '2012-10-17',
+        Statement: [
+          { Effect: 'Allow', Action: 's3:GetObjectVersion', Resource: `arn:aws:s3:::${bucket}/bundle.tar.gz` },
+          { Effect: 'Allow', Action: 's3:ListBucketVersions', Resource: `arn:aws:s3:::${bucket}` },
+        ],
+      },
       {
         Version: '2012-10-17',
         Statement: [
@@ -61,8 +70,9 @@ describe('the launch template', () => {
   test('holds user data that is base64 once, without a token or an interpolation', () => {
     const userData = template.user_data as string;
     expect(userData).toMatch(/^[A-Za-z0-9+/]+=*$/);
-    const { env } = unpackUserData(Buffer.from(userData, 'base64'));
+    const { env, bundleEnv } = unpackUserData(Buffer.from(userData, 'base64'));
     expect(env).toContain('ENABLE_XDP=true\n');
+    expect(env + bundleEnv).not.toContain('${');
   });
 
   test('says in words what the user data holds', () => {
@@ -140,6 +150,11 @@ describe('the launch template in somebody else’s stack', () => {
       new GatewayLaunchTemplate(newStack(), 'own', {
         baseName: 'own',
         config,
+        bundle: new GatewayBundle(newStack(), 'own', {
+          baseName: 'own',
+          region: 'eu-central-1',
+          vpcId: 'vpc-01234567',
+        }),
         instanceType: 't2.micro',
         instanceProfileName: 'own',
         securityGroupIds: [],

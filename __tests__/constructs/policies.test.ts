@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every IAM statement of the stack, wherever it stands: none allows more than it names, and the walk would find one that does.
+// Every IAM statement of the stack, wherever it stands: none allows more than it names, none denies without a condition, and
+// the walk would find one that does.
 import { IamRolePolicy } from '@cdktf/provider-aws/lib/iam-role-policy';
 import { SqsQueuePolicy } from '@cdktf/provider-aws/lib/sqs-queue-policy';
 import { all, type Body, parsed, synth, synthOwn, type Synthesized, VARIANTS } from './synthesized';
@@ -36,6 +37,7 @@ function listOf(value: unknown): string[] {
 
 function problemsOf({ at, statement }: Found): string[] {
   const { Effect, Principal, Condition } = statement;
+  if (Effect === 'Deny') return Condition ? [] : [`${at}: denies whatever the circumstances`];
   const [actions, resources] = [listOf(statement.Action), listOf(statement.Resource)];
   const service = (Principal as Body | undefined)?.Service;
   const trust = actions.includes('sts:AssumeRole');
@@ -72,6 +74,7 @@ describe.each(VARIANTS)('no statement of the stack with %s', (name, settings) =>
       'aws_iam_role.assume_role_policy',
       'aws_iam_role_policy.policy',
       ...inKey,
+      'aws_s3_bucket_policy.policy',
       'aws_sqs_queue_policy.policy',
     ]);
     expect(found.length).toBeGreaterThan(18);
@@ -115,7 +118,7 @@ describe('the walk finds a statement that', () => {
     [{ ...good, Resource: '*' }, 'is good for any resource'],
     [{ ...good, Action: ['ec2:DescribeInstances', 'ec2:RunInstances'], Resource: ['*'] }, 'is good for any resource'],
     [{ ...good, Resource: `${ARN}/*` }, 'is good for all resources of a type'],
-    [{ ...good, Effect: 'Deny' }, 'does not say that it allows'],
+    [{ ...good, Effect: 'Deny' }, 'denies whatever the circumstances'],
     [silent, 'does not say that it allows'],
     [{ Effect: 'Allow', Action: 'sqs:SendMessage' }, 'names no resource'],
     [{ Effect: 'Allow', NotAction: 'sqs:SendMessage', Resource: ARN }, 'says something that nobody checks'],

@@ -35,7 +35,7 @@ describe('names and tags', () => {
         // An inline policy is named within its role.
         .filter(([type]) => type !== 'aws_iam_role_policy')
         .flatMap(([, bodies]) => Object.values(bodies))
-        .flatMap((body) => ['name', 'alarm_name', 'dashboard_name', 'function_name'].map((key) => body[key]))
+        .flatMap((body) => ['name', 'alarm_name', 'dashboard_name', 'function_name', 'bucket'].map((key) => body[key]))
         .filter((name) => typeof name === 'string' && !name.includes('${'));
     expect(fixed(xdp).length).toBeGreaterThan(25);
     expect(fixed(named).filter((name) => fixed(xdp).includes(name))).toEqual([]);
@@ -62,6 +62,7 @@ describe('names and tags', () => {
       expect((name as string).length).toBeLessThanOrEqual(64),
     );
     expect((only(stack, 'aws_sqs_queue').name as string).length).toBeLessThanOrEqual(80);
+    expect((only(stack, 'aws_s3_bucket').bucket as string).length).toBeLessThanOrEqual(63);
   });
 });
 
@@ -141,7 +142,7 @@ describe('flipping enable_xdp', () => {
       unpackUserData(Buffer.from(only(stack, 'aws_launch_template').user_data as string, 'base64'));
     const [on, off] = [read(xdp), read(legacy)];
     expect(off.env).toBe(on.env.replace('ENABLE_XDP=true', 'ENABLE_XDP=false'));
-    expect(off.files).toEqual(on.files);
+    expect(off.bundleEnv).toBe(on.bundleEnv);
   });
 });
 

@@ -88,6 +88,7 @@ export function withoutBundle(stack: Synthesized): Synthesized {
   const placeholders: Record<string, (value: string) => string> = {
     user_data: () => '<user data>',
     source_code_hash: () => '<hash>',
+    content_base64: () => '<bundle>',
     filename: (value) => value.replace(/\/[0-9a-f]{32}\//, '/<hash>/'),
     description: (value) => value.replace(/\b(settings|bundle) [0-9a-f]{12}\b/g, '$1 <hash>'),
   };

@@ -111,15 +111,15 @@ test('a mistake prints its line, no stack trace, and fails', async () => {
   expect(output).not.toMatch(STACK_TRACE);
 });
 
-test('a bundle that is too large prints one line that says what to shorten, and fails', async () => {
+test('user data that is too large prints one line that says what to shorten, and fails', async () => {
   const folder = copyOfProject();
   const noise = Array.from({ length: 20_000 }, (_, index) => ((index * index * 7919) % 65_521).toString(36)).join('');
-  fs.writeFileSync(path.join(folder, 'userdata/noise.txt'), noise);
+  fs.appendFileSync(path.join(folder, 'userdata/fetch_bundle.sh'), `# ${noise}\n`);
   const context = (JSON.parse(fs.readFileSync(path.join(folder, 'cdktf.json'), 'utf8')) as { context: unknown })
     .context;
   const { status, output } = await synth(folder, { CDKTF_CONTEXT_JSON: JSON.stringify(context) }, APP);
   expect(status).toBe(1);
   expect(output).toMatch(
-    /^user data: \d+ bytes, \d+ over the limit of 16384 \(before base64\); largest contributors in compressed bytes: userdata\/noise\.txt \d+, .*\n$/,
+    /^user data: \d+ bytes, \d+ over the limit of 16384 \(before base64\); largest contributors in compressed bytes: \/usr\/local\/sbin\/fetch_bundle\.sh \d+, .*\n$/,
   );
 });

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The bytes EC2 hands to an instance: unpacked here by the programs an instance has, and compared with the repository.
+// The bytes EC2 hands to an instance, and the bundle that they name: unpacked here by the programs an instance has, and
+// compared with the repository.
 import { execFileSync, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { parse } from 'yaml';
-import { tarOf } from '../../constructs/bundle';
+import { buildBundle, FETCH_SCRIPT, unpackBundle } from '../../constructs/bundle';
 import { loadConfig } from '../../constructs/config';
 import {
   buildUserData,
@@ -15,10 +17,10 @@ import {
   describeUserData,
   renderGatewayEnv,
   REPOSITORY,
-  unpackUserData,
   USER_DATA_LIMIT,
   UserDataSizeError,
   type BundleFile,
+  type BundleLocation,
   type CloudConfig,
 } from '../../constructs/user-data';
 import { REQUIRED } from '../constructs/wrong-values';
@@ -26,8 +28,13 @@ import { REQUIRED } from '../constructs/wrong-values';
 const xdp = loadConfig(REQUIRED, {});
 const legacy = loadConfig({ ...REQUIRED, enable_xdp: 'false' }, {});
 const files = bundleFiles();
-
-const SYSTEM_PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
+const bundle = buildBundle(files);
+const location: BundleLocation = {
+  bucketUrl: 'https://some-bucket.s3.eu-central-1.amazonaws.com',
+  region: 'eu-central-1',
+  key: 'bundle.tar.gz',
+  sha256: bundle.sha256,
+};
 
 function has(program: string): boolean {
   return spawnSync('sh', ['-c', `command -v ${program}`]).status === 0;
@@ -37,11 +44,11 @@ function has(program: string): boolean {
 const testWith = (program: string, name: string, body: () => void) =>
   has(program) ? test(name, body) : test.skip(`${name} (SKIPPED: ${program} is not installed)`, body);
 
-/** A file of bytes that no compressor shrinks, the same in every run. */
-function incompressible(name: string, size: number): BundleFile {
+/** Text that no compressor shrinks below six bits a character, the same in every run. */
+function incompressible(size: number): string {
   let state = 1;
-  const content = Buffer.from(Array.from({ length: size }, () => (state = (state * 48271) % 0x7fffffff) & 0xff));
-  return { path: name, mode: 0o644, content };
+  const bytes = Buffer.from(Array.from({ length: size }, () => (state = (state * 48271) % 0x7fffffff) & 0xff));
+  return bytes.toString('base64').slice(0, size);
 }
 
 let scratch: string;
@@ -54,7 +61,7 @@ describe.each([
   ['XDP', xdp],
   ['netfilter', legacy],
 ])('the user data for %s', (engine, config) => {
-  const userData = buildUserData(config);
+  const userData = buildUserData(config, location);
   const text = gunzipSync(userData).toString('utf8');
   const cloudConfig = parse(text) as CloudConfig;
   const contentOf = (file: string) => cloudConfig.write_files.find((entry) => entry.path === file)?.content ?? '';
@@ -64,7 +71,7 @@ describe.each([
   });
 
   test('is the same when built again, with nothing of the time or the machine in its gzip header', () => {
-    expect(buildUserData(config).equals(userData)).toBe(true);
+    expect(buildUserData(config, location).equals(userData)).toBe(true);
     // Magic, deflate, no flags (so no file name), time 0, best compression, and "Unix" on every platform.
     expect(userData.subarray(0, 10).toString('hex')).toBe('1f8b0800000000000203');
   });
@@ -85,10 +92,32 @@ describe.each([
     expect(contentOf('/etc/mirror-gateway/gateway.env')).toBe(renderGatewayEnv(config));
   });
 
-  test('ends by installing, and lets no earlier failure pass unseen', () => {
-    const commands = cloudConfig.runcmd as string[];
-    expect(commands[0]).toBe('set -eu');
-    expect(commands.at(-1)).toBe('/opt/ebpf-xdp-processor/userdata/deploy_xdp.sh install');
+  test('names the bundle and where everything about it is, in the form of the settings', () => {
+    expect(contentOf('/etc/mirror-gateway/bundle.env')).toBe(
+      [
+        'BUCKET_URL=https://some-bucket.s3.eu-central-1.amazonaws.com',
+        'REGION=eu-central-1',
+        'KEY=bundle.tar.gz',
+        `SHA256=${bundle.sha256}`,
+        'IMDS_URL=http://169.254.169.254/latest',
+        'DIRECTORY=/opt/ebpf-xdp-processor',
+        'PATIENCE_SECONDS=300',
+        '',
+      ].join('\n'),
+    );
+  });
+
+  test('fetches, then installs, and lets no earlier failure pass unseen', () => {
+    expect(cloudConfig.runcmd).toEqual([
+      'set -eu',
+      '/usr/local/sbin/fetch_bundle.sh',
+      '/opt/ebpf-xdp-processor/userdata/deploy_xdp.sh install',
+    ]);
+    const script = cloudConfig.write_files.find(({ path: file }) => file === '/usr/local/sbin/fetch_bundle.sh');
+    expect(script).toMatchObject({
+      permissions: '0755',
+      content: fs.readFileSync(path.join(REPOSITORY, FETCH_SCRIPT), 'utf8'),
+    });
   });
 
   testWith('cloud-init', 'is accepted by the schema of cloud-init', () => {
@@ -101,25 +130,10 @@ describe.each([
 });
 
 describe('the instance', () => {
-  const cloudConfig = unpackUserData(buildUserData(xdp)).cloudConfig;
-  const bundle = cloudConfig.write_files.find((entry) => entry.path.includes('bundle'));
-  const commands = cloudConfig.runcmd as string[];
-
-  /** Runs the shipped commands in a folder that stands for /, as the shell script cloud-init makes of them. */
-  function unpack(name: string, pathVariable: string): ReturnType<typeof spawnSync> & { root: string } {
-    const root = path.join(scratch, name);
-    const archive = path.join(root, bundle?.path ?? '');
-    fs.mkdirSync(path.dirname(archive), { recursive: true });
-    fs.writeFileSync(archive, Buffer.from(bundle?.content ?? '', 'base64'));
-    const script = commands
-      .slice(0, -1)
-      .join('\n')
-      .replaceAll('/opt/', `${root}/opt/`)
-      .replaceAll('/var/', `${root}/var/`);
-    return { ...spawnSync('/bin/sh', ['-c', script], { env: { PATH: pathVariable } }), root };
-  }
-
-  function expectBundle(home: string): void {
+  testWith('tar', 'unpacks the bundle with what every image has', () => {
+    const home = path.join(scratch, 'installed');
+    fs.mkdirSync(home);
+    expect(spawnSync('tar', ['-xzf', '-', '-C', home], { input: bundle.archive }).status).toBe(0);
     const found = fs
       .readdirSync(home, { recursive: true, withFileTypes: true })
       .filter((entry) => entry.isFile())
@@ -132,33 +146,6 @@ describe('the instance', () => {
     }
     expect(fs.statSync(path.join(home, 'userdata/deploy_xdp.sh')).mode & 0o777).toBe(0o755);
     expect(fs.statSync(path.join(home, 'userdata/packages.txt')).mode & 0o777).toBe(0o644);
-  }
-
-  testWith('python3', 'unpacks the bundle, with nothing but what cloud-init itself brings', () => {
-    const bin = path.join(scratch, 'bin');
-    fs.mkdirSync(bin);
-    // Not the caller's python3, which may be a version manager's shell script.
-    const python = execFileSync('sh', ['-c', 'command -v python3'], { encoding: 'utf8', env: { PATH: SYSTEM_PATH } });
-    fs.symlinkSync(fs.realpathSync(python.trim()), path.join(bin, 'python3'));
-    const { root, status } = unpack('installed', bin);
-    expect(status).toBe(0);
-    expectBundle(path.join(root, 'opt/ebpf-xdp-processor'));
-  });
-
-  testWith('xz', 'finds an archive that tar and xz agree on', () => {
-    const home = path.join(scratch, 'with-xz');
-    fs.mkdirSync(home);
-    const archive = Buffer.from(bundle?.content ?? '', 'base64');
-    expect(spawnSync('tar', ['-xJf', '-', '-C', home], { input: archive }).status).toBe(0);
-    expectBundle(home);
-  });
-
-  testWith('python3', 'stops and fails when the bundle does not unpack', () => {
-    const good = bundle?.content ?? '';
-    if (bundle) bundle.content = 'AAAA';
-    const { status } = unpack('broken', SYSTEM_PATH);
-    if (bundle) bundle.content = good;
-    expect(status).not.toBe(0);
   });
 });
 
@@ -177,7 +164,7 @@ describe('the bundle', () => {
         'userdata/xdp-processor.service',
       ]),
     );
-    expect(paths.filter((file) => /\.o$|\/tests\/|cloud-config|_loader$|modify_udp_df$/.test(file))).toEqual([]);
+    expect(paths.filter((file) => /\.o$|\/tests\/|cloud-config|fetch_|_loader$|modify_udp_df$/.test(file))).toEqual([]);
     expect(paths).toEqual([...paths].sort());
   });
 
@@ -190,7 +177,12 @@ describe('the bundle', () => {
     fs.utimesSync(path.join(copy, 'bpf/Makefile'), 1, 1);
     fs.writeFileSync(path.join(copy, 'userdata/deploy_xdp.sh~'), 'left by an editor');
     fs.writeFileSync(path.join(copy, 'bpf/udp_df_modifier.skel.h'), 'left by a build');
-    expect(tarOf(bundleFiles(copy)).equals(tarOf(files))).toBe(true);
+    expect(buildBundle(bundleFiles(copy)).archive.equals(bundle.archive)).toBe(true);
+  });
+
+  test('has nothing of the time or the machine in its gzip header, and the hash that sha256sum finds', () => {
+    expect(bundle.archive.subarray(0, 10).toString('hex')).toBe('1f8b0800000000000203');
+    expect(bundle.sha256).toBe(createHash('sha256').update(bundle.archive).digest('hex'));
   });
 
   test('refuses to be built without the files an instance cannot do without, and names them', () => {
@@ -203,48 +195,14 @@ describe('the bundle', () => {
     );
   });
 
-  test('is the repository, line by line, but for comments and indentation by tabs', () => {
+  test('is the repository, byte by byte', () => {
     for (const { path: file, content } of files) {
-      const shipped = content.toString('utf8').split('\n');
-      const indented = fs.readFileSync(path.join(REPOSITORY, file), 'utf8').split('\n');
-      const isIndented = /\.(?:c|h|cpp|nft|sh)$/.test(file);
-      const original = indented.map((line) => (isIndented ? line.replace(/^\t+/, '') : line));
-      expect(shipped).toHaveLength(original.length);
-      expect(original.filter((line, index) => !line.startsWith(shipped[index] ?? '?'))).toEqual([]);
-      const left = original.map((line, index) => line.slice(shipped[index]?.length).trim()).filter(Boolean);
-      expect(left.filter((rest) => !/^(?:#(?!!)|\/\/|\/\*|\*)/.test(rest) && !rest.endsWith('*/'))).toEqual([]);
+      expect(content.equals(fs.readFileSync(path.join(REPOSITORY, file)))).toBe(true);
     }
   });
 
-  testWith('gcc', 'means the same to a compiler without those lines', () => {
-    const tokens = (input: Buffer) => {
-      const args = ['-fpreprocessed', '-dD', '-E', '-P', '-x', 'c++', '-'];
-      return spawnSync('gcc', args, { input, encoding: 'utf8' }).stdout.replace(/\s+/g, ' ');
-    };
-    const sources = files.filter((file) => /\.(?:c|cpp|h)$/.test(file.path));
-    expect(sources.length).toBeGreaterThan(3);
-    for (const { path: file, content } of sources) {
-      expect(tokens(content)).toBe(tokens(fs.readFileSync(path.join(REPOSITORY, file))));
-      expect(tokens(content)).not.toBe('');
-    }
-  });
-
-  const prettyPrint = spawnSync('bash', ['--pretty-print'], { input: 'true\n', encoding: 'utf8' });
-  const testWithPrinter = prettyPrint.stdout?.trim() === 'true' ? test : test.skip;
-  testWithPrinter('means the same to bash without those lines (needs bash 5.2 to print what it has parsed)', () => {
-    // Tabs are left where a string goes on in a new line: programs for jq, to which they mean nothing.
-    const parsed = (input: string | Buffer) =>
-      spawnSync('bash', ['--pretty-print'], { input, encoding: 'utf8' }).stdout.replace(/^\t+/gm, '');
-    for (const { path: file, content } of files.filter(({ path: name }) => name.endsWith('.sh'))) {
-      expect(parsed(content).length).toBeGreaterThan(1000);
-      expect(parsed(content)).toBe(parsed(fs.readFileSync(path.join(REPOSITORY, file))));
-    }
-  });
-
-  test('comes back whole from the user data', () => {
-    const { env, files: unpacked } = unpackUserData(buildUserData(xdp));
-    expect(unpacked).toEqual(files);
-    expect(env).toBe(renderGatewayEnv(xdp));
+  test('comes back whole from its archive', () => {
+    expect(unpackBundle(bundle.archive)).toEqual(files);
   });
 
   test('opens every text file with a licence line', () => {
@@ -258,7 +216,8 @@ describe('the bundle', () => {
   testWith('shellcheck', 'holds scripts that shellcheck has nothing to say about', () => {
     const scripts = files
       .filter(({ content }) => /^#!.*\b(?:ba)?sh\b/.test(content.toString('utf8')))
-      .map((file) => file.path);
+      .map((file) => file.path)
+      .concat(FETCH_SCRIPT);
     expect(scripts).toContain('userdata/deploy_xdp.sh');
     const { stdout, status } = spawnSync('shellcheck', scripts, { cwd: REPOSITORY, encoding: 'utf8' });
     expect(stdout).toBe('');
@@ -267,10 +226,12 @@ describe('the bundle', () => {
 });
 
 describe('the size guard', () => {
+  const withKey = (key: string): BundleLocation => ({ ...location, key });
+
   test('says the size, the limit, how much is over, and who is to blame', () => {
     let message = '';
     try {
-      buildUserData(xdp, [...files, incompressible('userdata/firmware.bin', 20_000)]);
+      buildUserData(xdp, withKey(incompressible(20_000)));
     } catch (error) {
       message = (error as UserDataSizeError).message;
     }
@@ -279,26 +240,25 @@ describe('the size guard', () => {
         message,
       ) ?? [];
     expect(Number(size) - USER_DATA_LIMIT).toBe(Number(over));
-    expect(blame?.split(', ')).toHaveLength(5);
-    expect(blame).toMatch(/^userdata\/firmware\.bin \d+, (?:userdata|bpf|netfilter)\/\S+ \d+, /);
+    expect(blame).toMatch(/^\/etc\/mirror-gateway\/bundle\.env \d+, \/usr\/local\/sbin\/fetch_bundle\.sh \d+, /);
   });
 
   test('lets what fits pass, up to the limit, and nothing beyond', () => {
     const sizeWith = (count: number): number => {
       try {
-        return buildUserData(xdp, [incompressible('userdata/blob', count)]).length;
+        return buildUserData(xdp, withKey(incompressible(count))).length;
       } catch (error) {
         if (error instanceof UserDataSizeError) return error.size;
         throw error;
       }
     };
-    // Each byte in costs about one byte out, so a few steps end next to the limit, on both of its sides.
-    let count = 12_000;
-    for (let step = 0; step < 6; step++) count += USER_DATA_LIMIT - sizeWith(count);
+    // A character in costs some six bits out, so a few steps end next to the limit, on both of its sides.
+    let count = 16_000;
+    for (let step = 0; step < 8; step++) count += USER_DATA_LIMIT - sizeWith(count);
     const sizes = [-8, -4, 0, 4, 8].map((more) => sizeWith(count + more));
     expect(Math.min(...sizes)).toBeLessThanOrEqual(USER_DATA_LIMIT);
     expect(Math.max(...sizes)).toBeGreaterThan(USER_DATA_LIMIT);
-    const accepted = (more: number) => () => buildUserData(xdp, [incompressible('userdata/blob', count + more)]);
+    const accepted = (more: number) => () => buildUserData(xdp, withKey(incompressible(count + more)));
     [-8, -4, 0, 4, 8].forEach((more, index) => {
       if ((sizes[index] ?? 0) > USER_DATA_LIMIT) expect(accepted(more)).toThrow(UserDataSizeError);
       else expect(accepted(more)).not.toThrow();
@@ -306,9 +266,14 @@ describe('the size guard', () => {
   });
 
   test('counts shares that add up to the whole', () => {
-    const shares = contributors(xdp);
-    expect(shares.reduce((sum, { share }) => sum + share, 0)).toBe(buildUserData(xdp).length);
-    expect(shares.map(({ path: file }) => file)).toEqual(expect.arrayContaining(files.map((file) => file.path)));
+    const shares = contributors(xdp, location);
+    expect(shares.reduce((sum, { share }) => sum + share, 0)).toBe(buildUserData(xdp, location).length);
+    expect(shares.map(({ path: file }) => file).sort()).toEqual([
+      '/etc/mirror-gateway/bundle.env',
+      '/etc/mirror-gateway/gateway.env',
+      '/usr/local/sbin/fetch_bundle.sh',
+      'userdata/cloud-config.yaml',
+    ]);
     expect([...shares].sort((a, b) => b.share - a.share)).toEqual(shares);
   });
 });
@@ -359,9 +324,12 @@ describe('gateway.env', () => {
 
 describe('the description', () => {
   test('changes with the settings and with the bundle', () => {
-    const first = describeUserData(xdp);
-    expect(describeUserData({ ...xdp, vni: 2 })).not.toBe(first);
-    expect(describeUserData(xdp, [...files, incompressible('userdata/more', 1)])).not.toBe(first);
-    expect(describeUserData(xdp)).toBe(first);
+    const first = describeUserData(xdp, location);
+    const more: BundleFile = { path: 'userdata/more', mode: 0o644, content: Buffer.from('x') };
+    const other = { ...location, sha256: buildBundle([...files, more]).sha256 };
+    expect(describeUserData({ ...xdp, vni: 2 }, location)).not.toBe(first);
+    expect(describeUserData(xdp, other)).not.toBe(first);
+    expect(describeUserData(xdp, location)).toBe(first);
+    expect(first).toContain(`bundle ${bundle.sha256.slice(0, 12)}`);
   });
 });

@@ -45,12 +45,12 @@ export class Machine {
   async boot(): Promise<void> {
     const { release, baked, engine, secondary } = this.options;
     const progress = new Progress(`debian${release} ${baked ? 'baked' : 'base'} ${engine}`);
-    const { userData } = await synthesize({
+    const stack = await synthesize({
       enable_xdp: engine === 'bridge',
       aws_ipsec_vm_ip: VM_LAB.sink.address,
       aws_ipsec_vm_port: VM_LAB.sink.port,
     });
-    const vm = await bootVm({ release, baked, userData, secondary, progress });
+    const vm = await bootVm({ release, baked, stack, secondary, progress });
     this.running = vm;
     if (secondary === 'late') await this.attachSecondaryWhenAwaited(); // and with it the sink
     const receiver = await Receiver.start(VM_LAB.sink, '0.0.0.0', VM_LAB.sink.port); // its address may come later

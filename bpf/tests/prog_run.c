@@ -80,11 +80,13 @@ static void run_frame(void *frame, __u32 size)
 
 static void set_config(const void *config, __u32 size)
 {
+	struct gateway_config_slots all = { 0 };
 	__u32 only = 0;
 
 	if (size != sizeof(struct gateway_config))
 		die("a config of %u bytes: %zu are expected", size, sizeof(struct gateway_config));
-	if (bpf_map_update_elem(config_map, &only, config, BPF_ANY))
+	memcpy(&all.slots[all.active], config, size);
+	if (bpf_map_update_elem(config_map, &only, &all, BPF_ANY))
 		die("cannot write the config: %s", strerror(errno));
 }
 
@@ -93,9 +95,9 @@ static void report_stats(void)
 	static __u64 before[COUNTERS];
 	int cpus = libbpf_num_possible_cpus();
 	__u64(*values)[COUNTERS] = calloc(cpus > 0 ? cpus : 0, sizeof(*values));
-	__u32 only = 0;
+	__u32 live = STATS_LIVE;
 
-	if (cpus <= 0 || !values || bpf_map_lookup_elem(stats_map, &only, values))
+	if (cpus <= 0 || !values || bpf_map_lookup_elem(stats_map, &live, values))
 		die("cannot read the statistics: %s", strerror(errno));
 	for (size_t i = 0; i < COUNTERS; i++) {
 		__u64 sum = 0, delta;

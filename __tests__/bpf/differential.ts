@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// A million packets, random and mutated, through the real program and through the model: same bytes out, same counters.
-// DIFFERENTIAL_PACKETS sets how many; DIFFERENTIAL_SEED replays a run that failed.
+// Packets, random and mutated, through the real program and through the model: same bytes out, same counters.
+// DIFFERENTIAL_SEED replays a run that failed.
 import { ETHERNET_HEADER, ETHERTYPE, Packet, PROTOCOL } from '../../lab/packet';
 import { type Judgement, apply, count, judge } from './model';
-import { type Answer, type Config, LONGEST_FRAME, Program, type Stats, XDP_PASS, buildProgram, stats } from './program';
+import { type Answer, type Config, LONGEST_FRAME, type Program, type Stats, XDP_PASS, stats } from './program';
 import { Random } from '../random';
 
-const PACKETS = Number(process.env.DIFFERENTIAL_PACKETS ?? 1_000_000);
 const SEED = Number(process.env.DIFFERENTIAL_SEED ?? Date.now() % 2 ** 31);
 /** Each has its own settings. */
 const BATCH = 2_000;
@@ -150,28 +149,21 @@ function label(judgement: Judgement): string {
   return judgement.kind === 'malformed' ? `malformed: ${judgement.why}` : judgement.kind;
 }
 
-describe('the program and the model', () => {
-  const program = { current: undefined as Program | undefined };
-  beforeAll(() => {
-    buildProgram();
-    program.current = new Program();
-  });
-  afterAll(() => program.current?.close());
-
-  test(`agree on ${PACKETS} packets, seed ${SEED}`, async () => {
-    const run = program.current;
-    if (!run) throw new Error('the program is not running');
+/** Declares the test. The program is asked for when it runs. */
+export function itAgreesWithTheModel(program: () => Program, packets: number): void {
+  test(`agrees with the model on ${packets} packets, seed ${SEED}`, async () => {
+    const run = program();
     const random = new Random(SEED);
     const distribution = new Map<string, number>();
     const total: Stats = stats();
     const started = Date.now();
-    process.stderr.write(`differential: ${PACKETS} packets, DIFFERENTIAL_SEED=${SEED}\n`);
+    process.stderr.write(`differential: ${packets} packets, DIFFERENTIAL_SEED=${SEED}\n`);
 
-    for (let done = 0; done < PACKETS;) {
+    for (let done = 0; done < packets;) {
       const config = randomConfig(random);
       // Mostly the port that is wanted, or hardly anything would match.
       const port = random.below(8) ? PORTS.indexOf(config.target_port as (typeof PORTS)[number]) : 0;
-      const frames = Array.from({ length: Math.min(BATCH, PACKETS - done) }, () =>
+      const frames = Array.from({ length: Math.min(BATCH, packets - done) }, () =>
         randomFrame(random, TEMPLATES[port] ?? TEMPLATES[0]),
       );
       run.configure(config);
@@ -194,23 +186,22 @@ describe('the program and the model', () => {
       if (done % 200_000 === 0) process.stderr.write(`differential: ${done} packets agree\n`);
     }
 
+    expect(total.packets_seen).toBe(packets);
+    if (packets < 100_000) return;
     const seconds = (Date.now() - started) / 1000;
     const rows = [...distribution].sort(([, a], [, b]) => b - a);
     process.stderr.write(
-      `differential: ${PACKETS} packets agree, in ${seconds.toFixed(1)} s\n` +
-        rows.map(([kind, times]) => `  ${((100 * times) / PACKETS).toFixed(2).padStart(6)} %  ${kind}\n`).join(''),
+      `differential: ${packets} packets agree, in ${seconds.toFixed(1)} s\n` +
+        rows.map(([kind, times]) => `  ${((100 * times) / packets).toFixed(2).padStart(6)} %  ${kind}\n`).join(''),
     );
-
     // A run in which hardly anything matched would agree on nothing worth knowing.
-    expect(total.packets_seen).toBe(PACKETS);
-    if (PACKETS < 100_000) return;
-    expect(total.packets_matched / PACKETS).toBeGreaterThan(0.15);
-    expect(total.packets_modified / PACKETS).toBeGreaterThan(0.05);
-    expect(total.packets_left_to_netfilter / PACKETS).toBeGreaterThan(0.02);
-    expect(total.packets_malformed / PACKETS).toBeGreaterThan(0.1);
-    expect(total.fragments_seen / PACKETS).toBeGreaterThan(0.05);
+    expect(total.packets_matched / packets).toBeGreaterThan(0.15);
+    expect(total.packets_modified / packets).toBeGreaterThan(0.05);
+    expect(total.packets_left_to_netfilter / packets).toBeGreaterThan(0.02);
+    expect(total.packets_malformed / packets).toBeGreaterThan(0.1);
+    expect(total.fragments_seen / packets).toBeGreaterThan(0.05);
   });
-});
+}
 
 function addTo(total: Stats, more: Stats): void {
   for (const name of Object.keys(more) as (keyof Stats)[]) total[name] += more[name];

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Named packets, each with what must come out and what must be counted. The expected bytes of a modified packet are the
 // same packet described again without DF, so its checksum is computed from scratch: nothing here adds incrementally.
+// Every kernel has to pass them: the running one in this folder's tests, others in those of machines.
 import { ETHERNET_HEADER, ETHERTYPE, Packet, PROTOCOL, internetChecksum } from '../../lab/packet';
-import { murmur3 } from './model';
 import {
   type Config,
   DEFAULT_CONFIG,
   LONGEST_FRAME,
-  Program,
+  type Program,
   REFUSED,
   type Stats,
   XDP_PASS,
-  buildProgram,
   stats,
 } from './program';
 
@@ -325,17 +324,11 @@ const groups: Record<string, readonly Fixture[]> = {
   'the share of the flows': shares,
 };
 
-describe('udp_df_modifier.bpf.c', () => {
-  let program: Program;
-  beforeAll(() => {
-    buildProgram();
-    program = new Program();
-  });
-  afterAll(() => program.close());
-
+/** Declares a test for each fixture, and those of many packets. The program is asked for when the first one runs. */
+export function itTreatsEveryFixture(program: () => Program): void {
   const run = async (frame: Buffer, config: Partial<Config> = {}): ReturnType<Program['run']> => {
-    program.configure({ ...DEFAULT_CONFIG, ...config });
-    return program.run([frame]);
+    program().configure({ ...DEFAULT_CONFIG, ...config });
+    return program().run([frame]);
   };
 
   describe.each(Object.entries(groups))('%s', (_, fixtures) => {
@@ -352,10 +345,14 @@ describe('udp_df_modifier.bpf.c', () => {
     expect(new Set(names).size).toBe(names.length);
   });
 
-  test('a frame shorter than an Ethernet header reaches no XDP program', async () => {
+  test('a frame shorter than an Ethernet header reaches no XDP program, or passes as it is where it does', async () => {
     for (const bytes of range(0, 13)) {
-      const { answers } = await run(large.truncate(bytes).build());
-      expect(answers[0]?.verdict).toBe(REFUSED);
+      const frame = large.truncate(bytes).build();
+      const { answers, counted } = await run(frame);
+      if (answers[0]?.verdict === REFUSED) continue;
+      // Linux 5.10 runs it.
+      expect(answers[0]).toEqual({ verdict: XDP_PASS, bytes: frame });
+      expect(counted).toEqual(stats({ packets_seen: 1 }));
     }
   });
 
@@ -375,8 +372,8 @@ describe('udp_df_modifier.bpf.c', () => {
 
   test('the checksum is right for all of its 65535 values', async () => {
     const packets = range(0, 0xfffe).map((id) => datagram.totalLength(28).df().id(id));
-    program.configure({ ...DEFAULT_CONFIG, min_packet_size: 0 });
-    const { answers, counted } = await program.run(packets.map((packet) => packet.build()));
+    program().configure({ ...DEFAULT_CONFIG, min_packet_size: 0 });
+    const { answers, counted } = await program().run(packets.map((packet) => packet.build()));
     const checksums = new Set(packets.map((packet) => packet.ipPacket().readUInt16BE(IP_CHECKSUM)));
     expect(checksums.size).toBe(0xffff);
     expect(counted.packets_modified).toBe(0xffff);
@@ -401,19 +398,12 @@ describe('udp_df_modifier.bpf.c', () => {
     const frames = flows.map((packet) => packet.build());
     let before = new Set<number>();
     for (const percent of [0, 1, 10, 37, 38, 50, 99, 100]) {
-      program.configure({ ...DEFAULT_CONFIG, min_packet_size: 0, traffic_percent: percent });
-      const { answers } = await program.run(frames);
+      program().configure({ ...DEFAULT_CONFIG, min_packet_size: 0, traffic_percent: percent });
+      const { answers } = await program().run(frames);
       const taken = new Set(answers.flatMap(({ bytes }, i) => (frames[i]?.equals(bytes) ? [] : [i])));
       expect([...before].filter((i) => !taken.has(i))).toEqual([]);
       expect(Math.abs(taken.size / 100 - percent)).toBeLessThan(percent % 100 ? 1.5 : 0.001);
       before = taken;
     }
   });
-
-  test('the flow hash of the model is MurmurHash3, by published values', () => {
-    expect(murmur3(Buffer.from(''), 1)).toBe(0x514e28b7);
-    expect(murmur3(Buffer.from('test'))).toBe(0xba6bd213);
-    expect(murmur3(Buffer.from('hello'))).toBe(0x248bfa47);
-    expect(murmur3(Buffer.from('Hello, world!'), 0x9747b28c)).toBe(0x24884cba);
-  });
-});
+}

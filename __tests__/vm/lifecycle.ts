@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// What only systemd, a real journal and a real card show of a gateway's life: units that restart, confinement, fields of
+// messages, an interface that is unplugged.
+import { waitFor } from '../../lab/host';
+import { type Machine } from './machine';
+
+const SERVICES = ['mirror-gateway-network', 'xdp-processor', 'modify_udp', 'mirror-gateway-health@1'] as const;
+const LINK = '/sys/fs/bpf/mirror_gateway/link';
+
+type Entry = Readonly<Record<string, string | undefined>>;
+
+/** On a machine whose engine is bridge; leaves it so. */
+export function itOutlives(machine: Machine): void {
+  const unit = 'xdp-processor.service';
+  // The pin is the link itself: a program that was unhooked in between comes back under another inode.
+  const link = (): Promise<string> => machine.vm.exec(`stat -c %i ${LINK}`);
+  const mainPid = (service: string): Promise<string> => machine.vm.exec(`systemctl show -P MainPID ${service}`);
+
+  async function healthy(): Promise<void> {
+    const probe = async (): Promise<true | undefined> => (await machine.health()).includes('"healthy"') || undefined;
+    await waitFor('healthy gateway', probe, { timeoutMs: 120_000, progress: machine.vm.progress });
+  }
+
+  async function restarts(service: string, command: string): Promise<void> {
+    const pid = await mainPid(service);
+    await machine.vm.exec(command);
+    const restarted = async (): Promise<true | undefined> =>
+      ((await machine.state(service)) === 'active' && (await mainPid(service)) !== pid) || undefined;
+    await waitFor(`restarted ${service}`, restarted, { timeoutMs: 60_000, progress: machine.vm.progress });
+  }
+
+  async function journal(match: string): Promise<Entry[]> {
+    const output = await machine.vm.exec(`journalctl -b -o json ${match}`);
+    return output
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => JSON.parse(line) as Entry);
+  }
+
+  describe('in its life', () => {
+    it.each([
+      ['killed', `systemctl kill --signal=KILL ${unit}`],
+      ['restarted', `systemctl restart ${unit}`],
+    ])('a loader that is %s comes back without ever unhooking the program', async (_, command) => {
+      const before = await link();
+      await restarts(unit, command);
+      expect(await link()).toBe(before);
+    });
+
+    it('the watch over the network can be killed as well: nothing is taken down', async () => {
+      const before = await link();
+      await restarts('mirror-gateway-network.service', 'systemctl kill --signal=KILL mirror-gateway-network');
+      expect(await link()).toBe(before);
+      await healthy();
+    });
+
+    it('a stopped loader lets go, and the standby has the traffic', async () => {
+      await machine.vm.exec(`systemctl stop ${unit}`);
+      expect(await machine.status()).toMatchObject({ engine: 'standby', attached: false });
+    });
+
+    it('rollback puts the legacy program in its place, degraded but able; attach returns to XDP', async () => {
+      await machine.vm.exec('deploy_xdp.sh rollback');
+      expect(await machine.status()).toMatchObject({ engine: 'nfqueue', attached: false });
+      expect(await machine.state('modify_udp.service')).toBe('active');
+      expect(await machine.health()).toMatch(/"state":"degraded".*\s+200$/s);
+      await machine.vm.exec('deploy_xdp.sh attach');
+      expect(await machine.status()).toMatchObject({ engine: 'bridge', attached: true });
+      expect(await machine.state('modify_udp.service')).toBe('inactive');
+    });
+
+    it('a refused program leaves the traffic to netfilter, is not tried for ever, and is degraded, not broken', async () => {
+      await machine.vm.exec('deploy_xdp.sh detach');
+      const object = '/opt/ebpf-xdp-processor/bpf/udp_df_modifier.bpf.o';
+      await machine.vm.exec(`ip link set dev br0 xdpgeneric obj ${object} sec xdp`);
+      await machine.vm.tryExec(`systemctl start ${unit}`);
+      expect(await machine.state(unit)).toBe('failed');
+      expect(await machine.status()).toMatchObject({ engine: 'nfqueue', attached: false });
+      expect(await machine.health()).toMatch(/"state":"degraded".*\s+200$/s);
+      const { code, stderr } = await machine.vm.tryExec('deploy_xdp.sh attach');
+      expect(code).toBe(1);
+      expect(stderr).toMatch(/^FAIL no other XDP br0 carries program \d+ of somebody else/m);
+      await machine.vm.exec('ip link set dev br0 xdpgeneric off && deploy_xdp.sh attach');
+      await healthy();
+    });
+
+    it('is whole again, without help, after br0 is deleted', async () => {
+      await machine.vm.exec('ip link delete br0');
+      await healthy();
+    });
+
+    it('is whole again after the second interface was unplugged and plugged in', async () => {
+      await machine.vm.detachSecondary();
+      const broken = async (): Promise<true | undefined> =>
+        /"state":"broken","engine":"\w+","reason":"ens6 is no active port of br0"}\s+503$/.test(
+          await machine.health(),
+        ) || undefined;
+      await waitFor('broken gateway', broken, { timeoutMs: 60_000, progress: machine.vm.progress });
+      await machine.vm.attachSecondary();
+      await healthy();
+    });
+
+    it('goes through an upgrade of libbpf, and builds its loader anew when the old one no longer starts', async () => {
+      const before = await link();
+      await machine.vm.exec('apt-get -qq update && apt-get -qq install --reinstall -y libbpf1', {
+        timeoutSeconds: 300,
+      });
+      await restarts(unit, `systemctl restart ${unit}`);
+      expect(await link()).toBe(before);
+      await machine.vm.exec('printf "#!/bin/sh\\nexit 127\\n" >/opt/ebpf-xdp-processor/bpf/udp_df_modifier_loader');
+      await machine.vm.tryExec(`systemctl restart ${unit}`, { timeoutSeconds: 300 });
+      await healthy();
+      expect(await link()).toBe(before);
+      expect(await machine.state(unit)).toBe('active');
+    });
+
+    it('keeps a setting over a restart, and says how it differs from what was deployed', async () => {
+      await machine.vm.exec(`deploy_xdp.sh config set max_packet_size=8999 && systemctl restart ${unit}`);
+      expect(await machine.vm.exec('deploy_xdp.sh config get')).toContain('max_packet_size=8999 (deployed: 9000)\n');
+      await machine.vm.exec('deploy_xdp.sh config set max_packet_size=9000');
+    });
+
+    it.each(SERVICES)('%s scores at most 3.5 in systemd-analyze security', async (service) => {
+      const output = await machine.vm.exec(`systemd-analyze security --no-pager --threshold=35 ${service}.service`);
+      expect(output).toMatch(/Overall exposure level/);
+    });
+
+    it('the journal has who carries the traffic as fields, and no line a packet', async () => {
+      await machine.vm.exec(`systemctl restart ${unit}`);
+      const hooked = (await journal(`-u ${unit} PRIORITY=5`)).filter(({ MESSAGE }) => MESSAGE?.includes('br0'));
+      expect(hooked.at(-1)).toMatchObject({ ENGINE: 'bridge', XDP_MODE: 'generic', INTERFACE: 'br0' });
+      const summaries = (await journal(`-u ${unit} PRIORITY=6`)).filter(({ PACKETS_SEEN }) => PACKETS_SEEN);
+      expect(summaries.at(-1)).toMatchObject({ ENGINE: 'bridge', INTERFACE: 'br0' });
+      for (const name of ['PACKETS_SEEN', 'PACKETS_MODIFIED', 'PACKETS_LEFT_TO_NETFILTER', 'PACKETS_MALFORMED'])
+        expect(summaries.at(-1)?.[name]).toMatch(/^\d+$/);
+      const rolled = await journal('SYSLOG_IDENTIFIER=deploy_xdp.sh ENGINE=nfqueue');
+      expect(rolled.map(({ MESSAGE }) => MESSAGE).join('\n')).toContain('rolled back: modify_udp_df takes the traffic');
+      const minutes = Number((await machine.vm.exec('cut -d. -f1 /proc/uptime')).trim()) / 60;
+      const restarted = (await journal(`-u ${unit} --grep=^Started`)).length;
+      expect(summaries.length).toBeLessThanOrEqual(minutes + 2 * restarted + 1);
+    });
+  });
+}

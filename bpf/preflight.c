@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Features are probed by using them, not guessed from the kernel's version: distributions carry features back, and switch
+ * them off. What cannot be tried without touching an interface is tried on the loopback of a namespace of its own.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <net/if.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/utsname.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <linux/bpf.h>
+#include <linux/ethtool.h>
+#include <linux/if_link.h>
+#include <linux/magic.h>
+#include <linux/sockios.h>
+
+#include "preflight.h"
+#include "udp_df_modifier.h"
+
+#define LOOPBACK 1 /* its index in every namespace */
+/* drivers/net/ethernet/amazon/ena/ena_xdp.h: a frame in one page, with the headroom and tailroom that XDP wants. */
+#define ENA_LARGEST_MTU 3498
+
+static bool passed;
+
+#define ok(thing, ...) line("ok  ", thing, __VA_ARGS__)
+#define bad(thing, ...) (passed = false, line("FAIL", thing, __VA_ARGS__))
+
+__attribute__((format(printf, 3, 4))) static void line(const char *verdict, const char *thing, const char *format, ...)
+{
+	va_list values;
+
+	printf("%s %-12s ", verdict, thing);
+	va_start(values, format);
+	vprintf(format, values);
+	va_end(values);
+	putchar('\n');
+}
+
+static void check_kernel(void)
+{
+	struct utsname kernel;
+	int major = 0, minor = 0;
+
+	uname(&kernel);
+	sscanf(kernel.release, "%d.%d", &major, &minor);
+	if (major * 1000 + minor < 4018)
+		bad("kernel",
+			"%s: XDP needs 4.18 at the least; use a newer image, netfilter carries the traffic meanwhile",
+			kernel.release);
+	else
+		ok("kernel", "%s, libbpf %s", kernel.release, libbpf_version_string());
+}
+
+/* An XDP program that reads no packet: what loads it proves the privileges and the program type. */
+static int load_pass(void)
+{
+	const struct bpf_insn pass[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = XDP_PASS },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+
+	return bpf_prog_load(BPF_PROG_TYPE_XDP, "preflight", "GPL", pass, sizeof(pass) / sizeof(*pass), NULL);
+}
+
+static void check_program_type(int program)
+{
+	if (program >= 0)
+		ok("privileges", "this user may load XDP programs");
+	else if (errno == EPERM || errno == EACCES)
+		bad("privileges",
+			"this user may not load XDP programs: CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are needed "
+			"(CAP_SYS_ADMIN before Linux 5.8); run as root");
+	else
+		bad("privileges", "the kernel refuses an XDP program: %s; it needs CONFIG_BPF_SYSCALL",
+			strerror(errno));
+}
+
+static void check_map(const char *name, enum bpf_map_type type, __u32 size, __u32 flags, const char *since)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, how, .map_flags = flags);
+	int map = bpf_map_create(type, "preflight", sizeof(__u32), size, 1, &how);
+
+	if (map >= 0)
+		ok(name, "available");
+	else
+		bad(name, "refused: %s; Linux %s has it; use a newer image", strerror(errno), since);
+	close(map);
+}
+
+/* In a child: nobody comes back from another network namespace. Returns an errno. */
+static int try_link(int program)
+{
+	LIBBPF_OPTS(bpf_link_create_opts, how, .flags = XDP_FLAGS_SKB_MODE);
+	int status;
+	pid_t child = fork();
+
+	if (!child) {
+		if (unshare(CLONE_NEWNET))
+			_exit(EAGAIN);
+		_exit(bpf_link_create(program, LOOPBACK, BPF_XDP, &how) < 0 ? errno : 0);
+	}
+	return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) ? WEXITSTATUS(status) : EAGAIN;
+}
+
+static void check_link(int program)
+{
+	int error = try_link(program);
+
+	if (!error)
+		ok("XDP links", "available: a program outlives its loader, and is replaced atomically");
+	else if (error == EAGAIN)
+		ok("XDP links", "not probed: this user may make no network namespace");
+	else
+		bad("XDP links", "refused: %s; Linux 5.9 has them; use a newer image", strerror(error));
+}
+
+static void check_bpffs(const char *folder)
+{
+	struct statfs file_system;
+
+	if (statfs(folder, &file_system))
+		bad("pins", "'%s': %s; mount it: mount -t bpf bpf /sys/fs/bpf", folder, strerror(errno));
+	else if (file_system.f_type != BPF_FS_MAGIC)
+		bad("pins", "'%s' is no BPF file system; mount one: mount -t bpf bpf /sys/fs/bpf", folder);
+	else
+		ok("pins", "'%s' is a BPF file system", folder);
+}
+
+static bool ask_ethtool(const char *interface, void *question)
+{
+	struct ifreq request = { .ifr_data = question };
+	int socket_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool answered;
+
+	strncpy(request.ifr_name, interface, IFNAMSIZ - 1);
+	answered = !ioctl(socket_fd, SIOCETHTOOL, &request);
+	close(socket_fd);
+	return answered;
+}
+
+static int mtu_of(const char *interface)
+{
+	struct ifreq request = { 0 };
+	int socket_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	strncpy(request.ifr_name, interface, IFNAMSIZ - 1);
+	if (ioctl(socket_fd, SIOCGIFMTU, &request))
+		request.ifr_mtu = -1;
+	close(socket_fd);
+	return request.ifr_mtu;
+}
+
+/* ENA's rules for driver mode; other drivers are asked by attaching. */
+static void check_ena(const char *interface, int mtu, const struct ethtool_channels *channels)
+{
+	if (mtu > ENA_LARGEST_MTU)
+		bad("MTU",
+			"%s: %d, ENA in driver mode allows at most %d; ip link set dev %s mtu %d, or use generic mode",
+			interface, mtu, ENA_LARGEST_MTU, interface, ENA_LARGEST_MTU);
+	if (channels->combined_count > channels->max_combined / 2)
+		bad("queues",
+			"%s: %u of %u, ENA in driver mode allows half; ethtool -L %s combined %u, or use generic mode",
+			interface, channels->combined_count, channels->max_combined, interface,
+			channels->max_combined / 2);
+}
+
+static void check_interface(const struct wish *wish)
+{
+	struct ethtool_drvinfo driver = { .cmd = ETHTOOL_GDRVINFO };
+	struct ethtool_channels channels = { .cmd = ETHTOOL_GCHANNELS };
+	bool is_generic = wish->mode == XDP_FLAGS_SKB_MODE;
+	int mtu;
+
+	if (!wish->interface)
+		return;
+	if (!if_nametoindex(wish->interface)) {
+		bad("interface", "'%s' is not in this network namespace; create it, or name another", wish->interface);
+		return;
+	}
+	mtu = mtu_of(wish->interface);
+	if (!ask_ethtool(wish->interface, &driver))
+		strcpy(driver.driver, "unknown");
+	ask_ethtool(wish->interface, &channels);
+	ok("interface", "%s: driver %s, MTU %d, %u queues; %s", wish->interface, driver.driver, mtu,
+		channels.combined_count, is_generic ? "generic mode sets no limit to them" : "driver mode");
+	if (!is_generic && !strcmp(driver.driver, "ena"))
+		check_ena(wish->interface, mtu, &channels);
+	if (wish->found_program && wish->found_program != wish->own_program)
+		bad("no other XDP",
+			"%s carries program %u of somebody else: it is left alone; detach it with its own tool, or "
+			"ip link set dev %s xdp off",
+			wish->interface, wish->found_program, wish->interface);
+	else
+		ok("no other XDP", "%s",
+			wish->own_program && wish->found_program ? "the program there is ours"
+								 : "the interface is free");
+}
+
+bool preflight(const struct wish *wish)
+{
+	int program;
+
+	passed = true;
+	libbpf_set_print(NULL);
+	check_kernel();
+	program = load_pass();
+	check_program_type(program);
+	if (program >= 0) {
+		check_map(
+			"shared maps", BPF_MAP_TYPE_ARRAY, sizeof(struct gateway_config_slots), BPF_F_MMAPABLE, "5.5");
+		check_map("per-CPU maps", BPF_MAP_TYPE_PERCPU_ARRAY, sizeof(struct gateway_stats), 0, "4.6");
+		check_link(program);
+	}
+	check_bpffs(wish->pin_parent);
+	check_interface(wish);
+	close(program);
+	return passed;
+}

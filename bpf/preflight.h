@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PREFLIGHT_H
+#define PREFLIGHT_H
+
+#include <linux/types.h>
+#include <stdbool.h>
+
+/* What an attach would ask of the machine. */
+struct wish {
+	const char *interface;  /* NULL: not asked for */
+	const char *pin_parent; /* the folder that holds the pin folder */
+	__u32 mode;             /* XDP_FLAGS_SKB_MODE or XDP_FLAGS_DRV_MODE */
+	__u32 own_program;      /* id of the program that is ours already, or 0 */
+	__u32 found_program;    /* id of the program on the interface, or 0 */
+};
+
+/*
+ * Prints a line for each thing an XDP attach needs: "ok" or "FAIL", the thing, what was found and, where it fails, what
+ * is allowed and the remedy. Changes nothing on this machine. Returns whether an attach can be expected to succeed.
+ */
+bool preflight(const struct wish *wish);
+
+#endif
