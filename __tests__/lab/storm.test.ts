@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Operations under a steady stream of more than 10 000 datagrams/s: not one may be lost, come twice, come damaged or
 // leave with DF set. STORM_SEED replays a storm, STORM_OPERATIONS sets its length.
+import { readFileSync } from 'node:fs';
 import { dropCounters, grown } from '../../lab/drop-counters';
-import { Progress } from '../../lab/host';
+import { Progress, sleep } from '../../lab/host';
 import { deploy, labDown, labUp } from '../../lab/namespaces';
 import { drawPlan, Engines, Storm, withDeepBacklog } from '../../lab/storm';
 import { type Finished, Stream } from '../../lab/traffic-stream';
@@ -18,6 +19,9 @@ const LEAST_PPS = 10_000;
 const BYTES = [1428, 1320, 1500, 1390];
 /** Every datagram of the stream matches whatever a storm sets. */
 const SETTINGS = ['min_packet_size=1300', 'max_packet_size=9000', 'traffic_percent=100'];
+/** All that a killed legacy program can take with it: its queue (kQueueLength). */
+const MOST_QUEUED = 8192;
+const PID_FILE = '/run/mirror-gateway/modify_udp_df.pid';
 const STREAM = { pps: PPS, bytes: BYTES, flows: 1000 };
 
 /** Times of a verb, in seconds. */
@@ -152,4 +156,27 @@ describe('under traffic', () => {
       expect(Math.abs((100 * xdp) / (2 * flows) - percent)).toBeLessThanOrEqual(1.5);
     },
   );
+
+  it('a killed legacy program takes no more than its queue with it, and the standby carries on', async () => {
+    const progress = new Progress('kill');
+    await deploy('config', 'set', ...SETTINGS);
+    await deploy('rollback');
+    const stream = await Stream.start(STREAM, progress);
+    try {
+      const delta = await countersOf(async () => {
+        await sleep(500);
+        process.kill(Number(readFileSync(PID_FILE, 'utf8')), 'SIGKILL');
+        await sleep(1000);
+        expect((await status()).engine).toBe('standby');
+        await deploy('rollback');
+        expect((await status()).engine).toBe('nfqueue');
+      });
+      expect(delta.standby_packets).toBeGreaterThan(LEAST_PPS / 2);
+    } finally {
+      const { sent, judgement } = await stream.finish();
+      progress.say(`${sent.sent - judgement.received} of ${sent.sent} datagrams went with the program`);
+      expect(sent.sent - judgement.received).toBeLessThanOrEqual(MOST_QUEUED);
+      expect(judgement).toMatchObject({ duplicates: 0, corrupt: 0, frames_with_df: 0 });
+    }
+  });
 });
