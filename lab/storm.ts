@@ -130,7 +130,6 @@ export class LoaderUnit {
   private wanted = false;
   private holders = 0;
   private log = '';
-  restarts = 0;
 
   constructor(private readonly restartMs: () => number) {}
 
@@ -179,7 +178,6 @@ export class LoaderUnit {
     const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'] });
     this.child = child;
     this.log = '';
-    this.restarts++;
     child.stderr.setEncoding('utf8').on('data', (text: string) => (this.log += text));
     child.on('exit', () => {
       if (this.wanted) this.later(this.restartMs());

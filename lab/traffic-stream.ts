@@ -163,11 +163,6 @@ export class Stream {
     return (await this.receiver.answer('judgement', known, this.progress)) as Judgement;
   }
 
-  /** Sequence number about to leave. */
-  get position(): number {
-    return this.notes.at(-1)?.number ?? 0;
-  }
-
   /** Ends the sender (one with a count: waits for its end), waits for what is on its way, ends the judge. */
   async finish({ early = true } = {}): Promise<Finished> {
     const sender = this.sender;

@@ -2,6 +2,7 @@
 // Operations under a steady stream of more than 10 000 datagrams/s: not one may be lost, come twice, come damaged or
 // leave with DF set. STORM_SEED replays a storm, STORM_OPERATIONS sets its length.
 import { readFileSync } from 'node:fs';
+import { loadavg } from 'node:os';
 import { dropCounters, grown } from '../../lab/drop-counters';
 import { Progress, sleep } from '../../lab/host';
 import { deploy, labDown, labUp } from '../../lab/namespaces';
@@ -50,7 +51,7 @@ async function underTraffic(
     const { sent, judgement, lost } = finished;
     const { received, duplicates, corrupt, reordered, judge_drops, frames, frames_with_df, first_with_df } = judgement;
     progress.say(
-      `${sent.sent} datagrams sent at ${sent.pps}/s, ${received} received in ${frames} frames, ${reordered} out of order`,
+      `${sent.sent} datagrams sent at ${sent.pps}/s, ${received} received in ${frames} frames, ${reordered} out of order; ${sent.slipped} not sent for want of a processor`,
     );
     const wrong = { lost: sent.sent - received, duplicates, corrupt, judge_drops, frames_with_df };
     if (Object.values(wrong).some((count) => count > 0)) {
@@ -127,7 +128,10 @@ describe('under traffic', () => {
         await timed('attach', 'bridge');
       }
     });
-    progress.say(`${summary('rollback', times.rollback)}\n${summary('attach', times.attach)}`);
+    const load = `load average ${loadavg()
+      .map((each) => each.toFixed(1))
+      .join(' ')}`;
+    progress.say(`${summary('rollback', times.rollback)}; ${load}\n${summary('attach', times.attach)}`);
     expect(Math.max(...times.rollback)).toBeLessThan(2000);
     expect(Math.max(...times.attach)).toBeLessThan(2000);
   });
