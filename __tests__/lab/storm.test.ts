@@ -111,7 +111,7 @@ describe('under traffic', () => {
     }
   });
 
-  it('50 rollbacks, and 50 times back, take less than 2 s each and lose nothing', async () => {
+  it('rolls back 50 times, and attaches as often, in less than 2 s each and without a loss', async () => {
     const progress = new Progress('rollback');
     const times = { rollback: [] as number[], attach: [] as number[] };
     const timed = async (name: keyof typeof times, engine: string): Promise<void> => {
@@ -137,7 +137,7 @@ describe('under traffic', () => {
   });
 
   it.each([10, 50, 90])(
-    'of 10 000 flows, XDP takes %i %% within 1.5 points, and the rest goes to netfilter',
+    'gives XDP its share of 10 000 flows, %i %% within 1.5 points, and the rest to netfilter',
     async (percent) => {
       const progress = new Progress('split');
       const flows = 10_000;
