@@ -293,7 +293,9 @@ network_down() {
 # A lab has no systemd of its own: there the verbs do what the units would.
 systemd_runs() { [[ -d /run/systemd/system && -e /etc/systemd/system/xdp-processor.service ]]; }
 xdp_is_attached() { loader_status | jq -e .attached >/dev/null; }
-queue_is_served() { [[ -r $QUEUES ]] && grep -q '^ *0 ' "$QUEUES"; }
+# In mode 2 the program gets packets. Until it has asked for that, the kernel drops what the rule feeds its queue.
+queue_row() { grep -sE '^ *0 +[0-9]+ +[0-9]+ 2 ' "$QUEUES"; }
+queue_is_served() { queue_row >/dev/null; }
 
 # Also where there is no loader, because it could not be built.
 loader_status() {
@@ -335,6 +337,7 @@ legacy() { # start, stop or restart
 legacy_start() {
 	local waited=0
 	if ! queue_is_served; then
+		queue_rule delete # of a program that crashed
 		setsid "$LEGACY" "${RULE[@]}" >"$RUN/modify_udp_df.log" 2>&1 </dev/null 9>&- &
 		say $! >"$RUN/modify_udp_df.pid"
 	fi
