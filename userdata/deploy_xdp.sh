@@ -473,8 +473,8 @@ vxlan_errors() { ip -j -s link show vxlan1 2>/dev/null | jq '.[0].stats64.rx.err
 # packets_*: the XDP program's own numbers while it is attached, netfilter's otherwise.
 # Columns of the queue: number, port id, waiting, mode, range, dropped in the kernel, dropped on the way up, last id.
 status_json() {
-	local queue=(0 0 0 0 0 0 0 0)
-	if queue_is_served; then read -ra queue < <(grep '^ *0 ' "$QUEUES"); fi
+	local queue=(0 0 0 0 0 0 0 0) row
+	if row=$(queue_row); then read -ra queue <<<"$row"; fi
 	# What is too short for an IP header, VXLAN itself refuses.
 	{ loader_status && counters; } |
 		jq -cs --arg engine "$(engine)" --argjson refused "$(vxlan_errors)" --argjson queued "${queue[7]}" --argjson dropped $((queue[5] + queue[6])) '
