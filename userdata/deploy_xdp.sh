@@ -605,6 +605,7 @@ locked() {
 			flock -w 60 9 || fail "another deploy_xdp.sh holds $RUN/lock for 60 s: $(<"$RUN/lock"); let it end, or end it"
 		fi
 		say "$1, process $$" >"$RUN/lock"
+		load_settings # again: another config set may have been faster
 	fi
 	"$@"
 }
