@@ -336,16 +336,20 @@ legacy() { # start, stop or restart
 
 legacy_start() {
 	local waited=0
+	legacy_end
 	if ! queue_is_served; then
 		queue_rule delete # of a program that crashed
-		setsid "$LEGACY" "${RULE[@]}" >"$RUN/modify_udp_df.log" 2>&1 </dev/null 9>&- &
-		say $! >"$RUN/modify_udp_df.pid"
+		# It writes its own number, before it can be orphaned by an interruption.
+		(
+			say $BASHPID >"$RUN/modify_udp_df.pid"
+			exec setsid "$LEGACY" "${RULE[@]}" >"$RUN/modify_udp_df.log" 2>&1 </dev/null 9>&-
+		) &
 	fi
 	until queue_is_served; do
+		sleep 0.1 # until it runs under its own name, at least
 		if ((waited++ > 50)) || ! legacy_pid >/dev/null; then
 			fail "modify_udp_df does not serve its queue: $(tail -n 1 "$RUN/modify_udp_df.log")"
 		fi
-		sleep 0.1
 	done
 	queue_rule add
 }
@@ -354,10 +358,16 @@ legacy_pid() { pgrep -F "$RUN/modify_udp_df.pid" modify_udp_df 2>/dev/null; }
 
 # The rule goes first: what waits in a queue is lost when its program exits.
 legacy_stop() {
-	local pid waited=0
 	queue_rule delete
-	pid=$(legacy_pid) || return 0
-	kill "$pid"
+	mv -f "$RUN/modify_udp_df.pid" "$RUN/modify_udp_df.ending" 2>/dev/null || true
+	legacy_end
+}
+
+# Also what an interrupted stop has begun: its program serves the queue for a while yet, but not for long.
+legacy_end() {
+	local pid waited=0
+	pid=$(pgrep -F "$RUN/modify_udp_df.ending" modify_udp_df 2>/dev/null) || return 0
+	kill "$pid" 2>/dev/null || return 0
 	while readlink -q "/proc/$pid/exe" >/dev/null && ((waited++ < 100)); do sleep 0.1; done
 }
 
