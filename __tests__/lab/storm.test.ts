@@ -177,10 +177,34 @@ describe('under traffic', () => {
       });
       expect(delta.standby_packets).toBeGreaterThan(LEAST_PPS / 2);
     } finally {
-      const { sent, judgement } = await stream.finish();
+      const { sent, judgement, lost } = await stream.finish();
       progress.say(`${sent.sent - judgement.received} of ${sent.sent} datagrams went with the program`);
       expect(sent.sent - judgement.received).toBeLessThanOrEqual(MOST_QUEUED);
       expect(judgement).toMatchObject({ duplicates: 0, corrupt: 0, frames_with_df: 0 });
+      // Its queue, in one piece: starting it again costs nothing.
+      expect(lost.length).toBeLessThanOrEqual(1);
     }
+  });
+
+  it('the legacy program, told to stop while its rule still stands, loses nothing', async () => {
+    await deploy('config', 'set', ...SETTINGS);
+    await deploy('rollback');
+    await underTraffic(new Progress('stop'), async () => {
+      for (let round = 0; round < 3; round++) {
+        process.kill(Number(readFileSync(PID_FILE, 'utf8')), 'SIGTERM');
+        await sleep(1500);
+        expect((await status()).engine).toBe('standby');
+        await deploy('rollback');
+        expect((await status()).engine).toBe('nfqueue');
+      }
+    });
+  });
+
+  it('of two settings changed at once, both are in force', async () => {
+    await deploy('config', 'set', ...SETTINGS);
+    const changes = ['min_packet_size=1250', 'max_packet_size=8000'];
+    await Promise.all(changes.map((change) => deploy('config', 'set', change)));
+    const values = await Promise.all(changes.map((change) => deploy('config', 'get', change.replace(/=.*/, ''))));
+    expect(values.map((value) => value.trim())).toEqual(['1250', '8000']);
   });
 });
