@@ -176,7 +176,7 @@ void parse(int argc, char **argv)
 		if (which == 'h') {
 			puts("usage: modify_udp_df [--queue 0] [--target-port 31765] [--min-packet-size 1400] [--max-packet-size 9000]\n"
 			     "Clears DF of UDP datagrams to the target port, minimum < IP total length <= maximum.\n"
-			     "SIGTERM, SIGINT: handles what is still queued (take the NFQUEUE rule away first), exits.");
+			     "SIGTERM, SIGINT: lets the rest pass, handles what is still queued, exits.");
 			exit(EXIT_SUCCESS);
 		}
 		const char *end = optarg + strlen(optarg);
@@ -216,6 +216,9 @@ int main(int argc, char **argv)
 		summarize();
 		due += kSummarySeconds;
 	}
+	// The queue is full from now on, and the kernel fails open: what still comes goes past it, to the standby rule, so
+	// that the drain has an end even while the NFQUEUE rule stands.
+	nfq_set_queue_maxlen(queue, 0);
 	sigfillset(&unblocked); // a second signal cuts no drain short
 	for (time_t end = now() + kDrainSeconds; serve(handle, kQuietMs, unblocked) && now() < end;)
 		continue;

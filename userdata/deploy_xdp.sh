@@ -293,7 +293,9 @@ network_down() {
 # A lab has no systemd of its own: there the verbs do what the units would.
 systemd_runs() { [[ -d /run/systemd/system && -e /etc/systemd/system/xdp-processor.service ]]; }
 xdp_is_attached() { loader_status | jq -e .attached >/dev/null; }
-queue_is_served() { [[ -r $QUEUES ]] && grep -q '^ *0 ' "$QUEUES"; }
+# In mode 2 the program gets packets. Until it has asked for that, the kernel drops what the rule feeds its queue.
+queue_row() { grep -sE '^ *0 +[0-9]+ +[0-9]+ 2 ' "$QUEUES"; }
+queue_is_served() { queue_row >/dev/null; }
 
 # Also where there is no loader, because it could not be built.
 loader_status() {
@@ -334,15 +336,20 @@ legacy() { # start, stop or restart
 
 legacy_start() {
 	local waited=0
+	legacy_end
 	if ! queue_is_served; then
-		setsid "$LEGACY" "${RULE[@]}" >"$RUN/modify_udp_df.log" 2>&1 </dev/null 9>&- &
-		say $! >"$RUN/modify_udp_df.pid"
+		queue_rule delete # of a program that crashed
+		# It writes its own number, before it can be orphaned by an interruption.
+		(
+			say $BASHPID >"$RUN/modify_udp_df.pid"
+			exec setsid "$LEGACY" "${RULE[@]}" >"$RUN/modify_udp_df.log" 2>&1 </dev/null 9>&-
+		) &
 	fi
 	until queue_is_served; do
+		sleep 0.1 # until it runs under its own name, at least
 		if ((waited++ > 50)) || ! legacy_pid >/dev/null; then
 			fail "modify_udp_df does not serve its queue: $(tail -n 1 "$RUN/modify_udp_df.log")"
 		fi
-		sleep 0.1
 	done
 	queue_rule add
 }
@@ -351,10 +358,16 @@ legacy_pid() { pgrep -F "$RUN/modify_udp_df.pid" modify_udp_df 2>/dev/null; }
 
 # The rule goes first: what waits in a queue is lost when its program exits.
 legacy_stop() {
-	local pid waited=0
 	queue_rule delete
-	pid=$(legacy_pid) || return 0
-	kill "$pid"
+	mv -f "$RUN/modify_udp_df.pid" "$RUN/modify_udp_df.ending" 2>/dev/null || true
+	legacy_end
+}
+
+# Also what an interrupted stop has begun: its program serves the queue for a while yet, but not for long.
+legacy_end() {
+	local pid waited=0
+	pid=$(pgrep -F "$RUN/modify_udp_df.ending" modify_udp_df 2>/dev/null) || return 0
+	kill "$pid" 2>/dev/null || return 0
 	while readlink -q "/proc/$pid/exe" >/dev/null && ((waited++ < 100)); do sleep 0.1; done
 }
 
@@ -470,8 +483,8 @@ vxlan_errors() { ip -j -s link show vxlan1 2>/dev/null | jq '.[0].stats64.rx.err
 # packets_*: the XDP program's own numbers while it is attached, netfilter's otherwise.
 # Columns of the queue: number, port id, waiting, mode, range, dropped in the kernel, dropped on the way up, last id.
 status_json() {
-	local queue=(0 0 0 0 0 0 0 0)
-	if queue_is_served; then read -ra queue < <(grep '^ *0 ' "$QUEUES"); fi
+	local queue=(0 0 0 0 0 0 0 0) row
+	if row=$(queue_row); then read -ra queue <<<"$row"; fi
 	# What is too short for an IP header, VXLAN itself refuses.
 	{ loader_status && counters; } |
 		jq -cs --arg engine "$(engine)" --argjson refused "$(vxlan_errors)" --argjson queued "${queue[7]}" --argjson dropped $((queue[5] + queue[6])) '
@@ -614,6 +627,7 @@ locked() {
 			flock -w 60 9 || fail "another deploy_xdp.sh holds $RUN/lock for 60 s: $(<"$RUN/lock"); let it end, or end it"
 		fi
 		say "$1, process $$" >"$RUN/lock"
+		load_settings # again: another config set may have been faster
 	fi
 	"$@"
 }
