@@ -94,10 +94,19 @@ config_set() {
 		jq -r 'to_entries[] | "\(.key | ascii_upcase | sub("^TRAFFIC"; "XDP_TRAFFIC"))=\(.value)"' >"$ETC/runtime.env.new"
 	mv "$ETC/runtime.env.new" "$ETC/runtime.env"
 	load_settings
+	apply_to_a_loader_just_starting
 	if network_is_up; then load_rules; fi
 	if [[ ${RULE[*]} != "$rule" ]] && queue_is_served; then legacy restart; fi
 	if xdp_is_attached; then share; fi
 	notice "settings: $(config_get | paste -sd ' ')"
+}
+
+# It may have read the settings before they changed, and put them in force after.
+apply_to_a_loader_just_starting() {
+	if systemd_runs && [[ $(systemctl is-active xdp-processor) == activating ]]; then
+		systemctl start xdp-processor || true # waits for it
+		"$LOADER" config "${RULE_AND_SHARE[@]}" >/dev/null
+	fi
 }
 
 # A single value for scripts; all of them for people.
