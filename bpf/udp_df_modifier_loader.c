@@ -44,7 +44,7 @@
 #define say(...) journal(LOG_INFO, NULL, 0, __VA_ARGS__)
 /* Leaves nothing half done: a link that is not pinned yet goes with the process. */
 #define die(...) (journal(LOG_ERR, NULL, 0, __VA_ARGS__), exit(EXIT_FAILURE))
-/* What no retry can heal, so that systemd does not try again (RestartPreventExitStatus): sysexits.h's EX_CONFIG. */
+/* What no retry heals, so that systemd does not try again (RestartPreventExitStatus): sysexits.h's EX_CONFIG. */
 #define EXIT_REFUSED 78
 #define die_refused(...) (journal(LOG_ERR, NULL, 0, __VA_ARGS__), exit(EXIT_REFUSED))
 
@@ -155,6 +155,9 @@ static int open_pin(const char *name)
 	return fd;
 }
 
+/* The last three while they are put in the place of the others. */
+static const char *const pins[] = { "link", CONFIG_MAP, STATS_MAP, "link_new", CONFIG_MAP "_new", STATS_MAP "_new" };
+
 static void remove_pin(const char *name)
 {
 	if (unlink(pin_path(name)) && errno != ENOENT)
@@ -195,6 +198,8 @@ static struct hook pinned_hook(void)
 	__u32 size = sizeof(info);
 
 	if (hook.link < 0)
+		hook.link = open_pin("link_new"); /* of a loader that was killed before it had its name */
+	if (hook.link < 0)
 		return hook;
 	if (bpf_obj_get_info_by_fd(hook.link, &info, &size) || info.type != BPF_LINK_TYPE_XDP) {
 		close(hook.link);
@@ -227,8 +232,17 @@ static void die_if_foreign(int ifindex, __u32 ours)
 		interface, info.name, id, pin_dir, interface);
 }
 
+/* What the kernel says no to, and not what it has no memory or no time for. */
+static bool is_final(int error)
+{
+	return error == EACCES || error == EINVAL || error == E2BIG || error == EOPNOTSUPP || error == EPERM ||
+	       error == ENOTSUP;
+}
+
 static void die_refused_by_driver(void)
 {
+	if (!is_final(errno))
+		die("interface '%s' takes no XDP program now: %s", interface, reason());
 	if (mode == XDP_FLAGS_SKB_MODE)
 		die_refused("interface '%s' refuses XDP: %s; an XDP link needs Linux 5.9", interface, reason());
 	die_refused("interface '%s' refuses --mode driver: %s; a bridge or VXLAN device has no such mode, ENA wants an "
@@ -302,7 +316,8 @@ static int keep_map(struct bpf_map *map, const char *name, size_t size)
 	int pinned = open_pin(name);
 
 	if (!map || bpf_map__value_size(map) != size)
-		die_refused("the BPF object '%s' is of another version than this loader: rebuild both with make -C bpf",
+		die_refused(
+			"the BPF object '%s' is of another version than this loader: build both anew: deploy_xdp.sh install",
 			object_file);
 	if (pinned < 0)
 		return -1;
@@ -353,15 +368,18 @@ static struct gateway_config_slots *map_config(int map)
 /* A packet that began before may still be in the program; after this it is not. membarrier(2) is a grace period of RCU. */
 static void await_packets_on_the_way(void)
 {
-	syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+	/* Not on kernels with nohz_full: there a time that no packet takes. */
+	if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0))
+		usleep(100000);
 }
 
-/* All settings at once. The idle slot has no readers: whoever wrote last has waited for them. */
+/* All settings at once. The idle slot may have readers yet, if whoever wrote last was killed before it had waited for them. */
 static void write_config(int map, const union config *config)
 {
 	struct gateway_config_slots *all = map_config(map);
 	__u32 idle = !(all->active & 1);
 
+	await_packets_on_the_way();
 	all->slots[idle] = config->fields;
 	__atomic_store_n(&all->active, idle, __ATOMIC_RELEASE);
 	await_packets_on_the_way();
@@ -473,6 +491,17 @@ static void move_aside(void)
 	say("'%s' is no XDP link: moved to '%s'", path, aside);
 }
 
+/* A loader that was killed while it pinned its link has left the live one beside its name. */
+static void adopt_link(void)
+{
+	char path[PATH_MAX], beside[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s", pin_path("link"));
+	snprintf(beside, sizeof(beside), "%s", pin_path("link_new"));
+	if (!rename(beside, path))
+		say("'%s' is taken over from a loader that was killed", path);
+}
+
 static void check_pin_dir(void)
 {
 	struct statfs file_system;
@@ -500,6 +529,7 @@ static void attach(void)
 	check_config(&wanted);
 	check_pin_dir();
 	lock_pins();
+	adopt_link();
 	struct hook old = pinned_hook();
 
 	die_if_foreign(ifindex, old.program);
@@ -510,8 +540,11 @@ static void attach(void)
 	int old_stats = keep_map(stats, STATS_MAP, sizeof(union stats));
 	bool is_update = old.mode == mode && old.ifindex == ifindex;
 
-	if (bpf_object__load(object))
-		die_refused("the kernel refused the BPF program: the lines above say why");
+	if (bpf_object__load(object)) {
+		if (is_final(errno))
+			die_refused("the kernel refused the BPF program: the lines above say why");
+		die("the BPF program cannot be loaded now: %s", reason());
+	}
 	make_pin_dir();
 	if (old.is_foreign)
 		move_aside();
@@ -597,16 +630,18 @@ static void run(void)
 static void detach(void)
 {
 	lock_pins();
+	adopt_link();
 	struct hook hook = pinned_hook();
-
 	char message[128];
+
+	if (hook.is_foreign)
+		move_aside();
 
 	interface = *hook.interface ? hook.interface : "elsewhere";
 	if (hook.ifindex && bpf_link_detach(hook.link))
 		die("cannot detach '%s': %s", pin_path("link"), reason());
-	remove_pin("link");
-	remove_pin(CONFIG_MAP);
-	remove_pin(STATS_MAP);
+	for (size_t i = 0; i < COUNT(pins); i++)
+		remove_pin(pins[i]);
 	rmdir(pin_dir);
 	if (hook.ifindex) {
 		snprintf(message, sizeof(message), PROGRAM " detached from interface %s", interface);

@@ -16,6 +16,8 @@ const INSTALLED = '/opt/ebpf-xdp-processor';
 const DEPLOY = join(INSTALLED, 'userdata/deploy_xdp.sh');
 const LOCK = '/run/mirror-gateway/lock';
 const VERB_MS = 60_000;
+/** By a signal, as its parent sees it and as a shell says it. */
+const INTERRUPTED = new Set([128, 130]);
 const LOADER_START_MS = 10_000;
 
 /** Where random numbers come from. */
@@ -327,7 +329,7 @@ export class Storm {
 
   private async verb(args: readonly string[], { interruptMs }: Step): Promise<string | undefined> {
     const { code, stdout, stderr } = await verb(args, interruptMs);
-    if (code === 0 || interruptMs !== undefined) return undefined;
+    if (code === 0 || (interruptMs !== undefined && INTERRUPTED.has(code))) return undefined;
     return `deploy_xdp.sh ${args.join(' ')}: exit code ${code}: ${stderr.trim() || stdout.trim() || 'nothing said'}`;
   }
 

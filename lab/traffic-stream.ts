@@ -63,6 +63,17 @@ export interface StreamOptions {
   readonly count?: number;
 }
 
+/** Where it begins and ends: in the namespaces of either lab. */
+export interface Ends {
+  readonly source: { readonly namespace: string };
+  readonly sink: {
+    readonly namespace: string;
+    readonly interface: string;
+    readonly address: string;
+    readonly port: number;
+  };
+}
+
 export interface Finished {
   readonly sent: Sent;
   readonly judgement: Judgement;
@@ -127,13 +138,13 @@ export class Stream {
   }
 
   /** The judge listens, and datagrams leave, when it returns. */
-  static async start(options: StreamOptions, progress: Progress): Promise<Stream> {
-    const { address, port, interface: wire, namespace } = LAB.sink;
+  static async start(options: StreamOptions, progress: Progress, ends: Ends = LAB): Promise<Stream> {
+    const { address, port, interface: wire, namespace } = ends.sink;
     const receiver = new Process(namespace, ['receive', '--at', `${address}:${port}`, '--interface', wire]);
     const stream = new Stream(receiver, progress);
     try {
       await receiver.answer('judge at the sink', 0, progress);
-      stream.send(options);
+      stream.send(options, ends.source.namespace);
       return stream;
     } catch (error) {
       stream.abort();
@@ -141,19 +152,16 @@ export class Stream {
     }
   }
 
-  private send({ pps = 10_000, bytes = [1428], flows = 1000, count }: StreamOptions): void {
+  private send(options: StreamOptions, namespace: string): void {
+    const { pps = 10_000, bytes = [1428], flows = 1000, count } = options;
     const args = ['--to', `${LAB.primary.address}:4789`, '--pps', pps, '--bytes', bytes.join(), '--flows', flows];
     const limit = count === undefined ? [] : ['--count', count];
-    this.sender = new Process(
-      LAB.source.namespace,
-      ['send', ...args, ...limit, '--progress', NOTE_MS].map(String),
-      (answer) => {
-        const note = answer as Partial<Note>;
-        if (note.at === undefined || note.number === undefined) return false;
-        this.notes.push({ at: note.at, number: note.number });
-        return true;
-      },
-    );
+    this.sender = new Process(namespace, ['send', ...args, ...limit, '--progress', NOTE_MS].map(String), (answer) => {
+      const note = answer as Partial<Note>;
+      if (note.at === undefined || note.number === undefined) return false;
+      this.notes.push({ at: note.at, number: note.number });
+      return true;
+    });
   }
 
   /** What has come so far. */

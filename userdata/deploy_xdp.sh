@@ -6,6 +6,7 @@ set -euo pipefail
 readonly HOME_DIR=/opt/ebpf-xdp-processor ETC=/etc/mirror-gateway RUN=/run/mirror-gateway
 readonly LOADER=$HOME_DIR/bpf/udp_df_modifier_loader LEGACY=$HOME_DIR/netfilter/modify_udp_df
 readonly QUEUES=/proc/net/netfilter/nfnetlink_queue IMDS=http://169.254.169.254/latest
+readonly PINS=/sys/fs/bpf/mirror_gateway
 readonly LARGE_DF=0x4d470002 # the mark that mirror-gateway.nft gives
 readonly KEYS=(target_port min_packet_size max_packet_size traffic_percent)
 
@@ -25,17 +26,19 @@ usage: deploy_xdp.sh VERB
   health [--http]           can packets flow? exit 0 or 1; --http answers a GET on stdin
 for the units:
   run network|xdp|legacy    keep the network whole; the programs, in the foreground
-  build                     what is not built yet, or runs no more since a library changed
+  build bpf|netfilter       what is not built yet, or runs no more since a library changed
   share                     modify_udp_df runs if XDP leaves flows, else not
-  ended                     after the loader: netfilter takes what is no longer hooked
+  ended network|xdp         after a unit's program: what goes with a stop, and not with a crash or a restart
   queue add|delete          feed modify_udp_df or not
 HELP
 }
 
 say() { printf '%s\n' "$*"; }
+# Whether systemd has connected a descriptor to the journal. The variable alone is inherited: by SSM's commands, say.
+is_journal() { [[ ${JOURNAL_STREAM:-} == "$(stat -Lc %d:%i "/dev/fd/$1")" ]]; }
 # A change of what carries the traffic: for whoever typed the verb, and for the journal with its facts as fields.
 notice() {
-	[[ -n ${JOURNAL_STREAM:-} ]] || say "$*"
+	is_journal 1 || say "$*"
 	systemd_runs || return 0
 	logger --journald <<-END
 		MESSAGE=$*
@@ -49,7 +52,8 @@ notice() {
 }
 align() { while read -r key value; do printf '%-32s %s\n' "$key" "$value"; done; }
 fail() {
-	printf '%sdeploy_xdp.sh: %s\n' "${JOURNAL_STREAM:+<3>}" "$*" >&2
+	if is_journal 2; then printf '<3>' >&2; fi
+	printf 'deploy_xdp.sh: %s\n' "$*" >&2
 	exit 1
 }
 
@@ -95,7 +99,7 @@ config_set() {
 	mv "$ETC/runtime.env.new" "$ETC/runtime.env"
 	load_settings
 	apply_to_a_loader_just_starting
-	if network_is_up; then load_rules; fi
+	if [[ -e $RUN/eni ]] && ip link show br0 &>/dev/null; then load_rules; fi
 	if [[ ${RULE[*]} != "$rule" ]] && queue_is_served; then legacy restart; fi
 	if xdp_is_attached; then share; fi
 	notice "settings: $(config_get | paste -sd ' ')"
@@ -152,7 +156,12 @@ await_secondary() {
 	done
 }
 
-network_is_up() { ip link show br0 &>/dev/null && nft list table ip mirror_gateway &>/dev/null; }
+# A table that was flushed is still there.
+network_is_up() {
+	[[ $(ip link show br0 2>/dev/null) == *[\<,]UP[,\>]* ]] &&
+		[[ $(nft list chain bridge mirror_gateway datagram 2>/dev/null) == *'pkttype set'* ]] &&
+		[[ $(nft list chain ip mirror_gateway translate 2>/dev/null) == *notrack* ]]
+}
 
 # Sources are foreign: no filter on the way, and no word back.
 kernel_settings() {
@@ -174,11 +183,15 @@ keep_dhcp_away() {
 	networkctl reload
 }
 
-load_rules() {
+# Whoever comes last has the newest settings: a network that is being made while they change loads them, too.
+load_rules() (
+	exec 8>>"$RUN/rules.lock"
+	flock 8
+	load_settings
 	nft -D eni="$(<"$RUN/eni")" -D br0_mac="$(ip -j link show br0 | jq -r '.[0].address')" \
 		-D target_port="$TARGET_PORT" -D min_packet_size="$MIN_PACKET_SIZE" -D max_packet_size="$MAX_PACKET_SIZE" \
 		-D ipsec_vm_ip="$AWS_IPSEC_VM_IP" -D ipsec_vm_port="$AWS_IPSEC_VM_PORT" -f "$HOME_DIR/netfilter/mirror-gateway.nft"
-}
+)
 
 to_number() {
 	local a b c d
@@ -199,10 +212,15 @@ add_routes() {
 	done
 }
 
+# Without the lock while it waits: other verbs need not.
 network_up() {
 	local MAC NAME ADDRESS SUBNET
 	nft -f "$HOME_DIR/netfilter/silence.nft"
 	await_secondary
+	locked make_network
+}
+
+make_network() {
 	say "$NAME" >"$RUN/eni"
 	keep_dhcp_away
 	ip addr flush dev "$NAME"
@@ -249,11 +267,15 @@ network_fault() {
 	local eni
 	eni=$(cat "$RUN/eni" 2>/dev/null || say 'the second network interface')
 	if ! network_is_up; then
-		say 'br0 or the netfilter rules are missing'
+		say 'br0 or the netfilter rules are missing or incomplete'
 	elif ! is_port "$eni"; then
 		say "$eni is no active port of br0"
 	elif ! is_port vxlan1; then
 		say 'vxlan1 is no active port of br0'
+	elif [[ $(ip route get "$AWS_IPSEC_VM_IP" 2>/dev/null) != *' dev br0 '* ]]; then
+		say "no route to $AWS_IPSEC_VM_IP by br0"
+	elif [[ $(</proc/sys/net/ipv4/ip_forward) != 1 ]]; then
+		say 'net.ipv4.ip_forward is off'
 	fi
 }
 
@@ -262,7 +284,7 @@ is_port() { ip -j link show "$1" 2>/dev/null | jq -e '.[0] | .master == "br0" an
 # What is deleted, unplugged or flushed is made again as soon as the kernel says so, or within ten seconds.
 keep_network_whole() {
 	local events fault said=''
-	network_up
+	"$0" network-up # its lock goes with it
 	if [[ ${NOTIFY_SOCKET:-} ]]; then systemd-notify --ready; fi
 	exec {events}< <(exec ip -o monitor link)
 	while :; do
@@ -283,10 +305,10 @@ await_event() {
 	while read -r -t 0.2 -u "$1"; do :; done
 }
 
+# A process of its own, where the first failure is the last step. Only with an interface to make it of.
 mend_network() {
 	local MAC NAME ADDRESS SUBNET
-	# Without the lock: other verbs need not wait for an interface that is unplugged.
-	if find_secondary; then (MIRROR_GATEWAY_UNIT='' locked network_up) || true; fi
+	if find_secondary; then MIRROR_GATEWAY_UNIT='' "$0" network-up || true; fi
 }
 
 network_down() {
@@ -306,13 +328,12 @@ xdp_is_attached() { loader_status | jq -e .attached >/dev/null; }
 queue_row() { grep -sE '^ *0 +[0-9]+ +[0-9]+ 2 ' "$QUEUES"; }
 queue_is_served() { queue_row >/dev/null; }
 
-# Also where there is no loader, because it could not be built.
+# Also where there is no loader that runs, because it could not be built: the pins are what holds the program.
 loader_status() {
-	if [[ -x $LOADER ]]; then
-		"$LOADER" status "${RULE_AND_SHARE[@]}"
-	else
-		say '{"attached":false,"interface":"","xdp_mode":"none","config":{}}'
-	fi
+	local attached=true
+	if [[ -x $LOADER ]] && "$LOADER" status "${RULE_AND_SHARE[@]}"; then return; fi
+	[[ -e $PINS/link ]] || attached=false
+	printf '{"attached":%s,"interface":"","xdp_mode":"none","config":{}}\n' $attached
 }
 
 run() {
@@ -333,10 +354,11 @@ queue_rule() {
 	esac
 }
 
-legacy() { # start, stop or restart
+# start, stop or restart. What the next boot does comes after what traffic waits for.
+legacy() {
 	if systemd_runs; then
-		if [[ $1 == stop ]]; then systemctl -q disable modify_udp; else systemctl -q enable modify_udp; fi
 		systemctl "$1" modify_udp
+		if [[ $1 == stop ]]; then systemctl -q disable modify_udp; else systemctl -q enable modify_udp; fi
 		return
 	fi
 	if [[ $1 != start ]]; then legacy_stop; fi
@@ -390,7 +412,7 @@ preflight() {
 		"$LOADER" preflight --interface br0 || failed=1
 	else
 		failed=1
-		say "FAIL program      not built; see why: make -C $HOME_DIR/bpf"
+		say "FAIL program      not built; see why: deploy_xdp.sh build bpf"
 		check_tool clang "$(command -v clang)"
 		check_tool libbpf-dev "$(ls /usr/include/bpf/libbpf.h 2>/dev/null)"
 	fi
@@ -444,21 +466,40 @@ fall_back() {
 
 detach() {
 	if systemd_runs; then
-		systemctl -q disable xdp-processor
 		systemctl stop xdp-processor
+		systemctl -q disable xdp-processor
 	fi
-	if [[ -x $LOADER ]]; then "$LOADER" detach; fi
+	unhook
 	notice "XDP is detached; now carrying the traffic: $(engine)"
 }
 
-# A crash or a restart of the loader leaves the program on its interface, an orderly stop does not.
-loader_ended() {
-	if systemctl list-jobs --no-legend | grep -Eq 'xdp-processor\.service +stop '; then
-		"$LOADER" detach
-	elif ! xdp_is_attached && network_is_up; then
-		legacy start
-		notice "XDP is not attached; now carrying the traffic: $(engine)"
-	fi
+# Without a loader that runs, removing the pins unhooks the program as well.
+unhook() {
+	[[ -e $PINS ]] || return 0
+	if [[ -x $LOADER ]] && "$LOADER" detach; then return; fi
+	rm -rf "$PINS"
+}
+
+# A crash or a restart leaves the program on its interface and the network as it is, an orderly stop does not.
+unit_ended() {
+	case $1 in
+	network) if is_stopping mirror-gateway-network; then network_down; fi ;;
+	xdp)
+		if is_stopping xdp-processor; then
+			unhook
+		elif ! xdp_is_attached && network_is_up; then
+			legacy start
+			notice "XDP is not attached; now carrying the traffic: $(engine)"
+		fi
+		;;
+	*) fail "ended: '$1' is neither network nor xdp" ;;
+	esac
+}
+
+is_stopping() {
+	local jobs
+	jobs=$(systemctl list-jobs --no-legend)
+	grep -Eq "$1\.service +stop " <<<"$jobs"
 }
 
 # The standby has the traffic while the one goes and the other comes, and keeps it where the other cannot.
@@ -467,6 +508,8 @@ rollback() {
 	network_is_up || fail 'br0 is missing; run: deploy_xdp.sh network-up'
 	(legacy start) || served=0
 	detach
+	# A loader that was just starting may have found its share and stopped it.
+	queue_is_served || (legacy start) || served=0
 	((served)) || fail "rolled back, but modify_udp_df does not run, for the reason above; now carrying the traffic: $(engine)"
 	notice 'rolled back: modify_udp_df takes the traffic, the standby rule what it leaves'
 }
@@ -576,15 +619,27 @@ install_ssm_agent() {
 	say 'no amazon-ssm-agent: Session Manager cannot reach this instance'
 }
 
-# Sources of a bundle have no date: an upgrade builds everything, a start only what is missing or runs no more.
-build() {
-	local folder
-	for folder in bpf netfilter; do
-		make -s --no-print-directory -C "$HOME_DIR/$folder" "$@" || say "$folder: not built, for the reason above"
-	done
+# Sources of a bundle have no date: an upgrade builds everything. Two units may want it at once.
+build() { # FOLDER [FLAG]
+	(
+		exec 7>>"$RUN/build.lock"
+		flock 7
+		make -s --no-print-directory -C "$HOME_DIR/$1" ${2:+"$2"}
+	) || {
+		say "$1: not built, for the reason above"
+		return 1
+	}
 }
 
-build_what_fails() { if "$LOADER" --help &>/dev/null && "$LEGACY" --help &>/dev/null; then build; else build -B; fi; }
+build_what_fails() {
+	local program
+	case $1 in
+	bpf) program=$LOADER ;;
+	netfilter) program=$LEGACY ;;
+	*) fail "build: '$1' is neither bpf nor netfilter" ;;
+	esac
+	if "$program" --help &>/dev/null; then build "$1"; else build "$1" -B; fi
+}
 
 install_units() {
 	local units=/etc/systemd/system service
@@ -609,17 +664,18 @@ start_network() {
 	systemctl kill --signal=KILL mirror-gateway-network
 }
 
+# The lock is for what changes the traffic, and that is done by verbs of their own: a rollback need not wait for apt.
 install_all() {
-	local engines=(modify_udp) failed=0
+	local engines=(modify_udp) failed=0 folder
 	if [[ $ENABLE_XDP == true ]]; then engines=('xdp-processor'); fi
 	if ((XDP_TRAFFIC_PERCENT < 100)); then engines+=(modify_udp); fi
 	install_packages
-	build -B
+	for folder in bpf netfilter; do build $folder -B || failed=1; done
 	install_units
 	systemctl -q enable mirror-gateway-network "${engines[@]}"
 	systemctl -q enable --now mirror-gateway-health.socket
 	start_network
-	if [[ $ENABLE_XDP == true ]]; then (attach) || failed=1; else (rollback) || failed=1; fi
+	if [[ $ENABLE_XDP == true ]]; then "$0" attach || failed=1; else "$0" rollback || failed=1; fi
 	install_ssm_agent
 	return $failed
 }
@@ -648,8 +704,8 @@ main() {
 	mkdir -p "$RUN"
 	load_settings
 	case $verb in
-	install) locked install_all ;;
-	network-up) locked network_up ;;
+	install) install_all ;;
+	network-up) network_up ;;
 	network-down) locked network_down ;;
 	preflight) preflight ;;
 	attach | detach | rollback) locked "$verb" ;;
@@ -661,9 +717,9 @@ main() {
 		*) fail "config: '${2:-}' is neither get nor set" ;;
 		esac
 		;;
-	build) build_what_fails ;;
+	build) build_what_fails "${2:-}" ;;
 	share) share ;;
-	ended) loader_ended ;;
+	ended) unit_ended "${2:-}" ;;
 	queue) queue_rule "${2:-}" ;;
 	run) run "${2:-}" ;;
 	health)
