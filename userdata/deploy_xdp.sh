@@ -179,7 +179,9 @@ without_ipv6() { if [[ -e /proc/sys/net/ipv6 ]]; then sysctl -qw "net.ipv6.conf.
 # Debian's images run DHCP on whatever is plugged in: another default route would take the instance off its VPC.
 keep_dhcp_away() {
 	systemd_runs || return 0
-	printf '[Match]\nPermanentMACAddress=%s\n[Link]\nUnmanaged=yes\n' "$MAC" >/etc/systemd/network/05-mirror-gateway.network
+	# Readable: networkd is not root.
+	printf '[Match]\nPermanentMACAddress=%s\n[Link]\nUnmanaged=yes\n' "$MAC" |
+		install -m 0644 /dev/stdin /etc/systemd/network/05-mirror-gateway.network
 	networkctl reload
 }
 

@@ -138,7 +138,10 @@ export function itOutlives(machine: Machine): void {
       });
       await restarts(unit, `systemctl restart ${unit}`);
       expect(await link()).toBe(before);
-      await machine.vm.exec('printf "#!/bin/sh\\nexit 127\\n" >/opt/ebpf-xdp-processor/bpf/udp_df_modifier_loader');
+      const loader = '/opt/ebpf-xdp-processor/bpf/udp_df_modifier_loader';
+      await machine.vm.exec(
+        `printf "#!/bin/sh\\nexit 127\\n" >${loader}.new && chmod 755 ${loader}.new && mv ${loader}.new ${loader}`,
+      );
       await machine.vm.tryExec(`systemctl restart ${unit}`, { timeoutSeconds: 300 });
       await healthy();
       expect(await link()).toBe(before);
