@@ -356,11 +356,18 @@ queue_rule() {
 	esac
 }
 
+# enable or disable, but only to change what is: systemd reads all its units again after it.
+at_boot() {
+	local now=disable
+	if systemctl -q is-enabled "$2"; then now=enable; fi
+	[[ $now == "$1" ]] || systemctl -q "$1" "$2"
+}
+
 # start, stop or restart. What the next boot does comes after what traffic waits for.
 legacy() {
 	if systemd_runs; then
 		systemctl "$1" modify_udp
-		if [[ $1 == stop ]]; then systemctl -q disable modify_udp; else systemctl -q enable modify_udp; fi
+		if [[ $1 == stop ]]; then at_boot disable modify_udp; else at_boot enable modify_udp; fi
 		return
 	fi
 	if [[ $1 != start ]]; then legacy_stop; fi
@@ -445,7 +452,7 @@ hook() {
 		"$LOADER" attach --interface br0 "${RULE_AND_SHARE[@]}" 2>"$RUN/attach.log"
 		return
 	fi
-	systemctl -q enable xdp-processor
+	at_boot enable xdp-processor
 	systemctl restart xdp-processor # also takes up what was built or set since
 }
 
@@ -469,7 +476,7 @@ fall_back() {
 detach() {
 	if systemd_runs; then
 		systemctl stop xdp-processor
-		systemctl -q disable xdp-processor
+		at_boot disable xdp-processor
 	fi
 	unhook
 	notice "XDP is detached; now carrying the traffic: $(engine)"
