@@ -12,7 +12,7 @@ export CHECKPOINT_DISABLE := 1
 PACKAGES := $(shell cat userdata/packages.txt lab/packages.txt)
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
 TS := node -r ts-node/register/transpile-only
-C_SOURCES = $(wildcard bpf/*.[ch] bpf/tests/*.[ch] netfilter/*.cpp netfilter/tests/*.cpp)
+C_SOURCES = $(wildcard bpf/*.[ch] bpf/tests/*.[ch] netfilter/*.cpp netfilter/tests/*.cpp lab/*.c)
 SCRIPTS := userdata/deploy_xdp.sh userdata/fetch_bundle.sh .ci/run .ci/diff-comment
 
 .PHONY: help setup packages build synth size lint unit terraform-test python-tools lambda-test plan bpf-test lab-test vm-test test fuzz lab-up lab-down lab-status demo clean
@@ -39,9 +39,10 @@ node_modules/.package-lock.json: package.json package-lock.json
 python-tools: setup ## install the Python tools of lab/requirements.txt into a virtual environment in the cache
 	@$(TS) lab/python-tools.ts
 
-build: setup ## build the XDP object, its loader and the legacy program
+build: setup ## build the XDP object, its loader, the legacy program and the lab's traffic
 	@$(MAKE) -s --no-print-directory -C bpf
 	@$(MAKE) -s --no-print-directory -C netfilter
+	@$(MAKE) -s --no-print-directory -C lab
 
 synth: setup ## synthesize the stack into cdktf.out
 	@npx cdktf synth
@@ -96,6 +97,7 @@ demo: build python-tools ## boot a machine from the synthesized user data, send 
 clean: ## remove what was built here (virtual machine images stay in the cache)
 	@$(MAKE) -s --no-print-directory -C bpf clean
 	@$(MAKE) -s --no-print-directory -C netfilter clean
+	@$(MAKE) -s --no-print-directory -C lab clean
 	@$(MAKE) -s --no-print-directory -C bpf/tests clean
 	@$(MAKE) -s --no-print-directory -C netfilter/tests clean
 	@rm -rf cdktf.out coverage

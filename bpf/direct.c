@@ -53,13 +53,18 @@ static char complaint[256];
 
 __attribute__((format(printf, 1, 2))) static const char *complain(const char *format, ...)
 {
+	int error = errno;
 	va_list values;
 
 	va_start(values, format);
 	vsnprintf(complaint, sizeof(complaint), format, values);
 	va_end(values);
+	errno = error;
 	return complaint;
 }
+
+/* What no retry heals, and no errno tells. */
+#define complain_finally(...) (errno = EINVAL, complain(__VA_ARGS__))
 
 /* Asks about one interface. Returns false if it cannot answer. */
 static bool ask(const char *interface, unsigned long question, struct ifreq *answer)
@@ -70,7 +75,8 @@ static bool ask(const char *interface, unsigned long question, struct ifreq *ans
 	memset(answer, 0, sizeof(*answer));
 	strncpy(answer->ifr_name, interface, IFNAMSIZ - 1);
 	answered = !ioctl(fd, question, answer);
-	close(fd);
+	if (fd >= 0)
+		close(fd);
 	return answered;
 }
 
@@ -99,8 +105,10 @@ const char *direct_describe(
 	if (!ask(interfaces->secondary, SIOCGIFMTU, &answer))
 		return complain("interface '%s' does not tell its MTU: %s", interfaces->secondary, strerror(errno));
 	config->longest_frame = answer.ifr_mtu + FRAME_BEYOND_MTU;
-	if (!ask(interfaces->primary, SIOCGIFHWADDR, &answer) || answer.ifr_hwaddr.sa_family != ARPHRD_ETHER)
-		return complain("interface '%s' has no Ethernet address", interfaces->primary);
+	if (!ask(interfaces->primary, SIOCGIFHWADDR, &answer))
+		return complain("interface '%s' does not tell its address: %s", interfaces->primary, strerror(errno));
+	if (answer.ifr_hwaddr.sa_family != ARPHRD_ETHER)
+		return complain_finally("interface '%s' has no Ethernet address", interfaces->primary);
 	memcpy(config->primary_mac, answer.ifr_hwaddr.sa_data, sizeof(config->primary_mac));
 	config->cuts = is_driver_mode;
 	return NULL;
@@ -144,6 +152,13 @@ static struct direct_config_slots *map_slots(int map)
 	return all == MAP_FAILED ? NULL : all;
 }
 
+void await_packets_on_the_way(void)
+{
+	/* Not on kernels with nohz_full: there a time that no packet takes. */
+	if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0))
+		usleep(100000);
+}
+
 const char *direct_write(int map, const struct direct_config *config)
 {
 	struct direct_config_slots *all = map_slots(map);
@@ -152,10 +167,11 @@ const char *direct_write(int map, const struct direct_config *config)
 		return complain("cannot map the settings: %s", strerror(errno));
 	__u32 idle = !(all->active & 1);
 
+	/* The idle slot may have readers yet, if whoever wrote last was killed before it had waited for them. */
+	await_packets_on_the_way();
 	all->slots[idle] = *config;
 	__atomic_store_n(&all->active, idle, __ATOMIC_RELEASE);
-	/* A packet that began before may still be in the program; after this it is not. */
-	syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+	await_packets_on_the_way();
 	munmap(all, sizeof(*all));
 	return NULL;
 }
@@ -186,16 +202,18 @@ bool direct_can_copy(void)
 	char frame[ETH_HLEN + 46] = { 0 };
 	LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = frame, .data_size_in = sizeof(frame), .repeat = 1);
 	int map = bpf_map_create(BPF_MAP_TYPE_DEVMAP, "probe", sizeof(__u32), sizeof(struct bpf_devmap_val), 1, NULL);
-	int fd;
+	int fd, error;
 	bool can;
 
 	memcpy(program, code, sizeof(code));
 	program[0].imm = map;
 	fd = bpf_prog_load(BPF_PROG_TYPE_XDP, "probe", "GPL", program, sizeof(program) / sizeof(*program), NULL);
-	can = map >= 0 && fd >= 0 && !bpf_prog_test_run_opts(fd, &run) && run.retval == XDP_REDIRECT;
+	can = map >= 0 && fd >= 0 && !bpf_prog_test_run_opts(fd, &run);
+	error = can ? EOPNOTSUPP : errno;
 	close(fd);
 	close(map);
-	return can;
+	errno = error;
+	return can && run.retval == XDP_REDIRECT;
 }
 
 const char *direct_prepare(struct bpf_object *object, bool is_driver_mode)
@@ -207,7 +225,7 @@ const char *direct_prepare(struct bpf_object *object, bool is_driver_mode)
 		struct bpf_program *program = bpf_object__find_program_by_name(object, only_in_driver_mode[i]);
 
 		if (!program)
-			return complain("the BPF object lacks its program '%s'", only_in_driver_mode[i]);
+			return complain_finally("the BPF object lacks its program '%s'", only_in_driver_mode[i]);
 		bpf_program__set_autoload(program, is_driver_mode);
 	}
 	if (is_driver_mode)
@@ -226,7 +244,7 @@ static const char *fill(struct bpf_object *object, const char *name, const struc
 	struct bpf_map *map = bpf_object__find_map_by_name(object, name);
 
 	if (!map)
-		return complain("the BPF object lacks its map '%s'", name);
+		return complain_finally("the BPF object lacks its map '%s'", name);
 	for (__u32 entry = 0; entry < bpf_map__max_entries(map); entry++)
 		if (bpf_map_update_elem(bpf_map__fd(map), &entry, value, BPF_ANY))
 			return complain("the kernel refuses interface %u in map '%s': %s", value->ifindex, name,

@@ -17,7 +17,7 @@ struct direct_interfaces {
 
 /*
  * Each function returns NULL, or in one line what is wrong; it then has changed nothing but, where it says so, maps that
- * no packet sees yet.
+ * no packet sees yet, and errno says whether a retry may heal it.
  */
 
 /* Completes settings by what the interfaces say. Rules, VNI, MTU and destination are the caller's. */
@@ -40,8 +40,11 @@ bool direct_take_mac(const char *text, struct direct_config *config);
 /* Over entries and CPUs. Returns whether there was memory for it. */
 bool direct_sum(int map, struct direct_stats *sums);
 
-/* Whether this kernel redirects to all entries of a device map: Linux 5.13 and later. */
+/* Whether this kernel redirects to all entries of a device map: Linux 5.13 and later. If not, errno says why. */
 bool direct_can_copy(void);
+
+/* A packet that began before may still be in the program; after this it is not. membarrier(2) is a grace period of RCU. */
+void await_packets_on_the_way(void);
 
 /* In the order of enum passed and of the rest of struct direct_stats. */
 extern const char *const direct_counters[];

@@ -21,7 +21,6 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -29,7 +28,6 @@
 #include <bpf/libbpf.h>
 #include <linux/if_link.h>
 #include <linux/magic.h>
-#include <linux/membarrier.h>
 #include <systemd/sd-daemon.h>
 
 #include "direct.h"
@@ -46,7 +44,7 @@
 #define say(...) journal(LOG_INFO, NULL, 0, __VA_ARGS__)
 /* Leaves nothing half done: a link that is not pinned yet goes with the process. */
 #define die(...) (journal(LOG_ERR, NULL, 0, __VA_ARGS__), exit(EXIT_FAILURE))
-/* What no retry can heal, so that systemd does not try again (RestartPreventExitStatus): sysexits.h's EX_CONFIG. */
+/* What no retry heals, so that systemd does not try again (RestartPreventExitStatus): sysexits.h's EX_CONFIG. */
 #define EXIT_REFUSED 78
 #define die_refused(...) (journal(LOG_ERR, NULL, 0, __VA_ARGS__), exit(EXIT_REFUSED))
 
@@ -183,6 +181,20 @@ static int open_pin(const char *name)
 	return fd;
 }
 
+/* Of the direct engine in driver mode: the secondary interface sends what is redirected to it only while it has a program. */
+#define SECONDARY_LINK "secondary_link"
+
+/* Each also with _new, while it is put in the place of the one before. */
+static const char *const pins[] = { "link", SECONDARY_LINK, CONFIG_MAP, STATS_MAP };
+
+static const char *name_beside(const char *name)
+{
+	static char beside[NAME_MAX];
+
+	snprintf(beside, sizeof(beside), "%s_new", name);
+	return beside;
+}
+
 static void remove_pin(const char *name)
 {
 	if (unlink(pin_path(name)) && errno != ENOENT)
@@ -223,6 +235,8 @@ static struct hook pinned_hook_of(const char *name)
 	__u32 size = sizeof(info);
 
 	if (hook.link < 0)
+		hook.link = open_pin(name_beside(name)); /* of a loader that was killed before it had its name */
+	if (hook.link < 0)
 		return hook;
 	if (bpf_obj_get_info_by_fd(hook.link, &info, &size) || info.type != BPF_LINK_TYPE_XDP) {
 		close(hook.link);
@@ -260,8 +274,17 @@ static void die_if_foreign(int ifindex, __u32 ours)
 		interface, info.name, id, pin_dir, interface);
 }
 
+/* What the kernel says no to, and not what it has no memory or no time for. */
+static bool is_final(int error)
+{
+	return error == EACCES || error == EINVAL || error == E2BIG || error == EOPNOTSUPP || error == EPERM ||
+	       error == ENOTSUP;
+}
+
 static void die_refused_by_driver(void)
 {
+	if (!is_final(errno))
+		die("interface '%s' takes no XDP program now: %s", interface, reason());
 	if (mode == XDP_FLAGS_SKB_MODE)
 		die_refused("interface '%s' refuses XDP: %s; an XDP link needs Linux 5.9", interface, reason());
 	die_refused("interface '%s' refuses --mode driver: %s; a bridge or VXLAN device has no such mode, ENA wants an "
@@ -272,10 +295,10 @@ static void die_refused_by_driver(void)
 /* A name that is taken goes to the new object in one step. bpffs allows no dots in names. */
 static void pin(int fd, const char *name)
 {
-	char path[PATH_MAX], beside[PATH_MAX + 4];
+	char path[PATH_MAX], beside[PATH_MAX];
 
 	snprintf(path, sizeof(path), "%s", pin_path(name));
-	snprintf(beside, sizeof(beside), "%s_new", path);
+	snprintf(beside, sizeof(beside), "%s", pin_path(name_beside(name)));
 	unlink(beside);
 	if (bpf_obj_pin(fd, beside) || rename(beside, path))
 		die("cannot pin '%s': %s", path, reason());
@@ -300,8 +323,11 @@ static void hook_up(int program, int ifindex, const struct hook *old, const char
 	}
 	link = bpf_link_create(program, ifindex, BPF_XDP, &how);
 	if (link < 0) {
+		int error = errno;
+
 		if (is_secondary_new)
-			remove_pin("secondary_link");
+			remove_pin(SECONDARY_LINK);
+		errno = error;
 		die_refused_by_driver();
 	}
 	pin(link, name);
@@ -340,7 +366,8 @@ static int keep_map(struct bpf_map *map, const char *name, size_t size, bool may
 	int pinned = open_pin(name);
 
 	if (!map || bpf_map__value_size(map) != size)
-		die_refused("the BPF object '%s' is of another version than this loader: rebuild both with make -C bpf",
+		die_refused(
+			"the BPF object '%s' is of another version than this loader: build both anew: deploy_xdp.sh install",
 			object_file);
 	if (pinned < 0)
 		return -1;
@@ -381,10 +408,13 @@ static void check_config(const union config *config)
 			config->fields.min_packet_size, config->fields.max_packet_size);
 }
 
+/* What a function of the direct engine complains of; errno says whether a retry may heal it. */
 static void die_of(const char *complaint)
 {
-	if (complaint)
+	if (complaint && is_final(errno))
 		die_refused("%s", complaint);
+	if (complaint)
+		die("%s", complaint);
 }
 
 static size_t size_of_value(int map)
@@ -404,13 +434,7 @@ static struct gateway_config_slots *map_config(int map)
 	return all;
 }
 
-/* A packet that began before may still be in the program; after this it is not. membarrier(2) is a grace period of RCU. */
-static void await_packets_on_the_way(void)
-{
-	syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
-}
-
-/* All settings at once. The idle slot has no readers: whoever wrote last has waited for them. */
+/* All settings at once. The idle slot may have readers yet, if whoever wrote last was killed before it had waited for them. */
 static void write_config(int map, const union config *config)
 {
 	if (size_of_value(map) == sizeof(struct direct_config_slots)) {
@@ -423,6 +447,7 @@ static void write_config(int map, const union config *config)
 	struct gateway_config_slots *all = map_config(map);
 	__u32 idle = !(all->active & 1);
 
+	await_packets_on_the_way();
 	all->slots[idle] = config->fields;
 	__atomic_store_n(&all->active, idle, __ATOMIC_RELEASE);
 	await_packets_on_the_way();
@@ -483,11 +508,12 @@ static void carry_stats(int from, int to)
 /* Facts as the journal's fields: engine, mode and interface, and with `sums` every counter. */
 static void report(int priority, __u32 xdp_mode, const union stats *sums, const char *message)
 {
-	struct journal_field fields[3 + COUNT(counters)] = { { "ENGINE", "bridge" } };
+	struct journal_field fields[3 + COUNT(counters)] = { { "ENGINE", "" } };
 	char names[COUNT(counters)][32];
 	int count = 3;
 
 	_Static_assert(COUNT(fields) <= JOURNAL_FIELDS, "every fact has a field");
+	snprintf(fields[0].value, sizeof(fields[0].value), "%s", is_direct ? "direct" : "bridge");
 	fields[1].name = "XDP_MODE";
 	snprintf(fields[1].value, sizeof(fields[1].value), "%s", mode_name(xdp_mode));
 	fields[2].name = "INTERFACE";
@@ -523,16 +549,27 @@ static void report_hooked(bool is_update)
 }
 
 /* What lies under the link's name and is none is kept: unhooking somebody's program is not ours to do. */
-static void move_aside(void)
+static void move_aside(const char *name)
 {
 	char path[PATH_MAX], aside[PATH_MAX + 8];
 
-	snprintf(path, sizeof(path), "%s", pin_path("link"));
+	snprintf(path, sizeof(path), "%s", pin_path(name));
 	snprintf(aside, sizeof(aside), "%s_foreign", path);
 	if (rename(path, aside))
 		die("'%s' is no XDP link, and cannot be moved aside: %s; remove it, or choose another --pin-dir", path,
 			reason());
 	say("'%s' is no XDP link: moved to '%s'", path, aside);
+}
+
+/* A loader that was killed while it pinned its link has left the live one beside its name. */
+static void adopt_link(const char *name)
+{
+	char path[PATH_MAX], beside[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s", pin_path(name));
+	snprintf(beside, sizeof(beside), "%s", pin_path(name_beside(name)));
+	if (!rename(beside, path))
+		say("'%s' is taken over from a loader that was killed", path);
 }
 
 static void check_pin_dir(void)
@@ -555,18 +592,24 @@ static void make_pin_dir(void)
 static void prepare_direct(struct bpf_object *object)
 {
 	struct bpf_program *pass = bpf_object__find_program_by_name(object, PASS_PROGRAM);
-	struct hook old = pinned_hook_of("secondary_link");
+	struct hook old = pinned_hook_of(SECONDARY_LINK);
 
 	interfaces.primary = interface;
-	if (mode == XDP_FLAGS_DRV_MODE && !direct_can_copy())
+	if (mode == XDP_FLAGS_DRV_MODE && !direct_can_copy()) {
+		if (!is_final(errno))
+			die("cannot try whether this kernel redirects to several interfaces: %s", reason());
 		die_refused(
 			"the direct engine needs Linux 5.13 in driver mode: this kernel redirects to one interface only; "
 			"use --mode generic");
+	}
 	die_of(direct_describe(&interfaces, mode == XDP_FLAGS_DRV_MODE, &direct_wanted));
 	die_of(direct_fill(object, &direct_wanted));
 	if (mode == XDP_FLAGS_DRV_MODE) {
 		interface = interfaces.secondary;
-		hook_up(bpf_program__fd(pass), direct_wanted.egress_ifindex, &old, "secondary_link");
+		die_if_foreign(direct_wanted.egress_ifindex, old.program);
+		if (old.is_foreign)
+			move_aside(SECONDARY_LINK);
+		hook_up(bpf_program__fd(pass), direct_wanted.egress_ifindex, &old, SECONDARY_LINK);
 		interface = interfaces.primary;
 		is_secondary_new = old.link < 0;
 	}
@@ -581,9 +624,13 @@ static void attach(void)
 		die("--interface is missing: name the interface to hook, as in --interface br0");
 	if (!ifindex)
 		die("interface '%s' is not in this network namespace: create it, or name another", interface);
+	if (is_direct && (!interfaces.secondary || !direct_wanted.ipsec_vm_ip || !direct_wanted.ipsec_vm_port))
+		die("--secondary, --ipsec-vm-ip or --ipsec-vm-port is missing: the direct engine sends there");
 	check_config(&wanted);
 	check_pin_dir();
 	lock_pins();
+	adopt_link("link");
+	adopt_link(SECONDARY_LINK);
 	struct hook old = pinned_hook();
 
 	die_if_foreign(ifindex, old.program);
@@ -599,11 +646,14 @@ static void attach(void)
 
 	if (is_direct)
 		die_of(direct_prepare(object, mode == XDP_FLAGS_DRV_MODE));
-	if (bpf_object__load(object))
-		die_refused("the kernel refused the BPF program: the lines above say why");
+	if (bpf_object__load(object)) {
+		if (is_final(errno))
+			die_refused("the kernel refused the BPF program: the lines above say why");
+		die("the BPF program cannot be loaded now: %s", reason());
+	}
 	make_pin_dir();
 	if (old.is_foreign)
-		move_aside();
+		move_aside("link");
 	if (is_direct)
 		prepare_direct(object);
 	/* A new map, all zero, matches nothing: its rules come before its program. One that is kept has rules in force. */
@@ -611,7 +661,7 @@ static void attach(void)
 		write_config(bpf_map__fd(config), &wanted);
 	hook_up(bpf_program__fd(bpf_object__next_program(object, NULL)), ifindex, &old, "link");
 	if (!is_direct || mode != XDP_FLAGS_DRV_MODE)
-		remove_pin("secondary_link");
+		remove_pin(SECONDARY_LINK);
 	/* Not before: a refused attach must change nothing. */
 	if (is_same_map(old_config, bpf_map__fd(config)))
 		write_config(old_config, &wanted);
@@ -695,12 +745,15 @@ static void run(void)
 	unlock_pins();
 	sd_notify(0, "READY=1");
 	for (int looks = 1; sigtimedwait(&stop, NULL, &(struct timespec){ LOOK_SECONDS, 0 }) < 0; looks++) {
-		struct hook hook = pinned_hook();
+		struct hook hook = pinned_hook(), way_out = pinned_hook_of(SECONDARY_LINK);
+		const char *gone = !hook.ifindex ? interface : NULL;
 
+		if (way_out.link >= 0 && !way_out.ifindex)
+			gone = interfaces.secondary;
 		close(hook.link);
-		if (!hook.ifindex)
-			die("interface '%s' is gone or was unhooked by another process: start again to hook it",
-				interface);
+		close(way_out.link);
+		if (gone)
+			die("interface '%s' is gone or was unhooked by another process: start again to hook it", gone);
 		if (looks % (60 / LOOK_SECONDS) == 0)
 			summarize(hook.mode);
 	}
@@ -711,19 +764,25 @@ static void run(void)
 static void detach(void)
 {
 	lock_pins();
+	adopt_link("link");
+	adopt_link(SECONDARY_LINK);
 	struct hook hook = pinned_hook();
-
 	char message[128];
+
+	if (hook.is_foreign)
+		move_aside("link");
+	if (pinned_hook_of(SECONDARY_LINK).is_foreign)
+		move_aside(SECONDARY_LINK);
 
 	interface = *hook.interface ? hook.interface : "elsewhere";
 	if (hook.ifindex && bpf_link_detach(hook.link))
 		die("cannot detach '%s': %s", pin_path("link"), reason());
-	remove_pin("link");
-	/* What was redirected before has left when the primary interface has no program any more. */
+	/* What was redirected before has left when the primary interface has no program any more: then the way out may go. */
 	await_packets_on_the_way();
-	remove_pin("secondary_link");
-	remove_pin(CONFIG_MAP);
-	remove_pin(STATS_MAP);
+	for (size_t i = 0; i < COUNT(pins); i++) {
+		remove_pin(pins[i]);
+		remove_pin(name_beside(pins[i]));
+	}
 	rmdir(pin_dir);
 	if (hook.ifindex) {
 		snprintf(message, sizeof(message), PROGRAM " detached from interface %s", interface);

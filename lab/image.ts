@@ -203,6 +203,13 @@ async function build(recipe: Recipe, target: string, progress: Progress): Promis
   }
 }
 
+/** What a killed build has mounted in its root stays mounted. */
+async function unmountBelow(path: string): Promise<void> {
+  const mounts = readFileSync('/proc/self/mounts', 'utf8').split('\n');
+  const below = mounts.map((line) => line.split(' ')[1] ?? '').filter((point) => point.startsWith(`${path}/`));
+  for (const point of below.reverse()) await run('umount', ['--lazy', point]);
+}
+
 /** Removes images that no checkout has used for a day, and what a killed build has left. */
 async function sweep(): Promise<void> {
   for (const name of readdirSync(cacheDirectory())) {
@@ -210,6 +217,7 @@ async function sweep(): Promise<void> {
     const builder = /^building-(\d+)-/.exec(name)?.[1];
     const abandoned = builder !== undefined && !existsSync(`/proc/${builder}`);
     const unused = name.startsWith('debian') && Date.now() - statSync(path).mtimeMs > DAY;
+    if (abandoned) await unmountBelow(path);
     if (abandoned || unused) await rm(path, { recursive: true, force: true });
   }
 }

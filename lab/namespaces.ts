@@ -155,6 +155,19 @@ function end(pidFile: string, program: string): void {
   if (fs.existsSync(commandLine) && fs.readFileSync(commandLine, 'utf8').includes(program)) process.kill(Number(pid));
 }
 
+/** What an interrupted verb or a failed test left running would keep its namespace alive. */
+async function endAll(namespace: string): Promise<void> {
+  const { stdout } = await run('ip', ['netns', 'pids', namespace]);
+  const pids = stdout.split('\n').filter(Boolean).map(Number);
+  for (const pid of pids) {
+    try {
+      process.kill(pid, 'SIGKILL');
+    } catch {
+      // It ended by itself.
+    }
+  }
+}
+
 /**
  * Builds the lab with one engine carrying the traffic and leaves it standing; an earlier lab is taken down first.
  *
@@ -180,7 +193,10 @@ export async function labDown(): Promise<void> {
   await run(...inNamespace(LAB.primary.namespace, DEPLOY, 'detach'));
   end(path.join(RUNTIME, 'modify_udp_df.pid'), 'modify_udp_df');
   end(IMDS_PID, 'imds.ts');
-  for (const namespace of NAMESPACES) await run('ip', ['netns', 'delete', namespace]);
+  for (const namespace of NAMESPACES) {
+    await endAll(namespace);
+    await run('ip', ['netns', 'delete', namespace]);
+  }
   for (const folder of [INSTALLED, SETTINGS, RUNTIME, STATE]) fs.rmSync(folder, { recursive: true, force: true });
 }
 

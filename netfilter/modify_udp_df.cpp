@@ -28,6 +28,7 @@ namespace
 {
 
 constexpr unsigned kSocketBuffer = 32 << 20, kQueueLength = 8192;
+constexpr unsigned kLongestMessage = 0x10000 + 4096; // a packet and what netlink says of it
 constexpr time_t kSummarySeconds = 60, kDrainSeconds = 5;
 constexpr int kQuietMs = 200; // no packet for so long: the queue is drained
 
@@ -118,6 +119,9 @@ nfq_handle *open_queue()
 	if (!handle || !(queue = nfq_create_queue(handle, number, answer, nullptr)))
 		refused();
 	nfnl_rcvbufsiz(nfq_nfnlh(handle), kSocketBuffer);
+	// The library reads packets as well while it waits for the kernel's answer to a setting; its own buffer is too
+	// short for the longest, which would be lost.
+	nfnl_set_rcv_buffer_size(nfq_nfnlh(handle), kLongestMessage);
 	setsockopt(nfq_fd(handle), SOL_NETLINK, NETLINK_NO_ENOBUFS, &on, sizeof on);
 	nfq_set_queue_maxlen(queue, kQueueLength);
 	if (nfq_set_queue_flags(queue, NFQA_CFG_F_FAIL_OPEN, NFQA_CFG_F_FAIL_OPEN) < 0 ||
@@ -129,7 +133,7 @@ nfq_handle *open_queue()
 // Waits, then answers a batch; false when nothing came in time.
 bool serve(nfq_handle *handle, int timeout_ms, const sigset_t &unblocked)
 {
-	alignas(8) static char message[0x10000 + 4096];
+	alignas(8) static char message[kLongestMessage];
 	pollfd ready{ nfq_fd(handle), POLLIN, 0 };
 	timespec limit{ timeout_ms / 1000, timeout_ms % 1000 * 1000000L };
 	if (ppoll(&ready, 1, &limit, &unblocked) <= 0)
@@ -176,7 +180,7 @@ void parse(int argc, char **argv)
 		if (which == 'h') {
 			puts("usage: modify_udp_df [--queue 0] [--target-port 31765] [--min-packet-size 1400] [--max-packet-size 9000]\n"
 			     "Clears DF of UDP datagrams to the target port, minimum < IP total length <= maximum.\n"
-			     "SIGTERM, SIGINT: handles what is still queued (take the NFQUEUE rule away first), exits.");
+			     "SIGTERM, SIGINT: lets the rest pass, handles what is still queued, exits.");
 			exit(EXIT_SUCCESS);
 		}
 		const char *end = optarg + strlen(optarg);
@@ -216,6 +220,9 @@ int main(int argc, char **argv)
 		summarize();
 		due += kSummarySeconds;
 	}
+	// The queue is full from now on, and the kernel fails open: what still comes goes past it, to the standby rule, so
+	// that the drain has an end even while the NFQUEUE rule stands.
+	nfq_set_queue_maxlen(queue, 0);
 	sigfillset(&unblocked); // a second signal cuts no drain short
 	for (time_t end = now() + kDrainSeconds; serve(handle, kQuietMs, unblocked) && now() < end;)
 		continue;

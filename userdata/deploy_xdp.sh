@@ -6,6 +6,7 @@ set -euo pipefail
 readonly HOME_DIR=/opt/ebpf-xdp-processor ETC=/etc/mirror-gateway RUN=/run/mirror-gateway
 readonly LOADER=$HOME_DIR/bpf/udp_df_modifier_loader LEGACY=$HOME_DIR/netfilter/modify_udp_df
 readonly QUEUES=/proc/net/netfilter/nfnetlink_queue IMDS=http://169.254.169.254/latest
+readonly PINS=/sys/fs/bpf/mirror_gateway
 readonly LARGE_DF=0x4d470002 # the mark that mirror-gateway.nft gives
 readonly KEYS=(target_port min_packet_size max_packet_size traffic_percent)
 
@@ -25,17 +26,19 @@ usage: deploy_xdp.sh VERB
   health [--http]           can packets flow? exit 0 or 1; --http answers a GET on stdin
 for the units:
   run network|xdp|legacy    keep the network whole; the programs, in the foreground
-  build                     what is not built yet, or runs no more since a library changed
+  build bpf|netfilter       what is not built yet, or runs no more since a library changed
   share                     modify_udp_df runs if XDP leaves flows, else not
-  ended                     after the loader: netfilter takes what is no longer hooked
+  ended network|xdp         after a unit's program: what goes with a stop, and not with a crash or a restart
   queue add|delete          feed modify_udp_df or not
 HELP
 }
 
 say() { printf '%s\n' "$*"; }
+# Whether systemd has connected a descriptor to the journal. The variable alone is inherited: by SSM's commands, say.
+is_journal() { [[ ${JOURNAL_STREAM:-} == "$(stat -Lc %d:%i "/dev/fd/$1")" ]]; }
 # A change of what carries the traffic: for whoever typed the verb, and for the journal with its facts as fields.
 notice() {
-	[[ -n ${JOURNAL_STREAM:-} ]] || say "$*"
+	is_journal 1 || say "$*"
 	systemd_runs || return 0
 	logger --journald <<-END
 		MESSAGE=$*
@@ -49,7 +52,8 @@ notice() {
 }
 align() { while read -r key value; do printf '%-32s %s\n' "$key" "$value"; done; }
 fail() {
-	printf '%sdeploy_xdp.sh: %s\n' "${JOURNAL_STREAM:+<3>}" "$*" >&2
+	if is_journal 2; then printf '<3>' >&2; fi
+	printf 'deploy_xdp.sh: %s\n' "$*" >&2
 	exit 1
 }
 
@@ -94,10 +98,19 @@ config_set() {
 		jq -r 'to_entries[] | "\(.key | ascii_upcase | sub("^TRAFFIC"; "XDP_TRAFFIC"))=\(.value)"' >"$ETC/runtime.env.new"
 	mv "$ETC/runtime.env.new" "$ETC/runtime.env"
 	load_settings
-	if network_is_up; then load_rules; fi
+	apply_to_a_loader_just_starting
+	if [[ -e $RUN/eni ]] && ip link show br0 &>/dev/null; then load_rules; fi
 	if [[ ${RULE[*]} != "$rule" ]] && queue_is_served; then legacy restart; fi
 	if xdp_is_attached; then share; fi
 	notice "settings: $(config_get | paste -sd ' ')"
+}
+
+# It may have read the settings before they changed, and put them in force after.
+apply_to_a_loader_just_starting() {
+	if systemd_runs && [[ $(systemctl is-active xdp-processor) == activating ]]; then
+		systemctl start xdp-processor || true # waits for it
+		"$LOADER" config "${RULE_AND_SHARE[@]}" >/dev/null
+	fi
 }
 
 # A single value for scripts; all of them for people.
@@ -143,7 +156,12 @@ await_secondary() {
 	done
 }
 
-network_is_up() { ip link show br0 &>/dev/null && nft list table ip mirror_gateway &>/dev/null; }
+# A table that was flushed is still there.
+network_is_up() {
+	[[ $(ip link show br0 2>/dev/null) == *[\<,]UP[,\>]* ]] &&
+		[[ $(nft list chain bridge mirror_gateway datagram 2>/dev/null) == *'pkttype set'* ]] &&
+		[[ $(nft list chain ip mirror_gateway translate 2>/dev/null) == *notrack* ]]
+}
 
 # Sources are foreign: no filter on the way, and no word back.
 kernel_settings() {
@@ -161,15 +179,21 @@ without_ipv6() { if [[ -e /proc/sys/net/ipv6 ]]; then sysctl -qw "net.ipv6.conf.
 # Debian's images run DHCP on whatever is plugged in: another default route would take the instance off its VPC.
 keep_dhcp_away() {
 	systemd_runs || return 0
-	printf '[Match]\nPermanentMACAddress=%s\n[Link]\nUnmanaged=yes\n' "$MAC" >/etc/systemd/network/05-mirror-gateway.network
+	# Readable: networkd is not root.
+	printf '[Match]\nPermanentMACAddress=%s\n[Link]\nUnmanaged=yes\n' "$MAC" |
+		install -m 0644 /dev/stdin /etc/systemd/network/05-mirror-gateway.network
 	networkctl reload
 }
 
-load_rules() {
+# Whoever comes last has the newest settings: a network that is being made while they change loads them, too.
+load_rules() (
+	exec 8>>"$RUN/rules.lock"
+	flock 8
+	load_settings
 	nft -D eni="$(<"$RUN/eni")" -D br0_mac="$(ip -j link show br0 | jq -r '.[0].address')" \
 		-D target_port="$TARGET_PORT" -D min_packet_size="$MIN_PACKET_SIZE" -D max_packet_size="$MAX_PACKET_SIZE" \
 		-D ipsec_vm_ip="$AWS_IPSEC_VM_IP" -D ipsec_vm_port="$AWS_IPSEC_VM_PORT" -f "$HOME_DIR/netfilter/mirror-gateway.nft"
-}
+)
 
 to_number() {
 	local a b c d
@@ -190,10 +214,15 @@ add_routes() {
 	done
 }
 
+# Without the lock while it waits: other verbs need not.
 network_up() {
 	local MAC NAME ADDRESS SUBNET
 	nft -f "$HOME_DIR/netfilter/silence.nft"
 	await_secondary
+	locked make_network
+}
+
+make_network() {
 	say "$NAME" >"$RUN/eni"
 	keep_dhcp_away
 	ip addr flush dev "$NAME"
@@ -240,11 +269,15 @@ network_fault() {
 	local eni
 	eni=$(cat "$RUN/eni" 2>/dev/null || say 'the second network interface')
 	if ! network_is_up; then
-		say 'br0 or the netfilter rules are missing'
+		say 'br0 or the netfilter rules are missing or incomplete'
 	elif ! is_port "$eni"; then
 		say "$eni is no active port of br0"
 	elif ! is_port vxlan1; then
 		say 'vxlan1 is no active port of br0'
+	elif [[ $(ip route get "$AWS_IPSEC_VM_IP" 2>/dev/null) != *' dev br0 '* ]]; then
+		say "no route to $AWS_IPSEC_VM_IP by br0"
+	elif [[ $(</proc/sys/net/ipv4/ip_forward) != 1 ]]; then
+		say 'net.ipv4.ip_forward is off'
 	fi
 }
 
@@ -253,7 +286,7 @@ is_port() { ip -j link show "$1" 2>/dev/null | jq -e '.[0] | .master == "br0" an
 # What is deleted, unplugged or flushed is made again as soon as the kernel says so, or within ten seconds.
 keep_network_whole() {
 	local events fault said=''
-	network_up
+	"$0" network-up # its lock goes with it
 	if [[ ${NOTIFY_SOCKET:-} ]]; then systemd-notify --ready; fi
 	exec {events}< <(exec ip -o monitor link)
 	while :; do
@@ -274,10 +307,10 @@ await_event() {
 	while read -r -t 0.2 -u "$1"; do :; done
 }
 
+# A process of its own, where the first failure is the last step. Only with an interface to make it of.
 mend_network() {
 	local MAC NAME ADDRESS SUBNET
-	# Without the lock: other verbs need not wait for an interface that is unplugged.
-	if find_secondary; then (MIRROR_GATEWAY_UNIT='' locked network_up) || true; fi
+	if find_secondary; then MIRROR_GATEWAY_UNIT='' "$0" network-up || true; fi
 }
 
 network_down() {
@@ -293,15 +326,16 @@ network_down() {
 # A lab has no systemd of its own: there the verbs do what the units would.
 systemd_runs() { [[ -d /run/systemd/system && -e /etc/systemd/system/xdp-processor.service ]]; }
 xdp_is_attached() { loader_status | jq -e .attached >/dev/null; }
-queue_is_served() { [[ -r $QUEUES ]] && grep -q '^ *0 ' "$QUEUES"; }
+# In mode 2 the program gets packets. Until it has asked for that, the kernel drops what the rule feeds its queue.
+queue_row() { grep -sE '^ *0 +[0-9]+ +[0-9]+ 2 ' "$QUEUES"; }
+queue_is_served() { queue_row >/dev/null; }
 
-# Also where there is no loader, because it could not be built.
+# Also where there is no loader that runs, because it could not be built: the pins are what holds the program.
 loader_status() {
-	if [[ -x $LOADER ]]; then
-		"$LOADER" status "${RULE_AND_SHARE[@]}"
-	else
-		say '{"attached":false,"interface":"","xdp_mode":"none","config":{}}'
-	fi
+	local attached=true
+	if [[ -x $LOADER ]] && "$LOADER" status "${RULE_AND_SHARE[@]}"; then return; fi
+	[[ -e $PINS/link ]] || attached=false
+	printf '{"attached":%s,"interface":"","xdp_mode":"none","config":{}}\n' $attached
 }
 
 run() {
@@ -322,10 +356,18 @@ queue_rule() {
 	esac
 }
 
-legacy() { # start, stop or restart
+# enable or disable, but only to change what is: systemd reads all its units again after it.
+at_boot() {
+	local now=disable
+	if systemctl -q is-enabled "$2"; then now=enable; fi
+	[[ $now == "$1" ]] || systemctl -q "$1" "$2"
+}
+
+# start, stop or restart. What the next boot does comes after what traffic waits for.
+legacy() {
 	if systemd_runs; then
-		if [[ $1 == stop ]]; then systemctl -q disable modify_udp; else systemctl -q enable modify_udp; fi
 		systemctl "$1" modify_udp
+		if [[ $1 == stop ]]; then at_boot disable modify_udp; else at_boot enable modify_udp; fi
 		return
 	fi
 	if [[ $1 != start ]]; then legacy_stop; fi
@@ -334,15 +376,20 @@ legacy() { # start, stop or restart
 
 legacy_start() {
 	local waited=0
+	legacy_end
 	if ! queue_is_served; then
-		setsid "$LEGACY" "${RULE[@]}" >"$RUN/modify_udp_df.log" 2>&1 </dev/null 9>&- &
-		say $! >"$RUN/modify_udp_df.pid"
+		queue_rule delete # of a program that crashed
+		# It writes its own number, before it can be orphaned by an interruption.
+		(
+			say $BASHPID >"$RUN/modify_udp_df.pid"
+			exec setsid "$LEGACY" "${RULE[@]}" >"$RUN/modify_udp_df.log" 2>&1 </dev/null 9>&-
+		) &
 	fi
 	until queue_is_served; do
+		sleep 0.1 # until it runs under its own name, at least
 		if ((waited++ > 50)) || ! legacy_pid >/dev/null; then
 			fail "modify_udp_df does not serve its queue: $(tail -n 1 "$RUN/modify_udp_df.log")"
 		fi
-		sleep 0.1
 	done
 	queue_rule add
 }
@@ -351,10 +398,16 @@ legacy_pid() { pgrep -F "$RUN/modify_udp_df.pid" modify_udp_df 2>/dev/null; }
 
 # The rule goes first: what waits in a queue is lost when its program exits.
 legacy_stop() {
-	local pid waited=0
 	queue_rule delete
-	pid=$(legacy_pid) || return 0
-	kill "$pid"
+	mv -f "$RUN/modify_udp_df.pid" "$RUN/modify_udp_df.ending" 2>/dev/null || true
+	legacy_end
+}
+
+# Also what an interrupted stop has begun: its program serves the queue for a while yet, but not for long.
+legacy_end() {
+	local pid waited=0
+	pid=$(pgrep -F "$RUN/modify_udp_df.ending" modify_udp_df 2>/dev/null) || return 0
+	kill "$pid" 2>/dev/null || return 0
 	while readlink -q "/proc/$pid/exe" >/dev/null && ((waited++ < 100)); do sleep 0.1; done
 }
 
@@ -368,7 +421,7 @@ preflight() {
 		"$LOADER" preflight --interface br0 || failed=1
 	else
 		failed=1
-		say "FAIL program      not built; see why: make -C $HOME_DIR/bpf"
+		say "FAIL program      not built; see why: deploy_xdp.sh build bpf"
 		check_tool clang "$(command -v clang)"
 		check_tool libbpf-dev "$(ls /usr/include/bpf/libbpf.h 2>/dev/null)"
 	fi
@@ -399,7 +452,7 @@ hook() {
 		"$LOADER" attach --interface br0 "${RULE_AND_SHARE[@]}" 2>"$RUN/attach.log"
 		return
 	fi
-	systemctl -q enable xdp-processor
+	at_boot enable xdp-processor
 	systemctl restart xdp-processor # also takes up what was built or set since
 }
 
@@ -422,21 +475,40 @@ fall_back() {
 
 detach() {
 	if systemd_runs; then
-		systemctl -q disable xdp-processor
 		systemctl stop xdp-processor
+		at_boot disable xdp-processor
 	fi
-	if [[ -x $LOADER ]]; then "$LOADER" detach; fi
+	unhook
 	notice "XDP is detached; now carrying the traffic: $(engine)"
 }
 
-# A crash or a restart of the loader leaves the program on its interface, an orderly stop does not.
-loader_ended() {
-	if systemctl list-jobs --no-legend | grep -Eq 'xdp-processor\.service +stop '; then
-		"$LOADER" detach
-	elif ! xdp_is_attached && network_is_up; then
-		legacy start
-		notice "XDP is not attached; now carrying the traffic: $(engine)"
-	fi
+# Without a loader that runs, removing the pins unhooks the program as well.
+unhook() {
+	[[ -e $PINS ]] || return 0
+	if [[ -x $LOADER ]] && "$LOADER" detach; then return; fi
+	rm -rf "$PINS"
+}
+
+# A crash or a restart leaves the program on its interface and the network as it is, an orderly stop does not.
+unit_ended() {
+	case $1 in
+	network) if is_stopping mirror-gateway-network; then network_down; fi ;;
+	xdp)
+		if is_stopping xdp-processor; then
+			unhook
+		elif ! xdp_is_attached && network_is_up; then
+			legacy start
+			notice "XDP is not attached; now carrying the traffic: $(engine)"
+		fi
+		;;
+	*) fail "ended: '$1' is neither network nor xdp" ;;
+	esac
+}
+
+is_stopping() {
+	local jobs
+	jobs=$(systemctl list-jobs --no-legend)
+	grep -Eq "$1\.service +stop " <<<"$jobs"
 }
 
 # The standby has the traffic while the one goes and the other comes, and keeps it where the other cannot.
@@ -445,6 +517,8 @@ rollback() {
 	network_is_up || fail 'br0 is missing; run: deploy_xdp.sh network-up'
 	(legacy start) || served=0
 	detach
+	# A loader that was just starting may have found its share and stopped it.
+	queue_is_served || (legacy start) || served=0
 	((served)) || fail "rolled back, but modify_udp_df does not run, for the reason above; now carrying the traffic: $(engine)"
 	notice 'rolled back: modify_udp_df takes the traffic, the standby rule what it leaves'
 }
@@ -470,8 +544,8 @@ vxlan_errors() { ip -j -s link show vxlan1 2>/dev/null | jq '.[0].stats64.rx.err
 # packets_*: the XDP program's own numbers while it is attached, netfilter's otherwise.
 # Columns of the queue: number, port id, waiting, mode, range, dropped in the kernel, dropped on the way up, last id.
 status_json() {
-	local queue=(0 0 0 0 0 0 0 0)
-	if queue_is_served; then read -ra queue < <(grep '^ *0 ' "$QUEUES"); fi
+	local queue=(0 0 0 0 0 0 0 0) row
+	if row=$(queue_row); then read -ra queue <<<"$row"; fi
 	# What is too short for an IP header, VXLAN itself refuses.
 	{ loader_status && counters; } |
 		jq -cs --arg engine "$(engine)" --argjson refused "$(vxlan_errors)" --argjson queued "${queue[7]}" --argjson dropped $((queue[5] + queue[6])) '
@@ -554,15 +628,27 @@ install_ssm_agent() {
 	say 'no amazon-ssm-agent: Session Manager cannot reach this instance'
 }
 
-# Sources of a bundle have no date: an upgrade builds everything, a start only what is missing or runs no more.
-build() {
-	local folder
-	for folder in bpf netfilter; do
-		make -C "$HOME_DIR/$folder" "$@" || say "$folder: not built, for the reason above"
-	done
+# Sources of a bundle have no date: an upgrade builds everything. Two units may want it at once.
+build() { # FOLDER [FLAG]
+	(
+		exec 7>>"$RUN/build.lock"
+		flock 7
+		make -s --no-print-directory -C "$HOME_DIR/$1" ${2:+"$2"}
+	) || {
+		say "$1: not built, for the reason above"
+		return 1
+	}
 }
 
-build_what_fails() { if "$LOADER" --help &>/dev/null && "$LEGACY" --help &>/dev/null; then build; else build -B; fi; }
+build_what_fails() {
+	local program
+	case $1 in
+	bpf) program=$LOADER ;;
+	netfilter) program=$LEGACY ;;
+	*) fail "build: '$1' is neither bpf nor netfilter" ;;
+	esac
+	if "$program" --help &>/dev/null; then build "$1"; else build "$1" -B; fi
+}
 
 install_units() {
 	local units=/etc/systemd/system service
@@ -587,18 +673,20 @@ start_network() {
 	systemctl kill --signal=KILL mirror-gateway-network
 }
 
+# The lock is for what changes the traffic, and that is done by verbs of their own: a rollback need not wait for apt.
 install_all() {
-	local engines=(modify_udp)
+	local engines=(modify_udp) failed=0 folder
 	if [[ $ENABLE_XDP == true ]]; then engines=('xdp-processor'); fi
 	if ((XDP_TRAFFIC_PERCENT < 100)); then engines+=(modify_udp); fi
 	install_packages
-	build -B
+	for folder in bpf netfilter; do build $folder -B || failed=1; done
 	install_units
 	systemctl -q enable mirror-gateway-network "${engines[@]}"
 	systemctl -q enable --now mirror-gateway-health.socket
 	start_network
-	if [[ $ENABLE_XDP == true ]]; then attach; else rollback; fi
+	if [[ $ENABLE_XDP == true ]]; then "$0" attach || failed=1; else "$0" rollback || failed=1; fi
 	install_ssm_agent
+	return $failed
 }
 
 # --- the story ------------------------------------------------------------------------------------------------------
@@ -613,6 +701,7 @@ locked() {
 			flock -w 60 9 || fail "another deploy_xdp.sh holds $RUN/lock for 60 s: $(<"$RUN/lock"); let it end, or end it"
 		fi
 		say "$1, process $$" >"$RUN/lock"
+		load_settings # again: another config set may have been faster
 	fi
 	"$@"
 }
@@ -624,8 +713,8 @@ main() {
 	mkdir -p "$RUN"
 	load_settings
 	case $verb in
-	install) locked install_all ;;
-	network-up) locked network_up ;;
+	install) install_all ;;
+	network-up) network_up ;;
 	network-down) locked network_down ;;
 	preflight) preflight ;;
 	attach | detach | rollback) locked "$verb" ;;
@@ -637,9 +726,9 @@ main() {
 		*) fail "config: '${2:-}' is neither get nor set" ;;
 		esac
 		;;
-	build) build_what_fails ;;
+	build) build_what_fails "${2:-}" ;;
 	share) share ;;
-	ended) loader_ended ;;
+	ended) unit_ended "${2:-}" ;;
 	queue) queue_rule "${2:-}" ;;
 	run) run "${2:-}" ;;
 	health)

@@ -40,7 +40,7 @@ patiently() {
 
 # --- curl -----------------------------------------------------------------------------------------------------------
 
-# Debian's images have none. Another apt may be at work: installing waits for it, updating does not.
+# Not every image has one. Another apt may be at work: installing waits for it, updating does not.
 install_curl() {
 	local apt=(apt-get -qq -o Acquire::Retries=5 -o DPkg::Lock::Timeout=300)
 	REASON='curl: apt-get cannot install it; is there a way to the package mirror (management_cidrs)?'
@@ -63,8 +63,9 @@ need_curl() {
 ask() {
 	local status
 	ANSWER=$WORK/answer
-	status=$(curl --config - --silent --show-error --max-time 60 --output "$ANSWER" --write-out '%{http_code}' "$@" 2>"$WORK/said") || {
-		WHY=$(<"$WORK/said")
+	status=$(curl --config - --silent --show-error --connect-timeout 5 --max-time 60 \
+		--output "$ANSWER" --write-out '%{http_code}' "$@" 2>"$WORK/said") || {
+		WHY=$(head -n 1 "$WORK/said")
 		return 1
 	}
 	WHY="HTTP status $status$(sed -n 's/.*<Code>\([A-Za-z]*\)<.*/ \1/p' "$ANSWER")"
@@ -79,7 +80,8 @@ imds() { ask "$IMDS_URL/meta-data/$1" < <(printf 'header = "X-aws-ec2-metadata-t
 # Of a JSON document that has no quotes in its strings, as credentials have none.
 field() { sed -n "s/.*\"$1\" *: *\"\([A-Za-z0-9+/=]*\)\".*/\1/p" "$ANSWER"; }
 
-# -> SIGNATURE, what curl needs to sign, and S3 to see signed. An instance may be up some seconds before its role's credentials are.
+# -> SIGNATURE, what curl needs to sign, and S3 to see signed. An instance may be up some seconds before the credentials
+# of its role are.
 load_credentials() {
 	local roles=iam/security-credentials/ id secret session
 	REASON="$IMDS_URL: no answer; is the metadata service of this instance enabled?"
@@ -130,7 +132,7 @@ put_in_place() {
 	local new=$DIRECTORY.new old=$DIRECTORY.old
 	rm -rf "$new" "$old"
 	mkdir -p "$new"
-	tar -xzf "$ANSWER" --no-same-owner -C "$new"
+	tar -xzf "$ANSWER" --no-same-owner -C "$new" || fail "$new: tar cannot unpack the bundle there; is the disk full (df -h)?"
 	printf '%s\n' "$SHA256" >"$new/.sha256"
 	if [[ -e $DIRECTORY ]]; then mv "$DIRECTORY" "$old"; fi
 	mv "$new" "$DIRECTORY"

@@ -412,7 +412,7 @@ describe('attach says what is wrong', () => {
   test('an object of another version', () => {
     const other = compile('other', 'char LICENSE[] __attribute__((section("license"), used)) = "GPL";');
     expect(refusal(loader('attach', '--interface', 'br0', '--object', other), REFUSED)).toContain(
-      `the BPF object '${other}' is of another version than this loader: rebuild both`,
+      `the BPF object '${other}' is of another version than this loader: build both anew`,
     );
   });
 
@@ -568,7 +568,7 @@ describe('a thousand times attached and detached', () => {
       `${CYCLES} attach/detach cycles: peak memory of an attach ${first.toFixed(0)} KiB in the first tenth, ` +
         `${last.toFixed(0)} KiB in the last\n`,
     );
-    expect(Math.abs(last - first) / first).toBeLessThan(0.02);
+    expect(Math.abs(last - first) / first).toBeLessThan(0.05);
     for (let tries = 0; tries < 50 && JSON.stringify(held()) !== JSON.stringify(before); tries++) await sleep(100);
     expect(held()).toEqual(before);
     expect(fs.existsSync(PINS)).toBe(false);
@@ -617,6 +617,31 @@ describe('preflight', () => {
     const { code, out } = preflight(...args);
     expect(code).toBe(REFUSED);
     expect(out).toMatch(message);
+  });
+
+  test('names the oldest kernel there may be', () => {
+    const old = execute([...inside(GATEWAY), 'setarch', '--uname-2.6', LOADER, 'preflight']);
+    expect(old.code).toBe(REFUSED);
+    expect(old.out).toMatch(
+      /^FAIL kernel +2\.6\.\S+: XDP needs 4\.18 at the least; use a newer image, netfilter carries/m,
+    );
+  });
+
+  test('names each feature that the kernel lacks, and since when Linux has it', () => {
+    const lacking = new Set<string>();
+    // From one bpf() on all are refused, as a kernel without the features would.
+    for (let call = 1; call <= 12; call++) {
+      const inject = ['strace', '-f', '-o', '/dev/null', '-e', `inject=bpf:error=EINVAL:when=${call}+`];
+      const { out } = execute([...inside(GATEWAY), ...inject, LOADER, 'preflight', '--pin-dir', PINS]);
+      for (const [line] of out.matchAll(/^FAIL .*$/gm)) lacking.add(line);
+    }
+    const all = [...lacking].join('\n');
+    expect(all).toMatch(/^FAIL shared maps +refused: Invalid argument; Linux 5\.5 has it; use a newer image$/m);
+    expect(all).toMatch(/^FAIL per-CPU maps +refused: Invalid argument; Linux 4\.6 has it; use a newer image$/m);
+
+    const confined = ['strace', '-f', '-o', '/dev/null', '-e', 'inject=unshare:error=EPERM'];
+    const { out } = execute([...inside(GATEWAY), ...confined, LOADER, 'preflight', '--pin-dir', PINS]);
+    expect(out).toMatch(/^skip XDP links +not probed: this user may make no network namespace$/m);
   });
 
   test('names the capabilities that are missing', () => {

@@ -2,7 +2,16 @@
 // What befalls a gateway in its life: programs that are refused, killed or broken, interfaces that go and come back, pins
 // that a crash left behind, two operators at once. Each ends in a gateway that forwards, and says what happened.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { chmodSync, copyFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { inNamespace, must, Progress, run, type RunResult, waitFor } from '../../lab/host';
 import { payloadHash } from '../../lab/judge';
@@ -136,9 +145,11 @@ describe('a gateway', () => {
       rmSync(LOADER);
       const { code, stderr } = await attempt('attach');
       expect(code).toBe(1);
-      expect(stderr).toMatch(/^FAIL program +not built; see why: make -C \/opt/m);
+      expect(stderr).toMatch(/^FAIL program +not built; see why: deploy_xdp.sh build bpf$/m);
+      expect(await status()).toMatchObject({ attached: true });
       expect(await attempt('rollback')).toMatchObject({ code: 0 });
-      expect((await attempt('status')).code).toBe(0);
+      expect(await status()).toMatchObject({ engine: 'nfqueue', attached: false });
+      expect(await inGateway('ip', 'link', 'show', 'br0')).not.toContain('xdp');
     });
   });
 
@@ -146,7 +157,7 @@ describe('a gateway', () => {
     writeFileSync(LOADER, '#!/bin/sh\nexit 127\n');
     chmodSync(LOADER, 0o755);
     expect((await attempt('attach')).code).toBe(1);
-    await deploy('build');
+    await deploy('build', 'bpf');
     await deploy('attach');
     await forwards('bridge');
   });
@@ -160,8 +171,16 @@ describe('a gateway', () => {
     await deploy('attach');
     await forwards('bridge');
     await deploy('detach');
-    await must('sh', ['-c', `rm -f ${PINS}/*`]);
+    expect(readdirSync(PINS).sort()).toEqual(['left', 'link_foreign']); // whose they are nobody knows
+    await must('rm', ['-r', PINS]);
     await deploy('attach');
+  });
+
+  it('takes over the link of a loader that was killed before it had its name', async () => {
+    renameSync(join(PINS, 'link'), join(PINS, 'link_new'));
+    await deploy('attach');
+    await forwards('bridge');
+    expect(readdirSync(PINS).sort()).toEqual(['config', 'link', 'stats']);
   });
 
   it('starts again on the pins of a bridge that is gone', async () => {
@@ -191,10 +210,24 @@ describe('a gateway', () => {
       ['br0 is deleted', () => inGateway('ip', 'link', 'delete', 'br0')],
       ['vxlan1 is deleted', () => inGateway('ip', 'link', 'delete', 'vxlan1')],
       ['the netfilter rules are flushed', () => inGateway('nft', 'flush', 'ruleset')],
+      ['one table is deleted', () => inGateway('nft', 'delete', 'table', 'bridge', 'mirror_gateway')],
+      ['one chain is flushed', () => inGateway('nft', 'flush', 'chain', 'ip', 'mirror_gateway', 'translate')],
+      ['br0 is set down', () => inGateway('ip', 'link', 'set', 'br0', 'down')],
+      ['the route to the IPsec VM is deleted', () => inGateway('ip', 'route', 'flush', 'dev', 'br0')],
+      ['forwarding is switched off', () => inGateway('sysctl', '-qw', 'net.ipv4.ip_forward=0')],
       ['the second interface leaves the bridge', () => inGateway('ip', 'link', 'set', 'ens6', 'nomaster')],
     ])('is whole again after %s', async (_, harm) => {
       await harm();
       await attached();
+      await forwards('bridge');
+    });
+
+    it('has the newest rules after settings that changed while it was made', async () => {
+      await inGateway('ip', 'link', 'delete', 'br0');
+      await deploy('config', 'set', 'target_port=31766');
+      await attached();
+      expect(await inGateway('nft', 'list', 'chain', 'bridge', 'mirror_gateway', 'datagram')).toContain('31766');
+      await deploy('config', 'set', 'target_port=31765');
       await forwards('bridge');
     });
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Debian 13 with the packages baked in, as a fleet would run it: both values of enable_xdp, both through a reboot.
-import { itOutlives } from './lifecycle';
+import { itKeepsItsSettings, itOutlives } from './lifecycle';
 import { itIsAGateway, itSurvivesAReboot, useMachine } from './machine';
 import { itMigrates } from './migration';
 
@@ -15,6 +15,8 @@ describe('Debian 13, baked, enable_xdp=true, second interface attached while it 
 
   itOutlives(machine);
   itSurvivesAReboot(machine);
+
+  it('has its settings after the reboot as well', () => itKeepsItsSettings(machine));
 });
 
 describe('Debian 13, baked, enable_xdp=false', () => {

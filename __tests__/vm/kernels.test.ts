@@ -147,6 +147,11 @@ describe.each(SUITES)('the kernel of Debian %s', (suite) => {
     });
     afterAll(() => guest().exec('ip link delete source'));
 
+    test('finds in its preflight what it needs', async () => {
+      const found = await guest().exec(`udp_df_modifier_loader preflight --interface port --mode ${mode}`);
+      expect(found.split('\n').filter((line) => line !== '' && !line.startsWith('ok   '))).toEqual([]);
+    });
+
     test('hooks the program to a port', async () => {
       await guest().exec(attach);
       expect(await status()).toMatchObject({

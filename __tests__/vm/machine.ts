@@ -6,6 +6,7 @@ import { inNamespace, must, Progress, waitFor } from '../../lab/host';
 import { type Release } from '../../lab/image';
 import { synthesize } from '../../lab/synth';
 import { Receiver } from '../../lab/traffic';
+import { Stream } from '../../lab/traffic-stream';
 import { bootVm, type CloudInitResult, type Vm, VM_LAB, type VmOptions } from '../../lab/vm';
 
 export type Engine = 'bridge' | 'nfqueue';
@@ -70,6 +71,29 @@ export class Machine {
     const { verdicts, strays } = await play(this.socket);
     this.verdicts = new Map(verdicts.map((verdict) => [nameOf(verdict.case), verdict]));
     this.strays = strays;
+  }
+
+  /** Work under a steady stream that an emulated machine can keep up with; what was wrong with it afterwards. */
+  async streamThrough(work: () => Promise<void>): Promise<string[]> {
+    await Stream.build();
+    await this.socket?.stop(); // the stream's judge has its port meanwhile
+    const stream = await Stream.start({ pps: 100, bytes: [1428, 2852], flows: 200 }, this.vm.progress, VM_LAB);
+    try {
+      await work();
+      const { sent, judgement, lost } = await stream.finish();
+      const { received, duplicates, corrupt, frames_with_df } = judgement;
+      this.vm.progress.say(`${sent.sent} datagrams sent at ${sent.pps}/s, ${received} received`);
+      return [
+        ...lost.map(([from, to]) => `lost: ${from} to ${to}`),
+        ...Object.entries({ duplicates, corrupt, frames_with_df }).flatMap(([name, count]) =>
+          count > 0 ? `${name}: ${count}` : [],
+        ),
+        ...(sent.sent === 0 ? ['nothing was sent'] : []),
+      ];
+    } finally {
+      stream.abort();
+      this.socket = await Receiver.start(VM_LAB.sink, '0.0.0.0', VM_LAB.sink.port);
+    }
   }
 
   async powerOff(): Promise<void> {

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+// Operations under a steady stream of more than 10 000 datagrams/s: not one may be lost, come twice, come damaged or
+// leave with DF set. STORM_SEED replays a storm, STORM_OPERATIONS sets its length.
+import { readFileSync } from 'node:fs';
+import { loadavg } from 'node:os';
+import { dropCounters, grown } from '../../lab/drop-counters';
+import { Progress, sleep } from '../../lab/host';
+import { deploy, labDown, labUp } from '../../lab/namespaces';
+import { drawPlan, Engines, Storm, withDeepBacklog } from '../../lab/storm';
+import { type Finished, Stream } from '../../lab/traffic-stream';
+import { Random } from '../random';
+import { countersOf, status } from './gateway';
+
+const SEED = Number(process.env.STORM_SEED ?? Date.now() % 2 ** 31);
+const COUNT = Number(process.env.STORM_OPERATIONS ?? 200);
+/** Above the 10 000/s that are asked for, so that a sender which is held up for a moment still reaches them. */
+const PPS = 12_000;
+const LEAST_PPS = 10_000;
+/** Two that need fragments, two that do not: those would leave with DF set if an engine forgot them. */
+const BYTES = [1428, 1320, 1500, 1390];
+/** Every datagram of the stream matches whatever a storm sets. */
+const SETTINGS = ['min_packet_size=1300', 'max_packet_size=9000', 'traffic_percent=100'];
+/** All that a killed legacy program can take with it: its queue (kQueueLength). */
+const MOST_QUEUED = 8192;
+const PID_FILE = '/run/mirror-gateway/modify_udp_df.pid';
+const STREAM = { pps: PPS, bytes: BYTES, flows: 1000 };
+
+/** Times of a verb, in seconds. */
+function summary(name: string, milliseconds: readonly number[]): string {
+  const sorted = [...milliseconds].sort((a, b) => a - b);
+  const at = (part: number): string => ((sorted[Math.floor((sorted.length - 1) * part)] ?? 0) / 1000).toFixed(3);
+  return `${name}: ${sorted.length} runs, fastest ${at(0)} s, median ${at(0.5)} s, worst ${at(1)} s`;
+}
+
+/** Runs work under the stream, and fails with all that is known when a datagram went wrong. */
+async function underTraffic(
+  progress: Progress,
+  work: (stream: Stream) => Promise<unknown>,
+  explain: (stream: Stream, number: number) => string[] = () => [],
+  bytes: readonly number[] = BYTES,
+): Promise<Finished> {
+  return withDeepBacklog(async () => {
+    const before = await dropCounters();
+    const stream = await Stream.start({ ...STREAM, bytes }, progress);
+    try {
+      await work(stream);
+    } catch (error) {
+      stream.abort();
+      throw error;
+    }
+    const finished = await stream.finish();
+    const { sent, judgement, lost } = finished;
+    const { received, duplicates, corrupt, reordered, judge_drops, frames, frames_with_df, first_with_df } = judgement;
+    progress.say(
+      `${sent.sent} datagrams sent at ${sent.pps}/s, ${received} received in ${frames} frames, ${reordered} out of order; ${sent.slipped} not sent for want of a processor`,
+    );
+    const wrong = { lost: sent.sent - received, duplicates, corrupt, judge_drops, frames_with_df };
+    if (Object.values(wrong).some((count) => count > 0)) {
+      const numbers = [...lost.map(([from]) => from), ...first_with_df];
+      progress.say(
+        [
+          `WRONG: ${JSON.stringify(wrong)}`,
+          ...grown(before, await dropCounters()).map((line) => `  counter ${line}`),
+          ...lost.map(([from, to]) => `  lost ${from} to ${to}`),
+          ...numbers.flatMap((number) => [
+            `  number ${number}:`,
+            ...explain(stream, number).map((line) => `    ${line}`),
+          ]),
+        ].join('\n'),
+      );
+    }
+    expect(wrong).toEqual({ lost: 0, duplicates: 0, corrupt: 0, judge_drops: 0, frames_with_df: 0 });
+    expect(sent.pps).toBeGreaterThanOrEqual(LEAST_PPS);
+    return finished;
+  });
+}
+
+beforeAll(() => Stream.build());
+
+describe('under traffic', () => {
+  beforeAll(async () => {
+    await labUp('bridge');
+    await deploy('config', 'set', ...SETTINGS);
+  });
+  afterAll(labDown);
+
+  it(`${COUNT} random operations lose nothing, seed ${SEED}`, async () => {
+    const progress = new Progress('storm');
+    const dice = new Random(SEED);
+    const plan = drawPlan(dice, COUNT, { shortest: Math.min(...BYTES), longest: Math.max(...BYTES) });
+    progress.say(`${COUNT} operations under ${PPS} datagrams/s, STORM_SEED=${SEED}`);
+    const storm = await Storm.start(dice, progress);
+    const engines = new Engines(2 * PPS);
+    try {
+      await underTraffic(
+        progress,
+        () => storm.carryOut(plan),
+        (stream, number) => storm.at(stream.timeOf(number)),
+      );
+      await engines.end();
+      const failures = storm.done.flatMap(({ failure }) => failure ?? []);
+      progress.say(`carried: ${JSON.stringify(engines.carried)}\n${storm.table()}`);
+      for (const failure of engines.failures) progress.say(`status failed: ${failure}`);
+      for (const claim of engines.implausible) progress.say(`status claims too much: ${claim}`);
+      // An engine that never had its turn proved nothing.
+      expect(Object.values(engines.carried).filter((datagrams) => datagrams < 1000)).toEqual([]);
+      expect(failures).toEqual([]);
+      expect(engines.failures).toEqual([]);
+    } finally {
+      await engines.end();
+      await storm.close();
+    }
+  });
+
+  it('rolls back 50 times, and attaches as often, in less than 2 s each and without a loss', async () => {
+    const progress = new Progress('rollback');
+    const times = { rollback: [] as number[], attach: [] as number[] };
+    const timed = async (name: keyof typeof times, engine: string): Promise<void> => {
+      const startedAt = performance.now();
+      await deploy(name);
+      times[name].push(performance.now() - startedAt);
+      expect((await status()).engine).toBe(engine);
+    };
+    await deploy('config', 'set', ...SETTINGS);
+    await deploy('attach');
+    await underTraffic(progress, async () => {
+      for (let round = 0; round < 50; round++) {
+        await timed('rollback', 'nfqueue');
+        await timed('attach', 'bridge');
+      }
+    });
+    const load = `load average ${loadavg()
+      .map((each) => each.toFixed(1))
+      .join(' ')}`;
+    progress.say(`${summary('rollback', times.rollback)}; ${load}\n${summary('attach', times.attach)}`);
+    expect(Math.max(...times.rollback)).toBeLessThan(2000);
+    expect(Math.max(...times.attach)).toBeLessThan(2000);
+  });
+
+  it.each([10, 50, 90])(
+    'gives XDP its share of 10 000 flows, %i %% within 1.5 points, and the rest to netfilter',
+    async (percent) => {
+      const progress = new Progress('split');
+      const flows = 10_000;
+      await deploy('config', 'set', ...SETTINGS, `traffic_percent=${percent}`);
+      await deploy('attach');
+      const delta = await countersOf(async () => {
+        const stream = await Stream.start({ pps: 5000, flows, count: 2 * flows }, progress);
+        const { sent, judgement } = await stream.finish({ early: false });
+        expect(judgement).toMatchObject({ received: sent.sent, duplicates: 0, corrupt: 0, frames_with_df: 0 });
+      });
+      const {
+        packets_modified: xdp,
+        packets_left_to_netfilter: left,
+        nfqueue_packets: nfqueue,
+        standby_packets,
+      } = delta;
+      progress.say(`${percent} % asked for, ${((100 * xdp) / (2 * flows)).toFixed(2)} % taken`);
+      expect(xdp + left).toBe(2 * flows);
+      expect(nfqueue + standby_packets).toBe(left);
+      expect(Math.abs((100 * xdp) / (2 * flows) - percent)).toBeLessThanOrEqual(1.5);
+    },
+  );
+
+  it('a killed legacy program takes no more than its queue with it, and the standby carries on', async () => {
+    const progress = new Progress('kill');
+    await deploy('config', 'set', ...SETTINGS);
+    await deploy('rollback');
+    const stream = await Stream.start(STREAM, progress);
+    try {
+      const delta = await countersOf(async () => {
+        await sleep(500);
+        process.kill(Number(readFileSync(PID_FILE, 'utf8')), 'SIGKILL');
+        await sleep(1000);
+        expect((await status()).engine).toBe('standby');
+        await deploy('rollback');
+        expect((await status()).engine).toBe('nfqueue');
+      });
+      expect(delta.standby_packets).toBeGreaterThan(LEAST_PPS / 2);
+    } finally {
+      const { sent, judgement, lost } = await stream.finish();
+      progress.say(`${sent.sent - judgement.received} of ${sent.sent} datagrams went with the program`);
+      expect(sent.sent - judgement.received).toBeLessThanOrEqual(MOST_QUEUED);
+      expect(judgement).toMatchObject({ duplicates: 0, corrupt: 0, frames_with_df: 0 });
+      // Its queue, in one piece: starting it again costs nothing.
+      expect(lost.length).toBeLessThanOrEqual(1);
+    }
+  });
+
+  it('the legacy program, told to stop while its rule still stands, loses nothing', async () => {
+    await deploy('config', 'set', ...SETTINGS);
+    await deploy('rollback');
+    const stopAndStart = async (): Promise<void> => {
+      for (let round = 0; round < 3; round++) {
+        process.kill(Number(readFileSync(PID_FILE, 'utf8')), 'SIGTERM');
+        await sleep(1500);
+        expect((await status()).engine).toBe('standby');
+        await deploy('rollback');
+        expect((await status()).engine).toBe('nfqueue');
+      }
+    };
+    // The longest that a session mirrors whole do not fit the buffers that netlink's libraries bring.
+    await underTraffic(new Progress('stop'), stopAndStart, undefined, [1428, 1320, 1390, 8486]);
+  });
+
+  it('of two settings changed at once, both are in force', async () => {
+    await deploy('config', 'set', ...SETTINGS);
+    const changes = ['min_packet_size=1250', 'max_packet_size=8000'];
+    await Promise.all(changes.map((change) => deploy('config', 'set', change)));
+    const values = await Promise.all(changes.map((change) => deploy('config', 'get', change.replace(/=.*/, ''))));
+    expect(values.map((value) => value.trim())).toEqual(['1250', '8000']);
+  });
+});
