@@ -758,6 +758,75 @@ finally:
   });
 });
 
+describe('the direct engine, in driver mode', () => {
+  const destination = ['--ipsec-vm-ip', '10.9.1.9', '--ipsec-vm-port', '8081'];
+  const direct = (...args: string[]): Result =>
+    loader('attach', '--bridge', 'br0', '--engine', 'direct', '--interface', 'first', '--mode', 'driver', ...args);
+  const complete = (): Result => direct('--secondary', 'second', ...destination);
+
+  beforeAll(() => {
+    for (const name of ['first', 'second']) {
+      gateway(`ip link add name ${name} type veth peer name ${name}p`);
+      gateway(`ip link set ${name} up; ip link set ${name}p up`);
+    }
+    gateway('ip addr add 10.9.1.1/24 dev first');
+  });
+  afterAll(() => {
+    for (const name of ['first', 'second']) gateway(`ip link delete ${name}`);
+  });
+
+  test('hooks both interfaces, and lets go of both', () => {
+    expect(complete()).toMatchObject({ code: 0, err: 'udp_df_modifier hooked to first in driver mode\n' });
+    expect(programOn('second')).not.toBe(0);
+    expect(fs.readdirSync(PINS).sort()).toEqual(['config', 'link', 'secondary_link', 'stats']);
+    succeed('detach');
+    expect([programOn('first'), programOn('second'), fs.existsSync(PINS)]).toEqual([0, 0, false]);
+  });
+
+  test.each(['attach', 'detach'])('%s takes over what a loader that was killed left beside its names', (verb) => {
+    complete();
+    for (const name of ['link', 'secondary_link']) fs.renameSync(`${PINS}/${name}`, `${PINS}/${name}_new`);
+    expect(status()).toMatchObject({ attached: true, interface: 'first', xdp_mode: 'driver' });
+    const { code, err } = verb === 'attach' ? complete() : loader('detach');
+    expect(code).toBe(0);
+    for (const name of ['link', 'secondary_link'])
+      expect(err).toContain(`'${PINS}/${name}' is taken over from a loader that was killed`);
+    if (verb === 'attach') expect(err).toContain('udp_df_modifier updated on first in driver mode');
+    else expect([programOn('first'), programOn('second'), fs.existsSync(PINS)]).toEqual([0, 0, false]);
+  });
+
+  test("leaves another's program on the secondary interface alone", () => {
+    gateway(`ip link set dev second xdpgeneric obj ${BPF_OBJECT} sec xdp`);
+    const foreign = programOn('second');
+    const message = refusal(complete(), REFUSED);
+    expect(message).toContain(`interface 'second' carries another XDP program, 'udp_df_modifier' (id ${foreign})`);
+    expect([programOn('first'), programOn('second')]).toEqual([0, foreign]);
+    gateway('ip link set dev second xdpgeneric off');
+  });
+
+  test('lets go of the secondary interface if the primary one refuses', () => {
+    gateway('ip link set first mtu 9000; ip link set firstp mtu 9000');
+    const { code } = complete();
+    gateway('ip link set first mtu 1500; ip link set firstp mtu 1500');
+    expect(code).not.toBe(0);
+    expect([programOn('first'), programOn('second')]).toEqual([0, 0]);
+  });
+
+  test('is tried again where an interface or an address may still come', () => {
+    gateway('ip addr flush dev first');
+    const message = refusal(complete());
+    gateway('ip addr add 10.9.1.1/24 dev first');
+    expect(message).toContain("interface 'first' has no IPv4 address");
+    expect(refusal(direct('--secondary', 'none', ...destination))).toContain("'none' does not tell its MTU");
+  });
+
+  test('names what is missing', () => {
+    const missing = '--secondary, --ipsec-vm-ip or --ipsec-vm-port is missing';
+    expect(refusal(direct(...destination))).toContain(missing);
+    expect(refusal(direct('--secondary', 'second'))).toContain(missing);
+  });
+});
+
 test('allows what the stack allows', () => {
   const { out } = execute([LOADER, '--help']);
   for (const option of ['target-port', 'min-packet-size', 'max-packet-size', 'traffic-percent']) {
