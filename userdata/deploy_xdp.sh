@@ -669,7 +669,7 @@ start_network() {
 		systemctl start mirror-gateway-network
 		return
 	fi
-	network_up
+	"$0" network-up # in a process of its own, which takes its lock along
 	systemctl kill --signal=KILL mirror-gateway-network
 }
 
