@@ -86,7 +86,7 @@ env_name() {
 
 # The loader checks the values as the stack does and, while XDP is attached, applies them between two packets.
 config_set() {
-	local pair key changed=() rule="${RULE[*]}"
+	local pair key settings changed=() rule="${RULE[*]}"
 	[[ $# -gt 0 ]] || fail 'config set: nothing to set; give KEY=VALUE'
 	for pair in "$@"; do
 		key=${pair%%=*}
@@ -94,8 +94,8 @@ config_set() {
 		[[ $pair == *=* ]] || fail "config: '$pair' has no value; give $key=VALUE"
 		changed+=("--${key//_/-}" "${pair#*=}")
 	done
-	"$LOADER" config "${RULE_AND_SHARE[@]}" "${changed[@]}" |
-		jq -r 'to_entries[] | "\(.key | ascii_upcase | sub("^TRAFFIC"; "XDP_TRAFFIC"))=\(.value)"' >"$ETC/runtime.env.new"
+	settings=$("$LOADER" config "${RULE_AND_SHARE[@]}" "${changed[@]}")
+	jq -r 'to_entries[] | "\(.key | ascii_upcase | sub("^TRAFFIC"; "XDP_TRAFFIC"))=\(.value)"' <<<"$settings" >"$ETC/runtime.env.new"
 	mv "$ETC/runtime.env.new" "$ETC/runtime.env"
 	load_settings
 	apply_to_a_loader_just_starting
@@ -438,7 +438,7 @@ check_tool() {
 
 attach() {
 	local checks
-	network_is_up || fail 'br0 is missing; run: deploy_xdp.sh network-up'
+	network_is_up || fail 'br0 or the netfilter rules are missing or incomplete; run: deploy_xdp.sh network-up'
 	[[ $XDP_ENGINE != direct ]] || say 'xdp_engine=direct is not in this version; the bridge engine takes the traffic'
 	[[ $XDP_MODE != driver ]] || say 'xdp_mode=driver: a bridge has no driver mode; generic mode is used'
 	checks=$(preflight) || fall_back "$(grep ^FAIL <<<"$checks")"
@@ -514,7 +514,7 @@ is_stopping() {
 # The standby has the traffic while the one goes and the other comes, and keeps it where the other cannot.
 rollback() {
 	local served=1
-	network_is_up || fail 'br0 is missing; run: deploy_xdp.sh network-up'
+	network_is_up || fail 'br0 or the netfilter rules are missing or incomplete; run: deploy_xdp.sh network-up'
 	(legacy start) || served=0
 	detach
 	# A loader that was just starting may have found its share and stopped it.
@@ -584,6 +584,8 @@ health() {
 		state=broken
 	elif [[ $now != "$wanted" ]]; then
 		state=degraded reason="$now carries the traffic, $wanted was asked for"
+	elif [[ $now == bridge ]] && ((XDP_TRAFFIC_PERCENT < 100)) && ! queue_is_served; then
+		state=degraded reason="modify_udp_df does not run: the standby carries what XDP leaves, $((100 - XDP_TRAFFIC_PERCENT)) % of the flows"
 	fi
 	jq -cn --arg state "$state" --arg engine "$now" --arg reason "$reason" '$ARGS.named'
 	[[ $state != broken ]]

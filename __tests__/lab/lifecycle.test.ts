@@ -339,6 +339,9 @@ describe('a gateway', () => {
       const before = await status();
       await forwards('bridge');
       expect((await status()).standby_packets - before.standby_packets).toBeGreaterThanOrEqual(20);
+      const { state, reason } = await health();
+      expect(state).toBe('degraded');
+      expect(reason).toMatch(/the standby carries what XDP leaves, 100 % of the flows$/);
     });
   });
 
