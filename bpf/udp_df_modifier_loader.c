@@ -277,8 +277,7 @@ static void die_if_foreign(int ifindex, __u32 ours)
 /* What the kernel says no to, and not what it has no memory or no time for. */
 static bool is_final(int error)
 {
-	return error == EACCES || error == EINVAL || error == E2BIG || error == EOPNOTSUPP || error == EPERM ||
-	       error == ENOTSUP;
+	return error == EACCES || error == EINVAL || error == E2BIG || error == EOPNOTSUPP || error == EPERM;
 }
 
 static void die_refused_by_driver(void)
@@ -656,14 +655,16 @@ static void attach(void)
 		move_aside("link");
 	if (is_direct)
 		prepare_direct(object);
+	bool keeps_config = is_same_map(old_config, bpf_map__fd(config));
+
 	/* A new map, all zero, matches nothing: its rules come before its program. One that is kept has rules in force. */
-	if (!is_same_map(old_config, bpf_map__fd(config)))
+	if (!keeps_config)
 		write_config(bpf_map__fd(config), &wanted);
 	hook_up(bpf_program__fd(bpf_object__next_program(object, NULL)), ifindex, &old, "link");
 	if (!is_direct || mode != XDP_FLAGS_DRV_MODE)
 		remove_pin(SECONDARY_LINK);
 	/* Not before: a refused attach must change nothing. */
-	if (is_same_map(old_config, bpf_map__fd(config)))
+	if (keeps_config)
 		write_config(old_config, &wanted);
 	else
 		pin(bpf_map__fd(config), CONFIG_MAP);

@@ -16,11 +16,10 @@ import type { ITerraformDependable } from 'cdktf';
 import { Construct } from 'constructs';
 import { buildBundle, type Bundle } from './bundle';
 import { skipChecks } from './checkov';
-import { dnsSuffixOf, partitionOf, policyOf, type Statement } from './iam';
+import { partitionOf, policyOf, type Statement } from './iam';
 import { bundleBucketName } from './names';
-import type { BundleLocation } from './user-data';
+import { bundleLocation, type BundleLocation } from './user-data';
 
-const KEY = 'bundle.tar.gz';
 /** How long a gateway can still be launched with an older bundle. */
 const OLD_VERSIONS_DAYS = 90;
 
@@ -46,21 +45,17 @@ export class GatewayBundle extends Construct {
     const { region, bundle = buildBundle() } = props;
     const name = bundleBucketName(props);
     const arn = `arn:${partitionOf(region)}:s3:::${name}`;
-    this.location = {
-      bucketUrl: `https://${name}.s3.${region}.${dnsSuffixOf(region)}`,
-      region,
-      key: KEY,
-      sha256: bundle.sha256,
-    };
+    this.location = bundleLocation(props, bundle.sha256);
+    const { key } = this.location;
     this.reading = [
-      { Action: 's3:GetObjectVersion', Resource: `${arn}/${KEY}` },
+      { Action: 's3:GetObjectVersion', Resource: `${arn}/${key}` },
       { Action: 's3:ListBucketVersions', Resource: arn },
     ];
     const bucket = this.bucket(name);
     const settings = this.settingsOf(bucket.id, arn);
     this.object = new S3Object(this, 'object', {
       bucket: bucket.id,
-      key: KEY,
+      key,
       contentBase64: bundle.archive.toString('base64'),
       contentType: 'application/gzip',
       // Encrypted and versioned from the first version on.

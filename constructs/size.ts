@@ -4,7 +4,8 @@
 import { buildBundle, bundleFiles } from './bundle';
 import { loadConfig } from './config';
 import { checkedInContext } from './context';
-import { contributors, USER_DATA_LIMIT } from './user-data';
+import { baseName } from './names';
+import { bundleLocation, contributors, USER_DATA_LIMIT } from './user-data';
 
 function line(share: number | string, bytes: number | string, name: string): void {
   console.log(`${String(share).padStart(7)}  ${String(bytes).padStart(7)}  ${name}`);
@@ -14,13 +15,8 @@ function main(): void {
   const config = loadConfig(checkedInContext(), process.env);
   const files = bundleFiles();
   const { archive, sha256 } = buildBundle(files);
-  const location = {
-    bucketUrl: `https://bundle.s3.${config.region}.amazonaws.com`,
-    region: config.region,
-    key: 'bundle.tar.gz',
-    sha256,
-  };
-  const all = contributors(config, location);
+  const stack = { baseName: baseName(config), region: config.region, vpcId: config.vpc_id };
+  const all = contributors(config, bundleLocation(stack, sha256));
   const used = all.reduce((sum, { share }) => sum + share, 0);
   line('share', 'bytes', 'file');
   all.forEach((each) => line(each.share, each.bytes, each.path));

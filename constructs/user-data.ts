@@ -9,12 +9,17 @@ import { parse } from 'yaml';
 import { bundleFiles, FETCH_SCRIPT, gzip, REPOSITORY, sha256, TEMPLATE } from './bundle';
 import type { BundleFile } from './bundle';
 import type { GatewayConfig } from './config';
+import { dnsSuffixOf } from './iam';
+import { bundleBucketName } from './names';
 import { Problem } from './problem';
 
 export { bundleFiles, REPOSITORY, type BundleFile };
 
+/** Where an instance has its bundle. */
+export const INSTALLED = '/opt/ebpf-xdp-processor';
+
 /** The operator's command, where an instance has it. */
-export const DEPLOY_SCRIPT = '/opt/ebpf-xdp-processor/userdata/deploy_xdp.sh';
+export const DEPLOY_SCRIPT = `${INSTALLED}/userdata/deploy_xdp.sh`;
 
 /** EC2's limit for user data, before base64. */
 export const USER_DATA_LIMIT = 16384;
@@ -76,6 +81,13 @@ export interface BundleLocation {
   readonly sha256: string;
 }
 
+/** Where the stack of this name and place puts the bundle of this hash. */
+export function bundleLocation(stack: Parameters<typeof bundleBucketName>[0], sha256: string): BundleLocation {
+  const { region } = stack;
+  const bucketUrl = `https://${bundleBucketName(stack)}.s3.${region}.${dnsSuffixOf(region)}`;
+  return { bucketUrl, region, key: 'bundle.tar.gz', sha256 };
+}
+
 /** What fetch_bundle.sh needs to know. */
 export interface FetchSettings extends BundleLocation {
   readonly imdsUrl: string;
@@ -106,7 +118,7 @@ function bundleEnv(location: BundleLocation): string {
   return renderBundleEnv({
     ...location,
     imdsUrl: 'http://169.254.169.254/latest',
-    directory: '/opt/ebpf-xdp-processor',
+    directory: INSTALLED,
     // Credentials, routes and endpoints may come minutes late; within the grace of a launch.
     patienceSeconds: 300,
   });

@@ -9,7 +9,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { loadConfig, type GatewayConfig } from '../constructs/config';
 import { checkedInContext } from '../constructs/context';
-import { renderGatewayEnv } from '../constructs/user-data';
+import { DEPLOY_SCRIPT, INSTALLED, renderGatewayEnv } from '../constructs/user-data';
 import { inNamespace, mountBpffs, must, REPOSITORY, run } from './host';
 import { startImds } from './imds';
 
@@ -33,13 +33,14 @@ export const LAB = {
   mtu: 9001,
 } as const;
 
-const INSTALLED = '/opt/ebpf-xdp-processor';
 const SETTINGS = '/etc/mirror-gateway';
-const RUNTIME = '/run/mirror-gateway';
+/** Where the gateway keeps what does not outlive a boot. */
+export const RUNTIME = '/run/mirror-gateway';
+/** The number of the legacy program, where there is no systemd. */
+export const LEGACY_PID_FILE = path.join(RUNTIME, 'modify_udp_df.pid');
 const STATE = '/run/mirror-gateway-lab';
 const MARK = path.join(STATE, 'engine');
 const IMDS_PID = path.join(STATE, 'imds.pid');
-const DEPLOY = path.join(INSTALLED, 'userdata/deploy_xdp.sh');
 const NAMESPACES = [LAB.source.namespace, LAB.primary.namespace, LAB.sink.namespace];
 
 /**
@@ -49,7 +50,7 @@ const NAMESPACES = [LAB.source.namespace, LAB.primary.namespace, LAB.sink.namesp
  * @throws Error when it exits with another status than 0
  */
 export function deploy(...args: string[]): Promise<string> {
-  return must(...inNamespace(LAB.primary.namespace, DEPLOY, ...args));
+  return must(...inNamespace(LAB.primary.namespace, DEPLOY_SCRIPT, ...args));
 }
 
 /** A lab installs where an instance would: on a real gateway that would take over its settings. */
@@ -190,8 +191,8 @@ export async function labUp(engine: Engine): Promise<void> {
 /** Takes the lab down, also one that was only half built; does nothing where there is none. */
 export async function labDown(): Promise<void> {
   if (!fs.existsSync(MARK)) return;
-  await run(...inNamespace(LAB.primary.namespace, DEPLOY, 'detach'));
-  end(path.join(RUNTIME, 'modify_udp_df.pid'), 'modify_udp_df');
+  await run(...inNamespace(LAB.primary.namespace, DEPLOY_SCRIPT, 'detach'));
+  end(LEGACY_PID_FILE, 'modify_udp_df');
   end(IMDS_PID, 'imds.ts');
   for (const namespace of NAMESPACES) {
     await endAll(namespace);
@@ -207,7 +208,7 @@ async function main(verb: string | undefined, name: string | undefined): Promise
   if (engine === undefined) throw new Error(`lab: ENGINE is '${name ?? ''}', it must be one of ${ENGINES.join(', ')}`);
   await labUp(engine);
   console.log(`lab is up, engine ${engine}: VXLAN from ${LAB.source.namespace} to ${LAB.primary.address}:4789`);
-  console.log(`look inside: nsenter --net=/var/run/netns/${LAB.primary.namespace} ${DEPLOY} status`);
+  console.log(`look inside: nsenter --net=/var/run/netns/${LAB.primary.namespace} ${DEPLOY_SCRIPT} status`);
 }
 
 if (require.main === module) {

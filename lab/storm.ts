@@ -5,16 +5,16 @@
 // brings the same operations, pauses and interruptions again.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { DEPLOY_SCRIPT, INSTALLED } from '../constructs/user-data';
 import { must, type Progress, REPOSITORY, run, type RunResult, sleep } from './host';
-import { LAB } from './namespaces';
+import { LAB, RUNTIME } from './namespaces';
+import { makeNextVersion } from './next-version';
 import { inside } from './traffic';
 
-const INSTALLED = '/opt/ebpf-xdp-processor';
-const DEPLOY = join(INSTALLED, 'userdata/deploy_xdp.sh');
-const LOCK = '/run/mirror-gateway/lock';
+const LOCK = join(RUNTIME, 'lock');
 const VERB_MS = 60_000;
 /** By a signal, as its parent sees it and as a shell says it. */
 const INTERRUPTED = new Set([128, 130]);
@@ -104,7 +104,7 @@ export function describeStep({ operation, settings, together, interruptMs }: Ste
 
 /** deploy_xdp.sh in the gateway, interrupted as Ctrl-C would: it and whatever it started in its process group. */
 async function verb(args: readonly string[], interruptMs?: number): Promise<RunResult> {
-  const [command, commandArgs] = inside(LAB.primary, DEPLOY, ...args);
+  const [command, commandArgs] = inside(LAB.primary, DEPLOY_SCRIPT, ...args);
   const child = spawn(command, commandArgs, { detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
   const output = { stdout: '', stderr: '' };
   for (const stream of ['stdout', 'stderr'] as const)
@@ -125,15 +125,19 @@ function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
   }
 }
 
-/** The unit of the loader, as systemd runs it: started again when it ends, unless it was stopped. */
-export class LoaderUnit {
+/** A unit of the gateway, as systemd runs it: started again when it ends, unless it was stopped. */
+export class Unit {
   private child?: ChildProcess;
   private timer?: NodeJS.Timeout;
   private wanted = false;
   private holders = 0;
-  private log = '';
+  /** What it has said since its last start. */
+  log = '';
 
-  constructor(private readonly restartMs: () => number) {}
+  constructor(
+    private readonly program: 'network' | 'xdp',
+    private readonly restartMs: () => number,
+  ) {}
 
   /** Like `systemctl start`. */
   start(): void {
@@ -148,7 +152,7 @@ export class LoaderUnit {
     await this.end('SIGTERM');
   }
 
-  /** Whatever the loader ends by, `later` starts it again. */
+  /** Whatever its program ends by, `later` starts it again. */
   async end(signal: NodeJS.Signals): Promise<void> {
     const { child } = this;
     if (!child || child.exitCode !== null || child.signalCode !== null) return;
@@ -157,7 +161,7 @@ export class LoaderUnit {
     await ended;
   }
 
-  /** No loader starts meanwhile, as none does while systemd has a job of its unit in hand. */
+  /** Of the loader: none starts meanwhile, as none does while systemd has a job of its unit in hand. */
   async during<T>(work: () => Promise<T>): Promise<T> {
     this.holders++;
     try {
@@ -176,11 +180,12 @@ export class LoaderUnit {
   private spawn(): void {
     const running = this.child && this.child.exitCode === null && this.child.signalCode === null;
     if (!this.wanted || running || this.holders > 0) return;
-    const [command, args] = inside(LAB.primary, DEPLOY, 'run', 'xdp');
-    const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    const [command, args] = inside(LAB.primary, DEPLOY_SCRIPT, 'run', this.program);
+    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
     this.child = child;
     this.log = '';
-    child.stderr.setEncoding('utf8').on('data', (text: string) => (this.log += text));
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding('utf8').on('data', (text: string) => (this.log += text));
     child.on('exit', () => {
       if (this.wanted) this.later(this.restartMs());
     });
@@ -208,10 +213,9 @@ export class Builds {
   static async make(): Promise<Builds> {
     const folder = await mkdtemp(join(tmpdir(), 'storm-'));
     const builds = new Builds(folder);
-    for (const index of [0, 1]) await cp(join(REPOSITORY, 'bpf'), builds.place(index), { recursive: true });
-    await edit(join(builds.place(1), 'udp_df_modifier.h'), /(struct gateway_stats \{[^}]*)\}/, '$1\t__u64 storms;\n}');
-    await edit(join(builds.place(1), 'udp_df_modifier_loader.c'), /(counters\[\] = \{[^}]*)\}/, '$1\t"storms",\n}');
-    for (const index of [0, 1]) await must('make', ['-s', '-B', '-C', builds.place(index)], { timeoutMs: 120_000 });
+    await cp(join(REPOSITORY, 'bpf'), builds.place(0), { recursive: true });
+    await must('make', ['-s', '-B', '-C', builds.place(0)], { timeoutMs: 120_000 });
+    await makeNextVersion(builds.place(1));
     return builds;
   }
 
@@ -234,25 +238,17 @@ export class Builds {
   }
 }
 
-async function edit(file: string, pattern: RegExp, replacement: string): Promise<void> {
-  const before = await readFile(file, 'utf8');
-  const after = before.replace(pattern, replacement);
-  if (after === before)
-    throw new Error(`${file}: nothing matches ${String(pattern)}; the second build needs another edit`);
-  await writeFile(file, after);
-}
-
 /** Carries out a plan. Make one with the lab up, `close` it in any case. */
 export class Storm {
   readonly done: Done[] = [];
-  private readonly unit: LoaderUnit;
+  private readonly unit: Unit;
 
   private constructor(
     dice: Dice,
     private readonly builds: Builds,
     private readonly progress: Progress,
   ) {
-    this.unit = new LoaderUnit(() => 100 + dice.below(900));
+    this.unit = new Unit('xdp', () => 100 + dice.below(900));
   }
 
   static async start(dice: Dice, progress: Progress): Promise<Storm> {
@@ -395,7 +391,7 @@ export class Engines {
   }
 
   private async look(): Promise<void> {
-    const [command, args] = inside(LAB.primary, DEPLOY, 'status', '--json');
+    const [command, args] = inside(LAB.primary, DEPLOY_SCRIPT, 'status', '--json');
     const { code, stdout, stderr } = await run(command, args);
     if (code !== 0) {
       this.failures.push(`exit code ${code}: ${stderr.trim() || 'nothing said'}`);

@@ -79,6 +79,9 @@ load_settings() {
 
 known_key() { [[ " ${KEYS[*]} " == *" $1 "* ]] || fail "config: no key '$1'; it must be one of ${KEYS[*]}"; }
 
+# A flat JSON object as KEY=value lines.
+pairs() { jq -r 'to_entries[] | "\(.key)=\(.value)"'; }
+
 env_name() {
 	local key=${1/#traffic/xdp_traffic}
 	say "${key^^}"
@@ -86,7 +89,7 @@ env_name() {
 
 # The loader checks the values as the stack does and, while XDP is attached, applies them between two packets.
 config_set() {
-	local pair key changed=() rule="${RULE[*]}"
+	local pair key value settings changed=() rule="${RULE[*]}"
 	[[ $# -gt 0 ]] || fail 'config set: nothing to set; give KEY=VALUE'
 	for pair in "$@"; do
 		key=${pair%%=*}
@@ -94,8 +97,10 @@ config_set() {
 		[[ $pair == *=* ]] || fail "config: '$pair' has no value; give $key=VALUE"
 		changed+=("--${key//_/-}" "${pair#*=}")
 	done
-	"$LOADER" config "${RULE_AND_SHARE[@]}" "${changed[@]}" |
-		jq -r 'to_entries[] | "\(.key | ascii_upcase | sub("^TRAFFIC"; "XDP_TRAFFIC"))=\(.value)"' >"$ETC/runtime.env.new"
+	settings=$("$LOADER" config "${RULE_AND_SHARE[@]}" "${changed[@]}")
+	pairs <<<"$settings" | while IFS='=' read -r key value; do
+		say "$(env_name "$key")=$value"
+	done >"$ETC/runtime.env.new"
 	mv "$ETC/runtime.env.new" "$ETC/runtime.env"
 	load_settings
 	apply_to_a_loader_just_starting
@@ -124,7 +129,7 @@ config_get() {
 	while IFS='=' read -r key value; do
 		deployed=${DEPLOYED[$(env_name "$key")]}
 		if [[ $value == "$deployed" ]]; then say "$key=$value"; else say "$key=$value (deployed: $deployed)"; fi
-	done < <(loader_status | jq -r '.config | to_entries[] | "\(.key)=\(.value)"')
+	done < <(loader_status | jq .config | pairs)
 }
 
 # --- network --------------------------------------------------------------------------------------------------------
@@ -162,6 +167,8 @@ network_is_up() {
 		[[ $(nft list chain bridge mirror_gateway datagram 2>/dev/null) == *'pkttype set'* ]] &&
 		[[ $(nft list chain ip mirror_gateway translate 2>/dev/null) == *notrack* ]]
 }
+
+need_network() { network_is_up || fail 'br0 or the netfilter rules are missing or incomplete; run: deploy_xdp.sh network-up'; }
 
 # Sources are foreign: no filter on the way, and no word back.
 kernel_settings() {
@@ -255,12 +262,17 @@ drop_other_addresses() {
 	done
 }
 
-# Also when the second interface came so late that the engine's own start was given up.
+# Also when the second interface came so late that the engine's own start was given up. Never waits: a unit whose job is
+# in hand may be waiting for this one.
 start_enabled_engine() {
 	local unit
 	systemd_runs || return 0
 	for unit in xdp-processor modify_udp; do
-		if systemctl -q is-enabled $unit; then systemctl start --no-block $unit; fi
+		(
+			exec 6>>"$RUN/$unit.lock"
+			flock -n 6 || exit 0
+			if systemctl -q is-enabled $unit; then systemctl start --no-block $unit; fi
+		)
 	done
 }
 
@@ -356,6 +368,17 @@ queue_rule() {
 	esac
 }
 
+# A unit now and at the next boot, which comes after what traffic waits for. One at a time: a start that crosses a stop
+# cancels it, and either may come from another unit.
+unit() ( # start|stop|restart UNIT
+	local code=0
+	exec 6>>"$RUN/$2.lock"
+	flock 6
+	systemctl "$1" "$2" || code=$?
+	if [[ $1 == stop ]]; then at_boot disable "$2"; else at_boot enable "$2"; fi
+	return $code
+)
+
 # enable or disable, but only to change what is: systemd reads all its units again after it.
 at_boot() {
 	local now=disable
@@ -363,11 +386,10 @@ at_boot() {
 	[[ $now == "$1" ]] || systemctl -q "$1" "$2"
 }
 
-# start, stop or restart. What the next boot does comes after what traffic waits for.
+# start, stop or restart.
 legacy() {
 	if systemd_runs; then
-		systemctl "$1" modify_udp
-		if [[ $1 == stop ]]; then at_boot disable modify_udp; else at_boot enable modify_udp; fi
+		unit "$1" modify_udp
 		return
 	fi
 	if [[ $1 != start ]]; then legacy_stop; fi
@@ -394,7 +416,7 @@ legacy_start() {
 	queue_rule add
 }
 
-legacy_pid() { pgrep -F "$RUN/modify_udp_df.pid" modify_udp_df 2>/dev/null; }
+legacy_pid() { pgrep -F "$RUN/modify_udp_df.${1:-pid}" modify_udp_df 2>/dev/null; }
 
 # The rule goes first: what waits in a queue is lost when its program exits.
 legacy_stop() {
@@ -406,7 +428,7 @@ legacy_stop() {
 # Also what an interrupted stop has begun: its program serves the queue for a while yet, but not for long.
 legacy_end() {
 	local pid waited=0
-	pid=$(pgrep -F "$RUN/modify_udp_df.ending" modify_udp_df 2>/dev/null) || return 0
+	pid=$(legacy_pid ending) || return 0
 	kill "$pid" 2>/dev/null || return 0
 	while readlink -q "/proc/$pid/exe" >/dev/null && ((waited++ < 100)); do sleep 0.1; done
 }
@@ -438,7 +460,7 @@ check_tool() {
 
 attach() {
 	local checks
-	network_is_up || fail 'br0 is missing; run: deploy_xdp.sh network-up'
+	need_network
 	[[ $XDP_ENGINE != direct ]] || say 'xdp_engine=direct is not in this version; the bridge engine takes the traffic'
 	[[ $XDP_MODE != driver ]] || say 'xdp_mode=driver: a bridge has no driver mode; generic mode is used'
 	checks=$(preflight) || fall_back "$(grep ^FAIL <<<"$checks")"
@@ -452,8 +474,7 @@ hook() {
 		"$LOADER" attach --interface br0 "${RULE_AND_SHARE[@]}" 2>"$RUN/attach.log"
 		return
 	fi
-	at_boot enable xdp-processor
-	systemctl restart xdp-processor # also takes up what was built or set since
+	unit restart xdp-processor # also takes up what was built or set since
 }
 
 # The verifier's own words are among them.
@@ -474,10 +495,7 @@ fall_back() {
 }
 
 detach() {
-	if systemd_runs; then
-		systemctl stop xdp-processor
-		at_boot disable xdp-processor
-	fi
+	if systemd_runs; then unit stop xdp-processor; fi
 	unhook
 	notice "XDP is detached; now carrying the traffic: $(engine)"
 }
@@ -514,7 +532,7 @@ is_stopping() {
 # The standby has the traffic while the one goes and the other comes, and keeps it where the other cannot.
 rollback() {
 	local served=1
-	network_is_up || fail 'br0 is missing; run: deploy_xdp.sh network-up'
+	need_network
 	(legacy start) || served=0
 	detach
 	# A loader that was just starting may have found its share and stopped it.
@@ -584,6 +602,8 @@ health() {
 		state=broken
 	elif [[ $now != "$wanted" ]]; then
 		state=degraded reason="$now carries the traffic, $wanted was asked for"
+	elif [[ $now == bridge ]] && ((XDP_TRAFFIC_PERCENT < 100)) && ! queue_is_served; then
+		state=degraded reason="modify_udp_df does not run: the standby carries what XDP leaves, $((100 - XDP_TRAFFIC_PERCENT)) % of the flows"
 	fi
 	jq -cn --arg state "$state" --arg engine "$now" --arg reason "$reason" '$ARGS.named'
 	[[ $state != broken ]]
@@ -669,7 +689,7 @@ start_network() {
 		systemctl start mirror-gateway-network
 		return
 	fi
-	network_up
+	"$0" network-up # in a process of its own, which takes its lock along
 	systemctl kill --signal=KILL mirror-gateway-network
 }
 

@@ -8,6 +8,7 @@ import * as path from 'node:path';
 import { describeKeys } from '../../constructs/config';
 import { LARGEST_MIRRORED } from '../../constructs/limits';
 import { mountBpffs, sleep } from '../../lab/host';
+import { makeNextVersion } from '../../lab/next-version';
 import {
   BPF_FOLDER,
   BPF_OBJECT,
@@ -104,10 +105,19 @@ function programOn(name: string): number {
 }
 
 /** A UDP socket sets DF by itself, as those do whose packets are mirrored. */
+function sendingCommand(times: number): [string, string[]] {
+  const loop = `for ((i = 0; i < ${times}; i++)); do printf %s ${'0'.repeat(1472)} >/dev/udp/10.9.0.2/31765; done`;
+  return ['nsenter', [`--net=/var/run/netns/${SOURCE}`, 'bash', '-ec', loop]];
+}
+
 function sendDatagrams(times: number): void {
-  const payload = '0'.repeat(1472);
-  const send = `i=0; while [ $i -lt ${times} ]; do printf %s ${payload} >/dev/udp/10.9.0.2/31765; i=$((i+1)); done`;
-  execFileSync('nsenter', [`--net=/var/run/netns/${SOURCE}`, 'bash', '-ec', send]);
+  execFileSync(...sendingCommand(times));
+}
+
+/** The same beside what the caller does; the exit code. */
+function sendingDatagrams(times: number): Promise<number | null> {
+  const sending = spawn(...sendingCommand(times));
+  return new Promise((resolve) => sending.once('exit', resolve));
 }
 
 function makeBridge(): void {
@@ -189,13 +199,7 @@ describe('attach', () => {
 
   test('leaves no datagram uncounted while the program is swapped under traffic', async () => {
     attach();
-    const sending = spawn('nsenter', [
-      `--net=/var/run/netns/${SOURCE}`,
-      'bash',
-      '-ec',
-      `for i in {1..4000}; do printf %s ${'0'.repeat(1472)} >/dev/udp/10.9.0.2/31765; done`,
-    ]);
-    const sent = new Promise<number | null>((resolve) => sending.once('exit', resolve));
+    const sent = sendingDatagrams(4000);
     for (let swaps = 0; swaps < 10; swaps++) attach();
     expect(await sent).toBe(0);
     expect(status()).toMatchObject({ packets_matched: 4000, packets_modified: 4000 });
@@ -275,19 +279,9 @@ describe('attach', () => {
 
   describe('of another version, with one counter more', () => {
     let other: string;
-    beforeAll(() => {
+    beforeAll(async () => {
       other = path.join(os.tmpdir(), `${NAME}-other`);
-      fs.cpSync(BPF_FOLDER, other, { recursive: true });
-      const insert = (file: string, before: string, line: string): void => {
-        const name = path.join(other, file);
-        const text = fs.readFileSync(name, 'utf8');
-        expect(text).toContain(before);
-        fs.writeFileSync(name, text.replace(before, `${before}\n${line}`));
-      };
-      insert('udp_df_modifier.h', '__u64 fragments_seen;', '__u64 packets_of_tomorrow;');
-      insert('udp_df_modifier_loader.c', '\t"fragments_seen",', '\t"packets_of_tomorrow",');
-      insert('udp_df_modifier.bpf.c', 'count->packets_seen++;', 'count->packets_of_tomorrow++;');
-      execFileSync('make', ['-C', other], { stdio: 'pipe' });
+      await makeNextVersion(other);
     });
     afterAll(() => fs.rmSync(other, { recursive: true }));
 
@@ -312,9 +306,7 @@ describe('attach', () => {
 
     test('leaves no datagram uncounted under traffic', async () => {
       attach();
-      const loop = `for i in {1..4000}; do printf %s ${'0'.repeat(1472)} >/dev/udp/10.9.0.2/31765; done`;
-      const sending = spawn('nsenter', [`--net=/var/run/netns/${SOURCE}`, 'bash', '-ec', loop]);
-      const sent = new Promise<number | null>((resolve) => sending.once('exit', resolve));
+      const sent = sendingDatagrams(4000);
       for (let swaps = 0; swaps < 5; swaps++) {
         upgrade('attach', '--interface', 'br0');
         attach();

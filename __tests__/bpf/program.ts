@@ -164,3 +164,14 @@ function request(kind: Request, body: Buffer): Buffer {
 function parseStats(bytes: Buffer): Stats {
   return stats(Object.fromEntries(COUNTERS.map((name, i) => [name, Number(bytes.readBigUInt64LE(i * 8))])));
 }
+
+/** The program on this machine's kernel, from the first test of the enclosing `describe` to its last. */
+export function useProgram(): () => Program {
+  let program: Program;
+  beforeAll(() => {
+    buildProgram();
+    program = new Program();
+  });
+  afterAll(() => program.close());
+  return () => program;
+}

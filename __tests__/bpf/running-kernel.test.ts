@@ -4,18 +4,13 @@
 import { itAgreesWithTheModel } from './differential';
 import { itTreatsEveryFixture } from './fixtures';
 import { murmur3 } from './model';
-import { Program, buildProgram } from './program';
+import { useProgram } from './program';
 
 describe('udp_df_modifier.bpf.c', () => {
-  let program: Program;
-  beforeAll(() => {
-    buildProgram();
-    program = new Program();
-  });
-  afterAll(() => program.close());
+  const program = useProgram();
 
-  itTreatsEveryFixture(() => program);
-  itAgreesWithTheModel(() => program, Number(process.env.DIFFERENTIAL_PACKETS ?? 1_000_000));
+  itTreatsEveryFixture(program);
+  itAgreesWithTheModel(program, Number(process.env.DIFFERENTIAL_PACKETS ?? 1_000_000));
 });
 
 test('the flow hash of the model is MurmurHash3, by published values', () => {

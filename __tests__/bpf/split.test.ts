@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The share of flows that XDP takes, flow by flow: as much as was asked for, and never less of them at a higher setting.
 import { Packet } from '../../lab/packet';
-import { buildProgram, DEFAULT_CONFIG, Program } from './program';
+import { DEFAULT_CONFIG, useProgram } from './program';
 
 const FLOWS = 10_000;
 const TOLERANCE = 0.015;
@@ -16,18 +16,13 @@ const POPULATIONS: readonly (readonly [string, (flow: number) => string])[] = [
 ];
 
 describe('the split', () => {
-  let program: Program;
-  beforeAll(() => {
-    buildProgram();
-    program = new Program();
-  });
-  afterAll(() => program.close());
+  const program = useProgram();
 
   /** Which of the frames lost their DF bit. */
   async function taken(frames: readonly Buffer[], percent: number): Promise<boolean[]> {
     // Small datagrams, for speed: the hash does not look at their length.
-    program.configure({ ...DEFAULT_CONFIG, min_packet_size: 27, traffic_percent: percent });
-    const { answers } = await program.run(frames);
+    program().configure({ ...DEFAULT_CONFIG, min_packet_size: 27, traffic_percent: percent });
+    const { answers } = await program().run(frames);
     return answers.map(({ bytes }) => (bytes.readUInt8(DF_BYTE) & DF_BIT) === 0);
   }
 

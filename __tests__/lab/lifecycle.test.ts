@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What befalls a gateway in its life: programs that are refused, killed or broken, interfaces that go and come back, pins
 // that a crash left behind, two operators at once. Each ends in a gateway that forwards, and says what happened.
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import {
   chmodSync,
   copyFileSync,
@@ -13,15 +13,15 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { DEPLOY_SCRIPT, INSTALLED } from '../../constructs/user-data';
 import { inNamespace, must, Progress, run, type RunResult, waitFor } from '../../lab/host';
 import { payloadHash } from '../../lab/judge';
-import { deploy, LAB, plugSecondary, unplugSecondary } from '../../lab/namespaces';
+import { deploy, LAB, LEGACY_PID_FILE, plugSecondary, unplugSecondary } from '../../lab/namespaces';
 import { Packet } from '../../lab/packet';
+import { Unit } from '../../lab/storm';
 import { mirror, status, untranslated, useLab } from './gateway';
 
 const GATEWAY = LAB.primary.namespace;
-const INSTALLED = '/opt/ebpf-xdp-processor';
-const DEPLOY = join(INSTALLED, 'userdata/deploy_xdp.sh');
 const OBJECT = join(INSTALLED, 'bpf/udp_df_modifier.bpf.o');
 const LOADER = join(INSTALLED, 'bpf/udp_df_modifier_loader');
 const PINS = '/sys/fs/bpf/mirror_gateway';
@@ -29,7 +29,7 @@ const progress = new Progress('lifecycle');
 
 /** A verb that may fail. */
 function attempt(...args: string[]): Promise<RunResult> {
-  return run(...inNamespace(GATEWAY, DEPLOY, ...args));
+  return run(...inNamespace(GATEWAY, DEPLOY_SCRIPT, ...args));
 }
 
 async function health(): Promise<{ state: string; engine: string; reason: string; code: number }> {
@@ -39,33 +39,6 @@ async function health(): Promise<{ state: string; engine: string; reason: string
 
 function inGateway(...command: string[]): Promise<string> {
   return must(...inNamespace(GATEWAY, ...command));
-}
-
-/** What systemd does for a unit with Restart=always. */
-class Unit {
-  private child?: ChildProcess;
-  private wanted = false;
-  readonly log: string[] = [];
-
-  constructor(private readonly verb: 'network' | 'xdp') {}
-
-  start(): void {
-    this.wanted = true;
-    const [command, args] = inNamespace(GATEWAY, DEPLOY, 'run', this.verb);
-    this.child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
-    for (const stream of [this.child.stdout, this.child.stderr])
-      stream?.on('data', (text: Buffer) => this.log.push(text.toString()));
-    this.child.once('exit', () => setTimeout(() => this.wanted && this.start(), 200));
-  }
-
-  kill(signal: NodeJS.Signals): void {
-    if (this.child?.pid !== undefined) process.kill(-this.child.pid, signal);
-  }
-
-  stop(): void {
-    this.wanted = false;
-    if (this.child?.exitCode === null && this.child.signalCode === null) this.kill('SIGKILL');
-  }
 }
 
 describe('a gateway', () => {
@@ -192,17 +165,14 @@ describe('a gateway', () => {
   });
 
   describe('under its units', () => {
-    const network = new Unit('network');
-    const xdp = new Unit('xdp');
+    const network = new Unit('network', () => 200);
+    const xdp = new Unit('xdp', () => 200);
     beforeAll(async () => {
       network.start();
       xdp.start();
-      await becomes('watching network', () => Promise.resolve(network.log.join('').includes('network is up')));
+      await becomes('watching network', () => Promise.resolve(network.log.includes('network is up')));
     });
-    afterAll(() => {
-      network.stop();
-      xdp.stop();
-    });
+    afterAll(() => Promise.all([network.stop(), xdp.stop()]));
 
     const attached = (): Promise<true> => becomes('healthy gateway', async () => (await health()).state === 'healthy');
 
@@ -241,17 +211,17 @@ describe('a gateway', () => {
     });
 
     it('says once what is wrong, and once that it is over', async () => {
-      network.log.length = 0;
+      network.log = '';
       await unplugSecondary();
       await becomes('broken gateway', async () => (await health()).state === 'broken');
       await plugSecondary();
-      await becomes('word of it', () => Promise.resolve(network.log.join('').includes('packets can flow again')));
-      expect(network.log.join('').match(/packets cannot flow/g)).toHaveLength(1);
+      await becomes('word of it', () => Promise.resolve(network.log.includes('packets can flow again')));
+      expect(network.log.match(/packets cannot flow/g)).toHaveLength(1);
     });
 
     it('keeps its program when the loader is killed', async () => {
       const before = execFileSync('bpftool', ['-j', 'link', 'show', 'pinned', `${PINS}/link`]).toString();
-      xdp.kill('SIGKILL');
+      await xdp.end('SIGKILL');
       await forwards('bridge');
       expect(execFileSync('bpftool', ['-j', 'link', 'show', 'pinned', `${PINS}/link`]).toString()).toContain(
         /"id":\d+/.exec(before)?.[0],
@@ -272,7 +242,7 @@ describe('a gateway', () => {
 
     it.each(['rollback', 'attach', 'detach'])('survives an interrupted %s, which can be done again', async (verb) => {
       for (let delay = 0; delay < 500; delay += 50) {
-        const [command, args] = inNamespace(GATEWAY, DEPLOY, verb);
+        const [command, args] = inNamespace(GATEWAY, DEPLOY_SCRIPT, verb);
         const child = spawn(command, args, { stdio: 'ignore', detached: true });
         setTimeout(
           () => child.pid !== undefined && child.exitCode === null && process.kill(-child.pid, 'SIGINT'),
@@ -335,10 +305,13 @@ describe('a gateway', () => {
 
     it('leaves the flows to the standby when the legacy program is killed', async () => {
       await deploy('config', 'set', 'traffic_percent=0');
-      process.kill(Number(readFileSync('/run/mirror-gateway/modify_udp_df.pid', 'utf8')), 'SIGKILL');
+      process.kill(Number(readFileSync(LEGACY_PID_FILE, 'utf8')), 'SIGKILL');
       const before = await status();
       await forwards('bridge');
       expect((await status()).standby_packets - before.standby_packets).toBeGreaterThanOrEqual(20);
+      const { state, reason } = await health();
+      expect(state).toBe('degraded');
+      expect(reason).toMatch(/the standby carries what XDP leaves, 100 % of the flows$/);
     });
   });
 

@@ -3,13 +3,13 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { inNamespace, must, REPOSITORY, run } from '../../lab/host';
-import { deploy, LAB } from '../../lab/namespaces';
+import { deploy, LAB, RUNTIME } from '../../lab/namespaces';
 import { Packet } from '../../lab/packet';
 import { mirror, useLab } from './gateway';
 
 const SOURCES = join(REPOSITORY, 'netfilter');
 const PROGRAM = join(SOURCES, 'modify_udp_df');
-const LOG = '/run/mirror-gateway/modify_udp_df.log';
+const LOG = join(RUNTIME, 'modify_udp_df.log');
 
 function inGateway(...command: string[]): ReturnType<typeof run> {
   return run(...inNamespace(LAB.primary.namespace, ...command), { timeoutMs: 10_000 });

@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
 import { dropCounters, grown } from '../../lab/drop-counters';
 import { Progress, sleep } from '../../lab/host';
-import { deploy, labDown, labUp } from '../../lab/namespaces';
+import { deploy, labDown, labUp, LEGACY_PID_FILE } from '../../lab/namespaces';
 import { drawPlan, Engines, Storm, withDeepBacklog } from '../../lab/storm';
 import { type Finished, Stream } from '../../lab/traffic-stream';
 import { Random } from '../random';
@@ -22,7 +22,6 @@ const BYTES = [1428, 1320, 1500, 1390];
 const SETTINGS = ['min_packet_size=1300', 'max_packet_size=9000', 'traffic_percent=100'];
 /** All that a killed legacy program can take with it: its queue (kQueueLength). */
 const MOST_QUEUED = 8192;
-const PID_FILE = '/run/mirror-gateway/modify_udp_df.pid';
 const STREAM = { pps: PPS, bytes: BYTES, flows: 1000 };
 
 /** Times of a verb, in seconds. */
@@ -170,7 +169,7 @@ describe('under traffic', () => {
     try {
       const delta = await countersOf(async () => {
         await sleep(500);
-        process.kill(Number(readFileSync(PID_FILE, 'utf8')), 'SIGKILL');
+        process.kill(Number(readFileSync(LEGACY_PID_FILE, 'utf8')), 'SIGKILL');
         await sleep(1000);
         expect((await status()).engine).toBe('standby');
         await deploy('rollback');
@@ -192,7 +191,7 @@ describe('under traffic', () => {
     await deploy('rollback');
     const stopAndStart = async (): Promise<void> => {
       for (let round = 0; round < 3; round++) {
-        process.kill(Number(readFileSync(PID_FILE, 'utf8')), 'SIGTERM');
+        process.kill(Number(readFileSync(LEGACY_PID_FILE, 'utf8')), 'SIGTERM');
         await sleep(1500);
         expect((await status()).engine).toBe('standby');
         await deploy('rollback');

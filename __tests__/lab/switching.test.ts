@@ -2,11 +2,9 @@
 // Changing engines under traffic: whatever an engine lets go of, netfilter takes with the very next packet.
 import { readFileSync } from 'node:fs';
 import { payloadHash } from '../../lab/judge';
-import { deploy } from '../../lab/namespaces';
+import { deploy, LEGACY_PID_FILE } from '../../lab/namespaces';
 import { Packet } from '../../lab/packet';
 import { countersOf, mirror, status, untranslated, useLab } from './gateway';
-
-const PID_FILE = '/run/mirror-gateway/modify_udp_df.pid';
 
 /** Large datagrams with DF, each with an id and a flow of its own. */
 function stream(count: number, length = 1428): Packet[] {
@@ -76,7 +74,7 @@ describe('engine nfqueue', () => {
   const lab = useLab('nfqueue');
 
   it('leaves the traffic to the standby when its program is killed', async () => {
-    process.kill(Number(readFileSync(PID_FILE, 'utf8')), 'SIGKILL');
+    process.kill(Number(readFileSync(LEGACY_PID_FILE, 'utf8')), 'SIGKILL');
     const packets = stream(200, 2852);
     const delta = await countersOf(async () => {
       const outcome = await lab.send(packets.map((packet) => mirror(packet)));

@@ -109,6 +109,16 @@ export function itOutlives(machine: Machine): void {
       expect(await machine.status()).toMatchObject({ engine: 'bridge' });
     });
 
+    it('decides once about the legacy program, whoever wants it started or stopped at the same time', async () => {
+      const crossing = [
+        ...['for i in 1 2 3; do MIRROR_GATEWAY_UNIT=1 deploy_xdp.sh network-up; done >/dev/null &'],
+        ...['for percent in 50 100 50 100; do deploy_xdp.sh config set traffic_percent=$percent; done', 'wait'],
+      ];
+      await machine.vm.exec(crossing.join('\n'), { timeoutSeconds: 600 });
+      expect(await machine.state('modify_udp.service')).toBe('inactive');
+      await healthy();
+    });
+
     it('is whole again, without help, after br0 is deleted', async () => {
       await machine.vm.exec('ip link delete br0');
       await healthy();
