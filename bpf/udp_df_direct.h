@@ -48,7 +48,7 @@ struct direct_config {
 
 /*
  * Generic mode hands what needs fragments to the kernel's forwarding, translated, from this source address to the primary
- * ENI. It is drawn anew at each attach, and a frame that arrives with it is dropped: nobody else can send what
+ * ENI. It is drawn when the mode is taken up, and a frame that arrives with it is dropped: nobody else can send what
  * netfilter lets pass for it.
  */
 

@@ -856,7 +856,7 @@ static void give_up_if_lost(struct direct_stats *before)
 	__s64 sent = now.sent_whole + now.sent_cut - before->sent_whole - before->sent_cut;
 
 	*before = now;
-	if (lost < LEAST_LOST || lost * 100 < sent)
+	if (lost < LEAST_LOST || lost * 100 <= sent)
 		return;
 	detach();
 	journal(LOG_ERR, NULL, 0, "%lld frames of %lld redirected datagrams were lost in %d s: the engine is given up",
