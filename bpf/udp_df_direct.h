@@ -91,6 +91,7 @@ struct direct_stats {
 	__u64 failed;         /* dropped: the kernel refused to move a frame's ends, which it has no reason to */
 	__u64 redirects_refused; /* frames lost after a redirect: kernel or driver said no; counted while the loader runs */
 	__u64 redirects_unsent; /* the same: the driver's queue was full, or the interface down */
+	__u64 fragments_due; /* of the datagrams in sent_cut; what lacks in fragments_sent, was never copied or is on its way */
 };
 
 #endif

@@ -687,6 +687,7 @@ unit_ended() {
 
 is_stopping() {
 	local jobs
+	systemd_runs || return 1
 	jobs=$(systemctl list-jobs --no-legend)
 	grep -Eq "$1\.service +stop " <<<"$jobs"
 }
