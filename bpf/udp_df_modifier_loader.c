@@ -282,7 +282,8 @@ static void die_if_foreign(int ifindex, __u32 ours)
 /* What the kernel says no to, and not what it has no memory or no time for. */
 static bool is_final(int error)
 {
-	return error == EACCES || error == EINVAL || error == E2BIG || error == EOPNOTSUPP || error == EPERM;
+	return error == EACCES || error == EINVAL || error == E2BIG || error == EOPNOTSUPP || error == EPERM ||
+	       error == ERANGE;
 }
 
 static void die_refused_by_driver(void)

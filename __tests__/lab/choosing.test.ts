@@ -3,7 +3,8 @@
 // can no longer, or is told another.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DEPLOY_SCRIPT, INSTALLED } from '../../constructs/user-data';
 import { DRIVER_MODE_MTU, LARGEST_IN_DRIVER_MODE } from '../../constructs/limits';
@@ -148,6 +149,37 @@ describe('the XDP engine', () => {
         'the bridge engine:',
       ]);
       expect(stdout.match(/^FAIL \w+/gm)).toEqual(['FAIL sizes']);
+    });
+  });
+
+  describe('on ENA', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'ethtool-'));
+    const channels = join(folder, 'channels');
+    /** A driver that no machine here has: as far as it is asked by ethtool. */
+    const ethtool = `#!/bin/sh
+      case $1 in
+      -i) echo 'driver: ena' ;;
+      -l) printf 'Pre-set maximums:\nRX: n/a\nCombined: 8\nCurrent hardware settings:\nRX: n/a\nCombined: ' && cat ${channels}.$2 ;;
+      -L) echo $4 >${channels}.$2 ;;
+      esac`;
+    const channelsNow = (): string[] =>
+      ['ens5', 'ens6'].map((name) => readFileSync(`${channels}.${name}`, 'utf8').trim());
+    const onEna = (verb: string): Promise<string> =>
+      inGateway('env', `PATH=${folder}:${process.env.PATH ?? ''}`, DEPLOY_SCRIPT, verb);
+
+    beforeAll(() => writeFileSync(join(folder, 'ethtool'), ethtool, { mode: 0o755 }));
+    afterAll(() => rmSync(folder, { recursive: true }));
+
+    it('in driver mode has half of the channels, and gives the others back, each interface what it had', async () => {
+      deployed(FITS);
+      writeFileSync(`${channels}.ens5`, '8');
+      writeFileSync(`${channels}.ens6`, '3');
+      await onEna('attach');
+      expect(await status()).toMatchObject({ engine: 'direct', xdp_mode: 'driver' });
+      expect(channelsNow()).toEqual(['4', '3']);
+      await onEna('attach');
+      await onEna('detach');
+      expect(channelsNow()).toEqual(['8', '3']);
     });
   });
 
