@@ -22,6 +22,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
@@ -41,6 +42,7 @@
 #define LARGEST_MIRRORED 8486 /* constructs/limits.ts says why */
 #define LOOK_SECONDS 5        /* between two looks at the hook; the status is logged once a minute */
 #define LEAST_LOST 100        /* frames in that time that say something about the engine */
+#define MEASURED_SECONDS 1    /* not longer: while the kernel measures, each packet costs some nanoseconds more */
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
 
 #define say(...) journal(LOG_INFO, NULL, 0, __VA_ARGS__)
@@ -745,6 +747,19 @@ static void print_direct_counters(void)
 	close(map);
 }
 
+/* Changes with the map, and so when counters begin anew; 0 where there is none. */
+static __u32 id_of_stats(void)
+{
+	struct bpf_map_info info = { 0 };
+	__u32 size = sizeof(info);
+	int map = open_pin(STATS_MAP);
+
+	if (map >= 0)
+		bpf_obj_get_info_by_fd(map, &info, &size);
+	close(map);
+	return info.id;
+}
+
 static void status(void)
 {
 	struct hook hook = pinned_hook();
@@ -762,12 +777,56 @@ static void status(void)
 	for (size_t i = 0; i < COUNT(counters); i++)
 		printf(",\"%s\":%llu", counters[i], sums.values[i]);
 	print_direct_counters();
-	printf(",\"config\":");
+	printf(",\"stats_map\":%u,\"config\":", id_of_stats());
 	close(map);
 	close(hook.link);
 	print_config(&config);
 	puts("}");
 	fflush(stdout);
+}
+
+static struct bpf_prog_info statistics_of(int program)
+{
+	struct bpf_prog_info info = { 0 };
+	__u32 size = sizeof(info);
+
+	if (bpf_obj_get_info_by_fd(program, &info, &size))
+		die("cannot read the program's run-time statistics: %s", reason());
+	return info;
+}
+
+/*
+ * What a packet costs in the program on the interface. The kernel measures while somebody holds the descriptor, and lets
+ * only CAP_SYS_ADMIN have it, as it does the sysctl kernel.bpf_stats_enabled; the descriptor goes with this process, however
+ * that ends. Not part of `run`, which needs no such capability for all its life.
+ */
+static void measure(void)
+{
+	struct hook hook = pinned_hook();
+	struct timespec now, second = { MEASURED_SECONDS, 0 };
+	__u64 packets = 0, nanoseconds = 0;
+
+	if (hook.ifindex) {
+		int program = bpf_prog_get_fd_by_id(hook.program), on = bpf_enable_stats(BPF_STATS_RUN_TIME);
+
+		if (program < 0 || on < 0)
+			die("cannot measure the program on interface '%s': %s", hook.interface, reason());
+		struct bpf_prog_info before = statistics_of(program);
+
+		nanosleep(&second, NULL);
+		struct bpf_prog_info after = statistics_of(program);
+
+		packets = after.run_cnt - before.run_cnt;
+		nanoseconds = after.run_time_ns - before.run_time_ns;
+		close(on);
+		close(program);
+	}
+	close(hook.link);
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	printf("{\"measured_at\":%lld,\"packets\":%llu", (long long)now.tv_sec, packets);
+	if (packets)
+		printf(",\"nanoseconds\":%.1f", (double)nanoseconds / packets);
+	puts("}");
 }
 
 static void detach(void)
@@ -954,6 +1013,7 @@ static const struct {
 	{ "run", run, "attach, then log a summary each minute; the program stays hooked after the end" },
 	{ "detach", detach, "unhook the program and remove its pins" },
 	{ "status", status, "print state, counters and settings as a line of JSON" },
+	{ "measure", measure, "print the nanoseconds that a packet costs, over a second, as a line of JSON" },
 	{ "config", configure, "check the settings given, apply them if attached, and print all" },
 };
 
@@ -1085,5 +1145,5 @@ int main(int argc, char **argv)
 		verbs[i].act();
 		return EXIT_SUCCESS;
 	}
-	die("'%s' is no verb: give preflight, attach, run, detach, status or config; see --help", name);
+	die("'%s' is no verb: give preflight, attach, run, detach, status, measure or config; see --help", name);
 }

@@ -30,6 +30,7 @@ interface Status extends Stats {
   readonly attached: boolean;
   readonly interface: string;
   readonly xdp_mode: string;
+  readonly stats_map: number;
   readonly config: Config;
 }
 
@@ -39,7 +40,7 @@ interface Result {
   readonly err: string;
 }
 
-const DETACHED = { attached: false, engine: 'none', interface: '', xdp_mode: 'none' };
+const DETACHED = { attached: false, engine: 'none', interface: '', xdp_mode: 'none', stats_map: 0 };
 
 const inside = (namespace: string): string[] => ['nsenter', `--net=/var/run/netns/${namespace}`];
 
@@ -152,8 +153,9 @@ describe('attach', () => {
   test('hooks the program to a bridge, with every setting at its default', () => {
     expect(status()).toEqual({ ...DETACHED, ...stats(), config: DEFAULT_CONFIG });
     expect(attach().err).toMatch(/^udp_df_modifier hooked to br0 in generic mode\n$/);
-    const { packets_seen, ...shown } = status();
+    const { packets_seen, stats_map, ...shown } = status();
     expect(packets_seen).toBeGreaterThanOrEqual(0);
+    expect(stats_map).toBeGreaterThan(0);
     const counted: Partial<Stats> = stats();
     delete counted.packets_seen;
     expect(shown).toEqual({
@@ -351,7 +353,7 @@ describe('attach says what is wrong', () => {
     [
       'a misspelt verb',
       ['atach'],
-      /^'atach' is no verb: give preflight, attach, run, detach, status or config; see --help$/,
+      /^'atach' is no verb: give preflight, attach, run, detach, status, measure or config; see --help$/,
     ],
     ['no interface', ['attach'], /^--interface is missing: name the interface to hook/],
     ['an unknown interface', ['attach', '--interface', 'nope'], /^interface 'nope' is not in this network namespace/],
@@ -443,6 +445,44 @@ describe('status', () => {
   test('shows the settings given while nothing is attached', () => {
     const { out } = succeed('status', '--target-port', '5000');
     expect((JSON.parse(out) as Status).config.target_port).toBe(5000);
+  });
+});
+
+describe('the number of the map of counters', () => {
+  test('stays while they go on, and is another when they begin anew', () => {
+    attach();
+    const first = status().stats_map;
+    attach();
+    expect(status().stats_map).toBe(first);
+    succeed('detach');
+    attach();
+    expect(status().stats_map).not.toBe(first);
+  });
+});
+
+describe('measure', () => {
+  const measured = () =>
+    JSON.parse(succeed('measure').out) as { measured_at: number; packets: number; nanoseconds?: number };
+  const counted = () =>
+    (JSON.parse(gateway(`bpftool -j prog show id ${programOn('br0')}`)) as { run_cnt?: number }).run_cnt;
+
+  test('tells what a packet costs, from the kernel’s own statistics, which it switches off again', async () => {
+    attach();
+    const sending = sendingDatagrams(200);
+    const { measured_at, packets, nanoseconds } = measured();
+    await sending;
+    expect(measured_at).toBeCloseTo(os.uptime(), -2);
+    expect(packets).toBeGreaterThan(0);
+    expect(nanoseconds).toBeGreaterThan(0);
+    expect(nanoseconds).toBeLessThan(1_000_000);
+    const after = counted();
+    sendDatagrams(3);
+    expect(counted()).toBe(after);
+  });
+
+  test('says of no packet what it costs where there was none, and nothing is hooked', () => {
+    const { packets, nanoseconds } = measured();
+    expect({ packets, nanoseconds }).toEqual({ packets: 0, nanoseconds: undefined });
   });
 });
 
@@ -874,7 +914,18 @@ test('allows what the stack allows', () => {
 test('--help names every verb and setting', () => {
   const { code, out } = execute([LOADER, '--help']);
   expect(code).toBe(0);
-  for (const word of ['attach', 'run', 'detach', 'status', 'config', '--interface', '--pin-dir', '--mode', '--object'])
+  for (const word of [
+    'attach',
+    'run',
+    'detach',
+    'status',
+    'measure',
+    'config',
+    '--interface',
+    '--pin-dir',
+    '--mode',
+    '--object',
+  ])
     expect(out).toContain(word);
   expect(out).toContain('--traffic-percent 0..100 (100)');
   expect(execute([LOADER, 'attach', '--help']).out).toBe(out);
