@@ -303,7 +303,7 @@ network_fault() {
 	fi
 }
 
-is_port() { ip -j link show "$1" 2>/dev/null | jq -e '.[0] | .master == "br0" and (.flags | index("LOWER_UP"))' >/dev/null; }
+is_port() { [[ $(ip link show "$1" 2>/dev/null) == *[\<,]LOWER_UP[,\>]*' master br0 '* ]]; }
 
 # What is deleted, unplugged or flushed is made again as soon as the kernel says so, or within ten seconds.
 keep_network_whole() {
@@ -718,11 +718,12 @@ rollback() {
 
 # --- looking --------------------------------------------------------------------------------------------------------
 
-engine() {
-	local hooked
-	hooked=$(loader_status | jq -r .engine)
-	if [[ $hooked != none ]]; then
-		say "$hooked"
+engine() { engine_of "$(loader_status | jq -r .engine)"; }
+
+# What the loader says is hooked, or what carries the traffic without it.
+engine_of() {
+	if [[ $1 != none ]]; then
+		say "$1"
 	elif queue_is_served; then
 		say nfqueue
 	elif network_is_up; then
@@ -732,27 +733,37 @@ engine() {
 	fi
 }
 
-counters() { nft -j list counters | jq -c '[.nftables[].counter // empty | select(.table | startswith("mirror_gateway")) | {(.name): .}] | add // {}'; }
+# For jq: what `nft -j list counters` says, by name.
+readonly OURS='[.nftables[].counter // empty | select(.table | startswith("mirror_gateway")) | {(.name): .}] | add // {}'
 
-vxlan_errors() { ip -j -s link show vxlan1 2>/dev/null | jq '.[0].stats64.rx.errors' || say 0; }
-
-# packets_*: the XDP program's own numbers while it is attached, netfilter's otherwise.
+# packets_*: the XDP program's own numbers while it is attached, netfilter's otherwise. Numbers that go together were read
+# `uptime` seconds after the boot. They begin anew, all but those of netfilter, when stats_map or nfqueue_socket changes.
 # Columns of the queue: number, port id, waiting, mode, range, dropped in the kernel, dropped on the way up, last id.
 status_json() {
-	local queue=(0 0 0 0 0 0 0 0) row
+	local queue=(0 0 0 0 0 0 0 0) row uptime vxlan netfilter XDP NOW MODE STATE REASON
+	read -r uptime _ </proc/uptime
+	XDP=$(loader_status)
+	netfilter=$(nft -j list counters)
+	vxlan=$(ip -j -s link show vxlan1 2>/dev/null) || vxlan='[]'
 	if row=$(queue_row); then read -ra queue <<<"$row"; fi
+	judge
 	# What is too short for an IP header, VXLAN itself refuses.
-	{ loader_status && counters; } |
-		jq -cs --arg engine "$(engine)" --argjson refused "$(vxlan_errors)" --argjson queued "${queue[7]}" --argjson dropped $((queue[5] + queue[6])) '
-		.[0] as $xdp | .[1] as $nft | def n($name): $nft[$name].packets // 0;
-		{engine: $engine, xdp_mode: $xdp.xdp_mode, interface: (if $xdp.attached then $xdp.interface else "br0" end), attached: $xdp.attached}
+	printf '%s\n' "$XDP" "$netfilter" "$vxlan" |
+		jq -cs --arg engine "$NOW" --arg state "$STATE" --arg reason "$REASON" --argjson uptime "$uptime" \
+			--argjson socket "${queue[1]}" --argjson queued "${queue[7]}" --argjson dropped $((queue[5] + queue[6])) '
+		.[0] as $xdp | (.[1] | '"$OURS"') as $nft | (.[2][0].stats64.rx.errors // 0) as $refused |
+		def n($name): $nft[$name].packets // 0;
+		{engine: $engine, xdp_mode: $xdp.xdp_mode, interface: (if $xdp.attached then $xdp.interface else "br0" end), attached: $xdp.attached,
+			state: $state, reason: $reason, uptime: $uptime}
 		+ if $xdp.attached
 			then $xdp | {packets_seen, packets_matched, packets_modified, bytes_processed, packets_left_to_netfilter}
 			else {packets_seen: n("datagrams_steered"), packets_matched: n("large_df"), packets_modified: n("large_df"),
 				bytes_processed: ($nft.large_df.bytes // 0), packets_left_to_netfilter: 0} end
 		+ {packets_malformed: ($xdp.packets_malformed + n("packets_malformed") + $refused),
 			fragments_seen: ($xdp.fragments_seen + n("fragments_seen")), frames_unmatched: n("frames_unmatched"),
-			standby_packets: n("standby_packets"), nfqueue_packets: $queued, nfqueue_dropped: $dropped, config: $xdp.config}'
+			standby_packets: n("standby_packets"), nfqueue_packets: $queued, nfqueue_dropped: $dropped}
+		+ ($xdp | {redirects_refused, redirects_unsent, fragments_due, fragments_sent, copies_lost, forged, failed} | map_values(. // 0))
+		+ {stats_map: ($xdp.stats_map // 0), nfqueue_socket: $socket, config: $xdp.config}'
 }
 
 status() {
@@ -766,23 +777,33 @@ status() {
 stats() {
 	{
 		loader_status | jq -r 'to_entries[] | select(.value | type == "number") | "xdp.\(.key) \(.value)"'
-		counters | jq -r '.[] | "\(.family).\(.name) \(.packets)"'
+		nft -j list counters | jq -r "$OURS"' | .[] | "\(.family).\(.name) \(.packets)"'
 	} | align
 }
 
 health() {
-	local state=healthy reason now mode
-	reason=$(network_fault)
-	now=$(engine)
-	mode=$(loader_status | jq -r .xdp_mode)
-	if [[ $reason ]]; then
-		state=broken
+	local XDP NOW MODE STATE REASON
+	XDP=$(loader_status)
+	judge
+	jq -cn --arg state "$STATE" --arg engine "$NOW" --arg xdp_mode "$MODE" --arg reason "$REASON" '$ARGS.named'
+	[[ $STATE != broken ]]
+}
+
+# XDP, the loader's status -> NOW and MODE, what carries the traffic; STATE and REASON, whether packets can flow, and by
+# what was asked for
+judge() {
+	local fields='"engine":"([a-z]+)".*"xdp_mode":"([a-z]+)"'
+	[[ $XDP =~ $fields ]]
+	MODE=${BASH_REMATCH[2]}
+	NOW=$(engine_of "${BASH_REMATCH[1]}")
+	STATE=healthy
+	REASON=$(network_fault)
+	if [[ $REASON ]]; then
+		STATE=broken
 	else
-		reason=$(shortfall "$now" "$mode")
-		[[ -z $reason ]] || state=degraded
+		REASON=$(shortfall "$NOW" "$MODE")
+		[[ -z $REASON ]] || STATE=degraded
 	fi
-	jq -cn --arg state "$state" --arg engine "$now" --arg xdp_mode "$mode" --arg reason "$reason" '$ARGS.named'
-	[[ $state != broken ]]
 }
 
 # ENGINE MODE -> what is less than was asked for, in words. An engine that `auto` passes over is none of that.
