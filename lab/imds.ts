@@ -16,6 +16,7 @@ export const IMDS_ADDRESS = '169.254.169.254';
 const REGION = 'eu-central-1';
 const ZONE = `${REGION}a`;
 const ROLE = 'mirror-gateway';
+const GROUP = 'mirror-gateway-xdp-asg';
 const DEFAULT_TTL_SECONDS = 21_600;
 
 /** One network interface of the instance: `MAC,IP,CIDR`, the CIDR being its subnet's. */
@@ -50,6 +51,8 @@ export interface Instance {
   readonly interfaces: readonly ImdsInterface[];
   /** Credentials of its role, in JSON; they may come later than the instance. */
   readonly credentials?: string;
+  /** Its Auto Scaling group, as the tag that EC2 gives it says, where tags are in the metadata. */
+  readonly group?: string;
 }
 
 function interfacePages({ mac, address, subnet }: ImdsInterface, deviceNumber: number): Record<string, string> {
@@ -90,6 +93,7 @@ function pagesOf(instance: Instance): Map<string, string> {
     ['meta-data/placement/availability-zone', ZONE],
     // No placement/region: a gateway would ask that region's S3 for the SSM agent, and a lab sends nothing out.
   ]);
+  if (instance.group !== undefined) pages.set('meta-data/tags/instance/aws:autoscaling:groupName', instance.group);
   if (instance.credentials !== undefined) pages.set(`meta-data/iam/security-credentials/${ROLE}`, instance.credentials);
   instance.interfaces.forEach((card, deviceNumber) => {
     for (const [name, value] of Object.entries(interfacePages(card, deviceNumber)))
@@ -225,7 +229,7 @@ function main(argv: readonly string[]): void {
   if (!flags.has('--primary')) throw new Error('imds: --primary MAC,IP,CIDR is required');
   const file = flags.get('--credentials');
   const credentials = file === undefined ? undefined : readFileSync(file, 'utf8');
-  const instance = { id: 'i-00000000000000001', interfaces, credentials };
+  const instance = { id: 'i-00000000000000001', interfaces, credentials, group: GROUP };
   const late = flags.get('--late');
   const later = late === undefined ? undefined : parseInterface('--late', late);
   process.on('SIGUSR1', () => {

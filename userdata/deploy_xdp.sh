@@ -6,7 +6,7 @@ set -euo pipefail
 readonly HOME_DIR=/opt/ebpf-xdp-processor ETC=/etc/mirror-gateway RUN=/run/mirror-gateway
 readonly LOADER=$HOME_DIR/bpf/udp_df_modifier_loader LEGACY=$HOME_DIR/netfilter/modify_udp_df
 readonly QUEUES=/proc/net/netfilter/nfnetlink_queue IMDS=http://169.254.169.254/latest
-readonly PINS=/sys/fs/bpf/mirror_gateway
+readonly PINS=/sys/fs/bpf/mirror_gateway AGENT=/opt/aws/amazon-cloudwatch-agent
 readonly LARGE_DF=0x4d470002 # the mark that mirror-gateway.nft gives
 # drivers/net/ethernet/amazon/ena/ena_xdp.h: what fits a page; a mirrored datagram is 50 bytes shorter than its frame's MTU.
 readonly DRIVER_MODE_MTU=3498
@@ -761,7 +761,7 @@ status_json() {
 				bytes_processed: ($nft.large_df.bytes // 0), packets_left_to_netfilter: 0} end
 		+ {packets_malformed: ($xdp.packets_malformed + n("packets_malformed") + $refused),
 			fragments_seen: ($xdp.fragments_seen + n("fragments_seen")), frames_unmatched: n("frames_unmatched"),
-			standby_packets: n("standby_packets"), nfqueue_packets: $queued, nfqueue_dropped: $dropped}
+			standby_packets: n("standby_packets"), packets_misrouted: n("packets_misrouted"), nfqueue_packets: $queued, nfqueue_dropped: $dropped}
 		+ ($xdp | {redirects_refused, redirects_unsent, fragments_due, fragments_sent, copies_lost, forged, failed} | map_values(. // 0))
 		+ {stats_map: ($xdp.stats_map // 0), nfqueue_socket: $socket, config: $xdp.config}'
 }
@@ -851,14 +851,56 @@ install_packages() {
 	DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-# How operators get in. Ubuntu's images have it, Debian's do not. Last, and never a reason not to forward.
+# Last, and never a reason not to forward: a package from a bucket of AWS in this region.
+fetch_package() { # FILE BUCKET KEY
+	local region domain
+	region=$(imds placement/region) && domain=$(imds services/domain) &&
+		curl -sf -m 300 -o "$1" "https://s3.$region.$domain/$2-$region/$3" &&
+		apt-get -qq -o DPkg::Lock::Timeout=300 install -y "$1" >/dev/null
+}
+
+# How operators get in. Ubuntu's images have it, Debian's do not.
 install_ssm_agent() {
-	local region deb=$RUN/ssm.deb
 	[[ ! -e /usr/bin/amazon-ssm-agent && ! -e /snap/amazon-ssm-agent ]] || return 0
-	if region=$(imds placement/region) &&
-		curl -sf -m 60 -o "$deb" "https://s3.$region.amazonaws.com/amazon-ssm-$region/latest/debian_$(dpkg --print-architecture)/amazon-ssm-agent.deb" &&
-		apt-get -qq -o DPkg::Lock::Timeout=300 install -y "$deb" >/dev/null; then return; fi
-	say 'no amazon-ssm-agent: Session Manager cannot reach this instance'
+	fetch_package "$RUN/ssm.deb" amazon-ssm "latest/debian_$(dpkg --print-architecture)/amazon-ssm-agent.deb" ||
+		say 'no amazon-ssm-agent: Session Manager cannot reach this instance'
+	rm -f "$RUN/ssm.deb"
+}
+
+# Takes metrics and journals to CloudWatch. An image may bring it along.
+install_cloudwatch_agent() {
+	local system
+	if [[ ! -x $AGENT/bin/amazon-cloudwatch-agent-ctl ]]; then
+		system=$(sed -n 's/^ID=//p' /etc/os-release)
+		fetch_package "$RUN/cloudwatch.deb" amazoncloudwatch-agent "$system/$(dpkg --print-architecture)/latest/amazon-cloudwatch-agent.deb" || true
+		rm -f "$RUN/cloudwatch.deb"
+	fi
+	if [[ ! -x $AGENT/bin/amazon-cloudwatch-agent-ctl ]]; then
+		say 'no amazon-cloudwatch-agent: this instance sends neither metrics nor logs'
+		return
+	fi
+	usermod -aG systemd-journal cwagent || true
+	if configure_agent .; then return; fi
+	if configure_agent 'del(.logs.logs_collected)'; then
+		say 'amazon-cloudwatch-agent does not know the journal (it is from before May 2026): the logs stay on this instance'
+	else
+		say 'amazon-cloudwatch-agent does not take its settings: this instance sends neither metrics nor logs'
+	fi
+}
+
+# FILTER: for an agent that knows less. It checks the settings itself, and starts with them.
+configure_agent() {
+	jq --arg group "${LOG_GROUP:-/aws/ec2/xdp-packet-processor}" "$1"' | (.. | objects | select(.log_group_name).log_group_name) = $group' \
+		"$HOME_DIR/userdata/cloudwatch-config.json" >"$RUN/cloudwatch.json" &&
+		timeout 120 "$AGENT/bin/amazon-cloudwatch-agent-ctl" -a fetch-config -m ec2 -s -c "file:$RUN/cloudwatch.json" &>/dev/null
+}
+
+# A gateway that nobody watches forwards all the same.
+start_monitoring() {
+	local watchers=(xdp-monitoring.service xdp-latency.timer)
+	if ! systemctl -q enable "${watchers[@]}" || ! systemctl restart "${watchers[@]}"; then
+		say 'no monitoring; see: systemctl status xdp-monitoring xdp-latency.timer'
+	fi
 }
 
 # Sources of a bundle have no date: an upgrade builds everything. Two units may want it at once.
@@ -885,7 +927,7 @@ build_what_fails() {
 
 install_units() {
 	local units=/etc/systemd/system service
-	install -m 0644 -t "$units" "$HOME_DIR"/userdata/*.service "$HOME_DIR"/userdata/*.socket
+	install -m 0644 -t "$units" "$HOME_DIR"/userdata/*.{service,socket,timer}
 	for service in "$HOME_DIR"/userdata/*.service; do
 		install -D -m 0644 "$HOME_DIR/userdata/hardening.conf" "$units/${service##*/}.d/hardening.conf"
 	done
@@ -918,7 +960,9 @@ install_all() {
 	systemctl -q enable --now mirror-gateway-health.socket
 	start_network
 	if [[ $ENABLE_XDP == true ]]; then "$0" attach || failed=1; else "$0" rollback || failed=1; fi
+	start_monitoring
 	install_ssm_agent
+	install_cloudwatch_agent
 	return $failed
 }
 

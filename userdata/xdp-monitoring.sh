@@ -1,0 +1,194 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Reads the gateway's counters every ten seconds and hands metrics to the CloudWatch agent on this instance, in the embedded
+# metric format: which ones, metrics.json says; xdp-monitoring.jq makes them. What is missing it says once, and goes on.
+set -euo pipefail
+
+readonly HOME_DIR=/opt/ebpf-xdp-processor ETC=/etc/mirror-gateway RUN=/run/mirror-gateway
+readonly IMDS=http://169.254.169.254/latest AGENT=/dev/udp/127.0.0.1/25888
+readonly INTERVAL=${INTERVAL_SECONDS:-10}
+
+# Standard output carries the samples.
+say() { printf '%s\n' "$*" >&2; }
+
+declare -A TROUBLES
+
+trouble() { # KEY WORDS
+	if [[ ${TROUBLES[$1]:-} != "$2" ]]; then say "$2"; fi
+	TROUBLES[$1]=$2
+}
+
+no_trouble() { # KEY
+	if [[ ${TROUBLES[$1]:-} ]]; then say "no longer: ${TROUBLES[$1]}"; fi
+	unset "TROUBLES[$1]"
+}
+
+# --- who we are -----------------------------------------------------------------------------------------------------
+
+imds() { curl -sf -m 2 -H "X-aws-ec2-metadata-token: $TOKEN" "$IMDS/$1"; }
+
+# Asked until it is known; it does not change. Without a group a metric has no name.
+find_out() {
+	local document group key value log_group=/aws/ec2/xdp-packet-processor
+	until TOKEN=$(curl -sf -m 2 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$IMDS/api/token") &&
+		document=$(imds dynamic/instance-identity/document); do
+		trouble imds "no metrics: the metadata service ($IMDS) does not answer"
+		sleep "$INTERVAL"
+	done
+	no_trouble imds
+	until group=$(imds meta-data/tags/instance/aws:autoscaling:groupName); do
+		trouble group 'no metrics: this instance is in no Auto Scaling group, or its tags are not in its metadata'
+		sleep "$INTERVAL"
+		TOKEN=$(curl -sf -m 2 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$IMDS/api/token") || true
+	done
+	no_trouble group
+	while IFS='=' read -r key value; do
+		if [[ $key == LOG_GROUP ]]; then log_group=$value; fi
+	done <"$ETC/gateway.env"
+	jq -c --arg group "$group" --arg log_group "$log_group" '{$group, $log_group, instance: .instanceId, region}' <<<"$document"
+}
+
+# --- the machine's own losses ---------------------------------------------------------------------------------------
+# Each adds to MACHINE. Those of the processors are the whole machine's, the others this network namespace's.
+
+count() { MACHINE[$1]=$((${MACHINE[$1]:-0} + $2)); } # NAME NUMBER
+
+count_softnet() {
+	local dropped
+	while read -r _ dropped _; do count softnet_dropped "16#$dropped"; done </proc/net/softnet_stat
+}
+
+# Columns: the name, received bytes, packets, errors, drops and four more, then sent ones likewise.
+count_interfaces() { # NAME...
+	local row name queue
+	while read -ra row; do
+		[[ " $* " == *" ${row[0]%:} "* ]] || continue
+		count interface_dropped $((row[3] + row[4] + row[11] + row[12]))
+	done </proc/net/dev
+	for name; do
+		queue=$(tc -s qdisc show dev "$name" root 2>/dev/null) || continue
+		if [[ $queue =~ \(dropped\ ([0-9]+) ]]; then count interface_dropped "${BASH_REMATCH[1]}"; fi
+		count_allowances "$name"
+	done
+}
+
+# Of ENA alone.
+count_allowances() { # NAME
+	local statistics name
+	statistics=$(ethtool -S "$1" 2>/dev/null) || return 0
+	for name in pps bw_in bw_out conntrack; do
+		if [[ $statistics =~ [[:space:]]${name}_allowance_exceeded:\ ([0-9]+) ]]; then
+			count "ena_${name}_allowance_exceeded" "${BASH_REMATCH[1]}"
+		fi
+	done
+}
+
+# A line of names, then one of numbers.
+count_forwarding() { # FILE PROTOCOL NAME...
+	local names numbers i
+	while read -ra names && read -ra numbers; do
+		[[ ${names[0]} == "$2:" ]] || continue
+		for i in "${!names[@]}"; do
+			if [[ " ${*:3} " == *" ${names[i]} "* ]]; then count forwarding_dropped "${numbers[i]}"; fi
+		done
+	done <"$1"
+}
+
+# A line of names, then one of hexadecimal numbers for each processor; -> PROCESSORS. Namespaces have no such file.
+count_neighbours() {
+	local names numbers i
+	[[ -e /proc/net/stat/arp_cache ]] || return 0
+	{
+		read -ra names
+		while read -ra numbers; do
+			for i in "${!names[@]}"; do
+				if [[ ${names[i]} == unresolved_discards ]]; then count forwarding_dropped "16#${numbers[i]}"; fi
+			done
+		done
+	} </proc/net/stat/arp_cache
+}
+
+machine() {
+	local -A MACHINE=()
+	local name text=''
+	count_softnet
+	count_interfaces "$(cat "$RUN/primary" 2>/dev/null)" "$(cat "$RUN/eni" 2>/dev/null)"
+	count_forwarding /proc/net/snmp Ip OutNoRoutes FragFails
+	count_forwarding /proc/net/netstat IpExt InNoRoutes
+	count_neighbours
+	for name in "${!MACHINE[@]}"; do text+=",\"$name\":${MACHINE[$name]}"; done
+	printf '{%s}' "${text:1}"
+}
+
+memory() {
+	local name number _ total=0 available=0
+	while read -r name number _; do
+		case $name in
+		MemTotal:) total=$number ;;
+		MemAvailable:) available=$number && break ;;
+		esac
+	done </proc/meminfo
+	printf '{"total":%s,"available":%s}' "$total" "$available"
+}
+
+disk() {
+	local blocks free available
+	read -r blocks free available < <(stat -f -c '%b %f %a' /)
+	printf '{"used":%s,"available":%s}' $((blocks - free)) "$available"
+}
+
+# --- the story ------------------------------------------------------------------------------------------------------
+
+look_for_agent() {
+	local sockets
+	sockets=$(</proc/net/udp)
+	if [[ $sockets == *:6520\ * ]]; then
+		no_trouble agent
+	else
+		trouble agent "metrics go nowhere: no CloudWatch agent listens on ${AGENT#/dev/udp/}"
+	fi
+}
+
+status() {
+	if [[ -x $HOME_DIR/bpf/udp_df_modifier_loader ]]; then
+		no_trouble loader
+	else
+		trouble loader 'no counters of XDP: its loader is not built; see: deploy_xdp.sh build bpf'
+	fi
+	if STATUS=$("$HOME_DIR/userdata/deploy_xdp.sh" status --json 2>"$RUN/xdp-monitoring.log"); then
+		no_trouble status
+	else
+		trouble status "no counters: $(tail -n 1 "$RUN/xdp-monitoring.log")"
+		STATUS=null
+	fi
+}
+
+samples() {
+	local STATUS uptime latency processors
+	processors=$(nproc)
+	while :; do
+		look_for_agent
+		local at=${EPOCHREALTIME/[.,]/}
+		status
+		latency=$(cat "$RUN/latency.json" 2>/dev/null) || true
+		read -r uptime _ </proc/uptime
+		printf '{"at":%s,"uptime":%s,"processors":%s,"status":%s,"latency":%s,"machine":%s,"memory":%s,"disk":%s}\n' \
+			"${at%???}" "$uptime" "$processors" "$STATUS" "${latency:-null}" "$(machine)" "$(memory)" "$(disk)"
+		sleep "$INTERVAL"
+	done
+}
+
+# One write, and so one datagram, each.
+publish() {
+	local document
+	while IFS= read -r document; do printf '%s\n' "$document" >$AGENT || true; done
+}
+
+main() {
+	local about list
+	about=$(find_out)
+	list=$(<"$HOME_DIR/userdata/metrics.json")
+	samples | jq -nRc --unbuffered --argjson list "$list" --argjson about "$about" -f "$HOME_DIR/userdata/xdp-monitoring.jq" | publish
+}
+
+main
