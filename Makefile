@@ -13,7 +13,7 @@ PACKAGES := $(shell cat userdata/packages.txt lab/packages.txt)
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
 TS := node -r ts-node/register/transpile-only
 C_SOURCES = $(wildcard bpf/*.[ch] bpf/tests/*.[ch] netfilter/*.cpp netfilter/tests/*.cpp lab/*.c)
-SCRIPTS := userdata/deploy_xdp.sh userdata/fetch_bundle.sh .ci/run .ci/diff-comment
+SCRIPTS := userdata/deploy_xdp.sh userdata/xdp-monitoring.sh userdata/fetch_bundle.sh .ci/run .ci/diff-comment
 
 .PHONY: help setup packages build synth size lint unit terraform-test python-tools lambda-test plan bpf-test lab-test vm-test test fuzz lab-up lab-down lab-status demo clean
 

@@ -85,6 +85,12 @@ export class GatewayAlarms extends Construct {
   }
 
   private watchEngines(): CloudwatchMetricAlarm {
+    this.alarm(
+      this.named('degraded'),
+      'A gateway runs, but by less than was asked for: a lower engine or mode, the standby, or nothing at all. First run "sudo ' +
+        'deploy_xdp.sh health" on the gateway whose Degraded is 1: it names the reason.',
+      { ...this.gatewayMetric('Degraded'), ...above(0), statistic: 'Maximum', ...lasting(5) },
+    );
     const standby = this.alarm(
       this.named('standby-carries-traffic'),
       'The standby rule clears DF because no engine does. First run "sudo deploy_xdp.sh status" on the gateway with the highest ' +
@@ -102,6 +108,12 @@ export class GatewayAlarms extends Construct {
   }
 
   private watchMachines(): void {
+    this.alarm(
+      this.named('packets-lost'),
+      'A gateway loses packets. First look at the dashboard, "What is being lost?": the graph of places says where, and for ' +
+        'the highest one the README says what to do.',
+      { ...this.gatewayMetric('PacketsLostPerSecond'), ...above(0), statistic: 'Maximum', ...lasting(3) },
+    );
     this.alarm(
       this.named('pps-allowance-exceeded'),
       'EC2 drops packets because a gateway is over the packet allowance of its instance type. First look whether the group ' +

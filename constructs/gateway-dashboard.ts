@@ -106,6 +106,16 @@ function sectionsOf(props: GatewayDashboardProps): readonly Section[] {
           ],
         },
         { title: 'XDP attached (1) or not (0), the worst gateway', stat: 'Minimum', metrics: [gateway('XdpAttached')] },
+        {
+          title: 'By less than was asked for (1) or not (0), the worst gateway',
+          stat: 'Maximum',
+          metrics: [gateway('Degraded')],
+        },
+        {
+          title: 'Nanoseconds that a packet costs in the XDP program',
+          stat: 'Average',
+          metrics: [gateway('ProcessingNanoseconds')],
+        },
       ],
     },
     {
@@ -115,12 +125,27 @@ function sectionsOf(props: GatewayDashboardProps): readonly Section[] {
         {
           title: 'Lost on a gateway, per second',
           stat: 'Maximum',
-          metrics: [gateway('NfqueueDropsPerSecond'), gateway('MalformedPacketsPerSecond')],
+          metrics: [gateway('PacketsLostPerSecond'), gateway('MalformedPacketsPerSecond')],
         },
         {
-          title: 'Over the packet allowance of the instance type',
+          title: 'Where: the legacy queue, a redirect, a processor, an interface, forwarding',
           stat: 'Maximum',
-          metrics: [gateway('PpsAllowanceExceeded')],
+          metrics: [
+            gateway('NfqueueDropsPerSecond'),
+            gateway('RedirectDropsPerSecond'),
+            gateway('SoftnetDropsPerSecond'),
+            gateway('InterfaceDropsPerSecond'),
+            gateway('ForwardingDropsPerSecond'),
+          ],
+        },
+        {
+          title: 'Over the allowances of the instance type',
+          stat: 'Maximum',
+          metrics: [
+            gateway('PpsAllowanceExceeded'),
+            gateway('BandwidthAllowanceExceeded'),
+            gateway('ConntrackAllowanceExceeded'),
+          ],
         },
         {
           title: 'Second interfaces: launches given up, errors, undelivered events',
@@ -144,9 +169,13 @@ function sectionsOf(props: GatewayDashboardProps): readonly Section[] {
         },
         { title: 'Load balancer capacity units (UDP)', stat: 'Sum', metrics: [balancer('ConsumedLCUs_UDP')] },
         {
-          title: 'Processors of the gateways, percent',
+          title: 'Processors, memory and disks of the gateways, percent',
           stat: 'Average',
-          metrics: [['AWS/EC2', 'CPUUtilization', 'AutoScalingGroupName', props.groupName]],
+          metrics: [
+            ['AWS/EC2', 'CPUUtilization', 'AutoScalingGroupName', props.groupName],
+            gateway('MemoryUsedPercent'),
+            gateway('DiskUsedPercent'),
+          ],
         },
         {
           title: 'Bytes of logs and metrics',

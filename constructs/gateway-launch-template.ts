@@ -48,8 +48,14 @@ export class GatewayLaunchTemplate extends Construct {
       updateDefaultVersion: true,
       iamInstanceProfile: { name: props.instanceProfileName },
       vpcSecurityGroupIds: [...props.securityGroupIds],
-      // A hop limit of 1 keeps tokens from whatever the gateway forwards.
-      metadataOptions: { httpEndpoint: 'enabled', httpTokens: 'required', httpPutResponseHopLimit: 1 },
+      // A hop limit of 1 keeps tokens from whatever the gateway forwards. By its tags an instance learns which group it is
+      // in, for its metrics.
+      metadataOptions: {
+        httpEndpoint: 'enabled',
+        httpTokens: 'required',
+        httpPutResponseHopLimit: 1,
+        instanceMetadataTags: 'enabled',
+      },
       blockDeviceMappings: [
         {
           deviceName: image.rootDeviceName,

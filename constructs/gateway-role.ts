@@ -34,7 +34,8 @@ export class GatewayRole extends Construct {
       role: role.name,
       policyArn: `arn:${partitionOf(region)}:iam::aws:policy/AmazonSSMManagedInstanceCore`,
     });
-    // Metrics travel as log events (embedded metric format), so this is all that the CloudWatch agent needs.
+    // Metrics travel as log events (embedded metric format), those of memory and disk included, so this is all that the
+    // CloudWatch agent needs: it puts no metric by itself and asks for no tag.
     const writing = new IamRolePolicy(this, 'logs', {
       name: 'write-logs',
       role: role.id,

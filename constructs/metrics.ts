@@ -1,34 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 // The metrics of gateways, and of the function that serves them: the one list behind alarms, dashboard and scaling. An
 // alarm on a name, a unit or a set of dimensions that nobody sends waits for ever, so nothing else in the stack spells
-// them out.
+// them out. Those of gateways stand in a file that travels to them: what it lists, xdp-monitoring sends.
 import { FUNCTION_METRICS, type FunctionMetric } from '../lambda/metrics';
+import list from '../userdata/metrics.json';
 
-export const METRIC_NAMESPACE = 'XDP/PacketProcessing';
+export const METRIC_NAMESPACE = list.namespace;
+
+export type GatewayMetric = keyof typeof list.metrics;
+export type MetricName = GatewayMetric | FunctionMetric;
 
 /** Units as CloudWatch spells them (MetricDatum, CloudWatch API reference). */
-export const METRICS = {
-  PacketsPerSecond: 'Count/Second',
-  PacketsModifiedPerSecond: 'Count/Second',
-  BytesPerSecond: 'Bytes/Second',
-  /** 1 while the XDP program is on its interface, 0 otherwise. */
-  XdpAttached: 'Count',
-  StandbyPacketsPerSecond: 'Count/Second',
-  NfqueuePacketsPerSecond: 'Count/Second',
-  NfqueueDropsPerSecond: 'Count/Second',
-  MalformedPacketsPerSecond: 'Count/Second',
-  /** Packets that the instance type's allowance cost since the last sample (ethtool -S, pps_allowance_exceeded). */
-  PpsAllowanceExceeded: 'Count',
-} as const;
-
-export type MetricName = keyof typeof METRICS | FunctionMetric;
+export const METRICS: Readonly<Record<GatewayMetric, { readonly unit: string; readonly meaning: string }>> =
+  list.metrics;
 
 export function unitOf(name: MetricName): string {
-  return { ...METRICS, ...FUNCTION_METRICS }[name];
+  return name in FUNCTION_METRICS ? FUNCTION_METRICS[name as FunctionMetric] : METRICS[name as GatewayMetric].unit;
 }
 
 /**
  * Every metric of a gateway is sent once per set, those of the function for the first alone. CloudWatch aggregates nothing
  * over dimensions that were not sent so.
  */
-export const DIMENSION_SETS = [['AutoScalingGroupName'], ['AutoScalingGroupName', 'InstanceId']] as const;
+export const DIMENSION_SETS: readonly (readonly string[])[] = list.dimensions;

@@ -10,7 +10,7 @@ import { bundleFiles, FETCH_SCRIPT, gzip, REPOSITORY, sha256, TEMPLATE } from '.
 import type { BundleFile } from './bundle';
 import type { GatewayConfig } from './config';
 import { dnsSuffixOf } from './iam';
-import { bundleBucketName } from './names';
+import { baseName, bundleBucketName, logGroupName } from './names';
 import { Problem } from './problem';
 
 export { bundleFiles, REPOSITORY, type BundleFile };
@@ -46,9 +46,11 @@ export type InstanceConfig = Pick<
   | 'egress_mtu'
   | 'egress_cidrs'
   | 'health_port'
+  | 'name_prefix'
+  | 'environment'
 >;
 
-const ENV_KEYS: readonly (keyof InstanceConfig)[] = [
+const ENV_KEYS = [
   'enable_xdp',
   'xdp_engine',
   'xdp_mode',
@@ -62,7 +64,7 @@ const ENV_KEYS: readonly (keyof InstanceConfig)[] = [
   'egress_mtu',
   'egress_cidrs',
   'health_port',
-];
+] as const satisfies readonly (keyof InstanceConfig)[];
 
 /**
  * The text of /etc/mirror-gateway/gateway.env: KEY=value lines that systemd, a shell and a plain reader understand alike.
@@ -70,7 +72,10 @@ const ENV_KEYS: readonly (keyof InstanceConfig)[] = [
  * @throws Problem when a value holds anything one of them would interpret, as only unvalidated settings can
  */
 export function renderGatewayEnv(config: InstanceConfig): string {
-  return ENV_KEYS.map((key) => `${key.toUpperCase()}=${plain(key, config[key])}\n`).join('');
+  const settings = ENV_KEYS.map((key) => [key, config[key]] as const);
+  return [...settings, ['log_group', logGroupName(baseName(config))] as const]
+    .map(([key, value]) => `${key.toUpperCase()}=${plain(key, value)}\n`)
+    .join('');
 }
 
 /** Where an instance finds its bundle, and how it knows it. All known at synth: user data can hold no tokens. */
@@ -124,10 +129,10 @@ function bundleEnv(location: BundleLocation): string {
   });
 }
 
-function plain(key: string, value: InstanceConfig[keyof InstanceConfig]): string {
+function plain(key: string, value: unknown): string {
   const rendered = String(value);
-  if (/^[A-Za-z0-9.,/]*$/.test(rendered)) return rendered;
-  throw new Problem(`gateway.env: ${key} = ${JSON.stringify(rendered)} may hold only letters, digits and .,/`);
+  if (/^[A-Za-z0-9.,/-]*$/.test(rendered)) return rendered;
+  throw new Problem(`gateway.env: ${key} = ${JSON.stringify(rendered)} may hold only letters, digits and .,/-`);
 }
 
 interface WriteFile {

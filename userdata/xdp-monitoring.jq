@@ -76,10 +76,12 @@ def document:
     XdpMode: $now.status.xdp_mode,
     Interface: $now.status.interface,
     State: $now.status.state,
-    Reason: $now.status.reason
+    Reason: ($now.status.reason | if . then .[:200] else . end)
   }
   + ([$metrics[] | {(.Name): .value}] | add // {})
-  + { Counters: ($now.counters | map_values(.value)) };
+  + { Counters: ($now.counters | map_values(.value)) }
+  # bash writes no more at once, and a second write would be a second datagram.
+  | if tojson | utf8bytelength < 4096 then . else del(.Counters) end;
 
 foreach (inputs | fromjson? | objects) as $sample
   ({}; .now as $before | {before: $before, now: ($sample | prepared($before))}; document)

@@ -14,8 +14,10 @@ type Row = readonly [name: string, metric: string, fires: string, minutes: numbe
 const OURS: readonly Row[] = [
   ['xdp-packet-processing-rate', 'PacketsPerSecond', 'Average LessThanThreshold 1000000', 2, 'missing'],
   ['mirror-gateway-xdp-not-attached', 'XdpAttached', 'Minimum LessThanThreshold 1', 3, 'missing'],
+  ['mirror-gateway-degraded', 'Degraded', 'Maximum GreaterThanThreshold 0', 5, 'missing'],
   ['mirror-gateway-standby-carries-traffic', 'StandbyPacketsPerSecond', 'Maximum GreaterThanThreshold 0', 3, 'missing'],
   ['mirror-gateway-nfqueue-drops', 'NfqueueDropsPerSecond', 'Maximum GreaterThanThreshold 0', 2, 'missing'],
+  ['mirror-gateway-packets-lost', 'PacketsLostPerSecond', 'Maximum GreaterThanThreshold 0', 3, 'missing'],
   ['mirror-gateway-pps-allowance-exceeded', 'PpsAllowanceExceeded', 'Maximum GreaterThanThreshold 0', 3, 'missing'],
   ['mirror-gateway-no-data', 'PacketsPerSecond', 'SampleCount LessThanThreshold 1', 5, 'breaching'],
   ['mirror-gateway-launches-abandoned', 'LaunchesAbandoned', 'Sum GreaterThanThreshold 0', 1, 'notBreaching'],

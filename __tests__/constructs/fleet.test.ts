@@ -165,7 +165,7 @@ describe('the fleet’s growth', () => {
       customized_metric_specification: {
         namespace: METRIC_NAMESPACE,
         metric_name: 'PacketsPerSecond',
-        unit: METRICS.PacketsPerSecond,
+        unit: METRICS.PacketsPerSecond.unit,
         statistic: 'Average',
         metric_dimension: [{ name: 'AutoScalingGroupName', value: reference(xdp, 'aws_autoscaling_group', 'name') }],
       },

@@ -4,7 +4,7 @@ import { loadConfig } from '../../constructs/config';
 import { GatewayBundle } from '../../constructs/gateway-bundle';
 import { GatewayLaunchTemplate } from '../../constructs/gateway-launch-template';
 import { unpackUserData } from '../../constructs/user-data';
-import { all, newStack, only, parsed, reference, synth } from './synthesized';
+import { all, type Body, newStack, only, parsed, reference, synth } from './synthesized';
 import { REQUIRED } from './wrong-values';
 
 const xdp = synth();
@@ -17,7 +17,13 @@ describe('the launch template', () => {
       http_endpoint: 'enabled',
       http_tokens: 'required',
       http_put_response_hop_limit: 1,
+      instance_metadata_tags: 'enabled',
     });
+  });
+
+  test('has tags that can be in its metadata: EC2 launches nothing with another key', () => {
+    const keys = (template.tag_specifications as { tags: Body }[]).flatMap(({ tags }) => Object.keys(tags));
+    keys.forEach((key) => expect(key).toMatch(/^[A-Za-z0-9+\-=.,_:@]+$/));
   });
 
   test('encrypts the root volume, under the name the image gives it', () => {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The README's tables say what the code does: settings as config.ts has them, the flip as the synthesized stacks have it,
-// alarms as the constructs make them. The page on the direct engine has every counter, and links lead somewhere.
+// The README's tables say what the code does: settings as config.ts has them, metrics as gateways send them, the flip as the
+// synthesized stacks have it, alarms as the constructs make them. The page on the direct engine has every counter, and links lead somewhere.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { DRIVER_MODE_MTU, LARGEST_IN_DRIVER_MODE } from '../../constructs/limits';
+import { metricsTable } from '../../constructs/metrics-table';
 import { settingsTable } from '../../constructs/settings-table';
 import { REPOSITORY } from '../../constructs/user-data';
 import { all, type Body, synth, type Synthesized } from './synthesized';
@@ -20,6 +21,10 @@ function between(opening: RegExp, closing: string): string {
 
 test('the README explains every key as config.ts does (`npm run --silent settings` prints the table)', () => {
   expect(between(/<!-- settings: [^\n]* -->/, '<!-- end of settings -->')).toBe(settingsTable());
+});
+
+test('the README has every metric that gateways send (`npm run --silent metrics` prints the table)', () => {
+  expect(between(/<!-- metrics: [^\n]* -->/, '<!-- end of metrics -->')).toBe(metricsTable());
 });
 
 /** `type name`: for alarms, of which there are many, the name that an operator sees. */

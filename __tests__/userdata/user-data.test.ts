@@ -208,7 +208,8 @@ describe('the bundle', () => {
   test('opens every text file with a licence line', () => {
     const unlicensed = files.filter(
       ({ path: file, content }) =>
-        !file.endsWith('.txt') && !content.subarray(0, 200).includes('SPDX-License-Identifier: '),
+        // Lists and JSON have no place for a comment.
+        !/\.(?:txt|json)$/.test(file) && !content.subarray(0, 200).includes('SPDX-License-Identifier: '),
     );
     expect(unlicensed.map((file) => file.path)).toEqual([]);
   });
@@ -295,9 +296,15 @@ describe('gateway.env', () => {
         'EGRESS_MTU=1400',
         'EGRESS_CIDRS=',
         'HEALTH_PORT=8079',
+        'LOG_GROUP=/aws/ec2/xdp-packet-processor',
         '',
       ].join('\n'),
     );
+  });
+
+  test('names the log group of its stack', () => {
+    const config = loadConfig({ ...REQUIRED, environment: 'staging' }, {});
+    expect(renderGatewayEnv(config)).toContain('LOG_GROUP=/aws/ec2/xdp-packet-processor/mirror-gateway-staging\n');
   });
 
   test('joins prefixes with commas', () => {
@@ -309,7 +316,7 @@ describe('gateway.env', () => {
     'cannot be made to carry %j, even past the validation',
     (value) => {
       expect(() => renderGatewayEnv({ ...xdp, aws_ipsec_vm_ip: value })).toThrow(
-        `gateway.env: aws_ipsec_vm_ip = ${JSON.stringify(value)} may hold only letters, digits and .,/`,
+        `gateway.env: aws_ipsec_vm_ip = ${JSON.stringify(value)} may hold only letters, digits and .,/-`,
       );
     },
   );
