@@ -747,6 +747,15 @@ static void print_direct_counters(void)
 	close(map);
 }
 
+/* Since the boot, for whoever compares two readings. */
+static double uptime(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return now.tv_sec + now.tv_nsec / 1e9;
+}
+
 /* Changes with the map, and so when counters begin anew; 0 where there is none. */
 static __u32 id_of_stats(void)
 {
@@ -764,6 +773,7 @@ static void status(void)
 {
 	struct hook hook = pinned_hook();
 	union stats sums = read_stats();
+	double read_at = uptime();
 	union config config;
 
 	int map = read_config(&config);
@@ -777,7 +787,7 @@ static void status(void)
 	for (size_t i = 0; i < COUNT(counters); i++)
 		printf(",\"%s\":%llu", counters[i], sums.values[i]);
 	print_direct_counters();
-	printf(",\"stats_map\":%u,\"config\":", id_of_stats());
+	printf(",\"stats_map\":%u,\"uptime\":%.3f,\"config\":", id_of_stats(), read_at);
 	close(map);
 	close(hook.link);
 	print_config(&config);
@@ -803,7 +813,7 @@ static struct bpf_prog_info statistics_of(int program)
 static void measure(void)
 {
 	struct hook hook = pinned_hook();
-	struct timespec now, second = { MEASURED_SECONDS, 0 };
+	struct timespec second = { MEASURED_SECONDS, 0 };
 	__u64 packets = 0, nanoseconds = 0;
 
 	if (hook.ifindex) {
@@ -822,8 +832,7 @@ static void measure(void)
 		close(program);
 	}
 	close(hook.link);
-	clock_gettime(CLOCK_BOOTTIME, &now);
-	printf("{\"measured_at\":%lld,\"packets\":%llu", (long long)now.tv_sec, packets);
+	printf("{\"measured_at\":%.3f,\"packets\":%llu", uptime(), packets);
 	if (packets)
 		printf(",\"nanoseconds\":%.1f", (double)nanoseconds / packets);
 	puts("}");

@@ -754,7 +754,7 @@ status_json() {
 		.[0] as $xdp | (.[1] | '"$OURS"') as $nft | (.[2][0].stats64.rx.errors // 0) as $refused |
 		def n($name): $nft[$name].packets // 0;
 		{engine: $engine, xdp_mode: $xdp.xdp_mode, interface: (if $xdp.attached then $xdp.interface else "br0" end), attached: $xdp.attached,
-			state: $state, reason: $reason, uptime: $uptime}
+			state: $state, reason: $reason, uptime: ($xdp.uptime // $uptime)}
 		+ if $xdp.attached
 			then $xdp | {packets_seen, packets_matched, packets_modified, bytes_processed, packets_left_to_netfilter}
 			else {packets_seen: n("datagrams_steered"), packets_matched: n("large_df"), packets_modified: n("large_df"),
