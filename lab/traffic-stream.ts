@@ -185,6 +185,8 @@ export class Stream {
       return { sent, judgement, lost: lostOf(sent, judgement) };
     } finally {
       this.abort();
+      // The next judge needs its port.
+      await Promise.all([sender.ended, this.receiver.ended]);
     }
   }
 
@@ -206,6 +208,14 @@ export class Stream {
     const [left, right] = [this.notes[after - 1], this.notes[after]];
     if (!left || !right) return 0;
     return left.at + ((right.at - left.at) * (number - left.number)) / (right.number - left.number);
+  }
+
+  /** How many had left at that time, in milliseconds since 1970: the reverse of `timeOf`. */
+  sentBy(time: number): number {
+    const after = this.notes.findIndex(({ at }) => at > time);
+    const [left, right] = [this.notes[after - 1], this.notes[after]];
+    if (!left || !right) throw new Error('the stream had not begun by then, or has ended');
+    return left.number + ((right.number - left.number) * (time - left.at)) / (right.at - left.at);
   }
 
   /** For a caller that failed; harmless after the end. */

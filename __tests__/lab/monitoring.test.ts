@@ -1,0 +1,461 @@
+// SPDX-License-Identifier: Apache-2.0
+// From the packet to the alarm: the shipped monitoring under traffic, its datagrams caught by a real socket, and every alarm,
+// graph and scaling policy of the synthesized stack held against what was caught. Then its rates, against the generator's own
+// count.
+import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { DRIVER_MODE_MTU, LARGEST_IN_DRIVER_MODE } from '../../constructs/limits';
+import { METRIC_NAMESPACE } from '../../constructs/metrics';
+import { INSTALLED } from '../../constructs/user-data';
+import { type Emf, emfProblems, type Series, seriesOf } from '../../lab/emf';
+import { inNamespace, must, Progress, sleep, waitFor } from '../../lab/host';
+import { Agent, measureLatency, Monitoring } from '../../lab/monitoring';
+import { deploy, LAB, labDown, labUp } from '../../lab/namespaces';
+import { Stream } from '../../lab/traffic-stream';
+import { FUNCTION_METRICS } from '../../lambda/metrics';
+import { all, type Body, only, parsed, synth, type Synthesized } from '../constructs/synthesized';
+
+const progress = new Progress('monitoring');
+const LIST = join(INSTALLED, 'userdata/metrics.json');
+/** What the README says of a rate. */
+const TOLERANCE = 0.02;
+
+// --- what the stack waits for -----------------------------------------------------------------------------------------
+
+interface Consumer {
+  readonly who: string;
+  readonly namespace: string;
+  readonly name: string;
+  readonly unit?: string;
+  /** A value that only AWS knows at synth is null. */
+  readonly dimensions: Readonly<Record<string, string | null>>;
+}
+
+const literal = (value: unknown) => (String(value).includes('${') ? null : String(value));
+
+function alarmsOf(stack: Synthesized): Consumer[] {
+  return all(stack, 'aws_cloudwatch_metric_alarm').map(({ alarm_name, namespace, metric_name, unit, dimensions }) => ({
+    who: `alarm ${String(alarm_name)}`,
+    namespace: String(namespace),
+    name: String(metric_name),
+    unit: unit as string | undefined,
+    dimensions: Object.fromEntries(Object.entries(dimensions as Body).map(([key, value]) => [key, literal(value)])),
+  }));
+}
+
+/** Namespace, name, then keys and values in turns; options, and rows that compute from others, are objects. */
+function graphsOf(stack: Synthesized): Consumer[] {
+  const { dashboard_body } = only(stack, 'aws_cloudwatch_dashboard');
+  const { widgets } = parsed<{ widgets: { properties: { title?: string; metrics?: unknown[][] } }[] }>(dashboard_body);
+  return widgets.flatMap(({ properties: { title, metrics = [] } }) =>
+    metrics
+      .filter(([first]) => typeof first === 'string')
+      .map((row) => {
+        const [namespace, name, ...rest] = row.filter((cell) => typeof cell === 'string');
+        const pairs = rest.flatMap((key, at) => (at % 2 === 0 ? [[key, literal(rest[at + 1])] as const] : []));
+        const dimensions = Object.fromEntries(pairs);
+        return { who: `graph "${title}"`, namespace: String(namespace), name: String(name), dimensions };
+      }),
+  );
+}
+
+function scalingOf(stack: Synthesized): Consumer[] {
+  return all(stack, 'aws_autoscaling_policy').flatMap(({ name, target_tracking_configuration }) => {
+    const { customized_metric_specification: custom } = target_tracking_configuration as Body;
+    if (custom === undefined) return [];
+    const { namespace, metric_name, unit, metric_dimension } = custom as Body;
+    const pairs = (metric_dimension as { name: string; value: string }[]).map(
+      (each) => [each.name, literal(each.value)] as const,
+    );
+    const dimensions = Object.fromEntries(pairs);
+    return [
+      {
+        ...{ who: `policy ${String(name)}`, namespace: String(namespace), name: String(metric_name) },
+        ...{ unit: unit as string, dimensions },
+      },
+    ];
+  });
+}
+
+/** Those on metrics of gateways: the function's own are caught where the function is tested. */
+function consumersOf(stack: Synthesized): Consumer[] {
+  return [...alarmsOf(stack), ...graphsOf(stack), ...scalingOf(stack)].filter(
+    ({ namespace, name }) => namespace === METRIC_NAMESPACE && !(name in FUNCTION_METRICS),
+  );
+}
+
+function isServed({ namespace, name, unit, dimensions }: Consumer, series: readonly Series[]): boolean {
+  const keys = Object.keys(dimensions);
+  return series.some(
+    (sent) =>
+      sent.namespace === namespace &&
+      sent.name === name &&
+      (unit === undefined || sent.unit === unit) &&
+      Object.keys(sent.dimensions).length === keys.length &&
+      keys.every((key) => key in sent.dimensions && (dimensions[key] ?? sent.dimensions[key]) === sent.dimensions[key]),
+  );
+}
+
+const STACKS = { XDP: synth(), netfilter: synth({ enable_xdp: 'false' }) };
+const consumers = Object.values(STACKS).flatMap(consumersOf);
+
+function unserved(documents: readonly Emf[]): string[] {
+  const series = seriesOf(documents);
+  const missing = consumers.filter((consumer) => !isServed(consumer, series));
+  return [...new Set(missing.map(({ who, name }) => `${who}: ${name}`))];
+}
+
+// --- the gateway --------------------------------------------------------------------------------------------------------
+
+/** ENA's counters, which no driver here has; they grow by seven with each look. */
+function enaCounters(folder: string): string {
+  const looks = join(folder, 'looks');
+  writeFileSync(looks, '0');
+  const names = ['bw_in', 'bw_out', 'pps', 'conntrack', 'linklocal'].map((name) => `${name}_allowance_exceeded`);
+  const program = `#!/bin/bash
+    [[ $1 == -S ]] || exec /usr/sbin/ethtool "$@"
+    looks=$(<${looks})
+    printf '%s' $((looks + 1)) >${looks}
+    printf 'NIC statistics:\\n     tx_timeout: 0\\n'
+    printf '     %s: '$((7 * looks))'\\n' ${names.join(' ')}
+    printf '     queue_0_tx_cnt: 5\\n'`;
+  writeFileSync(join(folder, 'ethtool'), program, { mode: 0o755 });
+  return folder;
+}
+
+/** The settings, as they are when it is first called. */
+function readDeployed(file: string): () => string {
+  let text: string | undefined;
+  return () => (text ??= readFileSync(file, 'utf8'));
+}
+
+describe('monitoring', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'monitoring-'));
+  const path = enaCounters(folder);
+  let agent: Agent;
+  let stream: Stream | undefined;
+  let monitoring: Monitoring | undefined;
+
+  beforeAll(async () => {
+    await labUp('bridge');
+    await Stream.build();
+    agent = await Agent.start(progress);
+  });
+  afterEach(async () => {
+    await monitoring?.stop();
+    stream?.abort();
+  });
+  afterAll(async () => {
+    await agent.stop();
+    rmSync(folder, { recursive: true });
+    await labDown();
+  });
+
+  /** Under traffic, once everything has been sent that ever is. */
+  async function capture(): Promise<Emf[]> {
+    stream = await Stream.start({ pps: 2000 }, progress);
+    monitoring = Monitoring.start({ seconds: 1.5, path });
+    const first = await agent.next(1);
+    await measureLatency();
+    const rest = await agent.next(3);
+    await monitoring.stop();
+    await stream.finish();
+    return [...first, ...rest];
+  }
+
+  describe('under traffic', () => {
+    let documents: Emf[] = [];
+    beforeAll(async () => {
+      documents = await capture();
+    });
+
+    it('sends documents in the embedded metric format, each in a datagram of its own', () => {
+      expect(documents.length).toBeGreaterThanOrEqual(4);
+      expect(documents.flatMap(emfProblems)).toEqual([]);
+      expect(monitoring?.said).toEqual([]);
+    });
+
+    it('names log group, instance and region, what carries the traffic, and why if it is less than it should be', () => {
+      expect(documents.at(-1)).toMatchObject({
+        _aws: { LogGroupName: '/aws/ec2/xdp-packet-processor', LogStreamName: 'i-00000000000000001/metrics' },
+        ...{
+          AutoScalingGroupName: 'mirror-gateway-xdp-asg',
+          InstanceId: 'i-00000000000000001',
+          Region: 'eu-central-1',
+        },
+        ...{ Engine: expect.stringMatching(/^(?:direct|bridge)$/) as unknown, XdpMode: 'generic', State: 'healthy' },
+      });
+    });
+
+    it('sends every metric of its list, and no other', () => {
+      const { metrics } = JSON.parse(readFileSync(LIST, 'utf8')) as { metrics: object };
+      const names = new Set(seriesOf(documents).map(({ name }) => name));
+      expect([...names].sort()).toEqual(Object.keys(metrics).sort());
+    });
+
+    it('sends values that fit what happens', () => {
+      const steady = documents.slice(2);
+      for (const document of steady) {
+        expect(document.PacketsPerSecond).toBeGreaterThan(1000);
+        expect(document.BytesPerSecond).toBeCloseTo(1428 * Number(document.PacketsModifiedPerSecond), -4);
+        expect(document).toMatchObject({
+          XdpAttached: 1,
+          Degraded: 0,
+          StandbyPacketsPerSecond: 0,
+          NfqueueDropsPerSecond: 0,
+        });
+        // Two interfaces; of the bandwidth two counters each.
+        expect(document).toMatchObject({ PpsAllowanceExceeded: 28, BandwidthAllowanceExceeded: 56 });
+      }
+      const [latency] = documents.flatMap(({ ProcessingNanoseconds: each }) =>
+        each === undefined ? [] : [Number(each)],
+      );
+      expect(latency).toBeGreaterThan(10);
+      expect(latency).toBeLessThan(100_000);
+    });
+
+    it('sends what every alarm, graph and scaling policy of the stack is on: namespace, name, unit and dimensions', () => {
+      expect(consumers.length).toBeGreaterThan(30);
+      expect(unserved(documents)).toEqual([]);
+    });
+  });
+
+  it('is found out when it stops sending what an alarm is on', async () => {
+    const list = JSON.parse(readFileSync(LIST, 'utf8')) as { metrics: Record<string, object> };
+    const { XdpAttached: removed, ...metrics } = list.metrics;
+    expect(removed).toBeDefined();
+    try {
+      writeFileSync(LIST, JSON.stringify({ ...list, metrics }));
+      expect(unserved(await capture())).toEqual([
+        'alarm mirror-gateway-xdp-not-attached: XdpAttached',
+        'graph "Datagrams/s by engine, mean per gateway (XDP in a mixed fleet: an estimate)": XdpAttached',
+        'graph "XDP attached (1) or not (0), the worst gateway": XdpAttached',
+      ]);
+    } finally {
+      writeFileSync(LIST, JSON.stringify(list, null, 2));
+    }
+  });
+
+  // --- rates --------------------------------------------------------------------------------------------------------------
+
+  interface Rate {
+    readonly seconds: number;
+    readonly engine: unknown;
+    readonly sent: number;
+    /** Undefined where no rate was sent. */
+    readonly told?: number;
+    readonly error: number;
+  }
+
+  /** Each interval's rate against what the generator noted between the two readings. */
+  function ratesOf(documents: readonly Emf[], sender: Stream): Rate[] {
+    return documents.slice(1).map((document, at) => {
+      const [from, to] = [documents[at]?._aws.Timestamp ?? 0, document._aws.Timestamp];
+      const sent = (1000 * (sender.sentBy(to) - sender.sentBy(from))) / (to - from);
+      const told = document.PacketsPerSecond as number | undefined;
+      const error = told === undefined ? 0 : Math.abs(told / sent - 1);
+      return { seconds: (to - from) / 1000, engine: document.Engine, sent, told, error };
+    });
+  }
+
+  function tell(title: string, rates: readonly Rate[]): void {
+    const told = rates.filter((rate) => rate.told !== undefined);
+    const worst = Math.max(...told.map(({ error }) => error));
+    const mean = told.reduce((sum, rate) => sum + rate.sent, 0) / told.length;
+    progress.say(`${title}: ${told.length} rates of ${mean.toFixed(0)}/s, worst error ${(100 * worst).toFixed(2)} %`);
+  }
+
+  it.each([1000, 8000, 25_000])('tells rates within 2 %% of the generator at %d datagrams/s', async (pps) => {
+    stream = await Stream.start({ pps }, progress);
+    monitoring = Monitoring.start({ seconds: 4, path });
+    const documents = await agent.next(4);
+    await sleep(200);
+    const rates = ratesOf(documents, stream);
+    await monitoring.stop();
+    await stream.finish();
+    tell(`${pps}/s`, rates);
+    expect(rates).toHaveLength(3);
+    rates.forEach((rate) => {
+      expect(rate.told).toBeDefined();
+      expect(rate.error).toBeLessThan(TOLERANCE);
+    });
+  });
+
+  it('tells right rates or none over resets of counters, restarts and changes of engine', async () => {
+    stream = await Stream.start({ pps: 5000 }, progress);
+    monitoring = Monitoring.start({ seconds: 3, path });
+    const first = await agent.next(2);
+    const changes: readonly (readonly [string, () => Promise<unknown>])[] = [
+      ['counters begin anew', async () => [await deploy('detach'), await deploy('attach')]],
+      ['an update of the program', () => deploy('attach')],
+      ['XDP goes', () => deploy('detach')],
+      ['the legacy program comes', () => deploy('rollback')],
+      ['the legacy program restarts', () => deploy('rollback')],
+      ['XDP comes back', () => deploy('attach')],
+      [
+        'monitoring restarts',
+        async () => {
+          await monitoring?.stop();
+          monitoring = Monitoring.start({ seconds: 3, path });
+        },
+      ],
+    ];
+    const documents = [...first];
+    for (const [what, change] of changes) {
+      progress.say(what);
+      await change();
+      documents.push(...(await agent.next(2)));
+    }
+    await sleep(200);
+    const rates = ratesOf(documents, stream);
+    await monitoring.stop();
+    const { lost } = await stream.finish();
+    tell('over changes', rates);
+    expect(lost).toEqual([]);
+    rates.forEach(({ error }) => expect(error).toBeLessThan(TOLERANCE));
+    // At most one interval of each change, and the first of a start.
+    expect(rates.filter(({ told }) => told === undefined).length).toBeLessThanOrEqual(changes.length);
+    expect(
+      new Set(rates.filter(({ told }) => told !== undefined).map(({ engine }) => engine)).size,
+    ).toBeGreaterThanOrEqual(3);
+    const numbers = documents.flatMap((document) =>
+      Object.entries(document).filter(([, value]) => typeof value === 'number'),
+    );
+    expect(numbers.filter(([, value]) => Number(value) < 0)).toEqual([]);
+  });
+
+  // --- losses -------------------------------------------------------------------------------------------------------------
+
+  const inGateway = (...command: string[]) => must(...inNamespace(LAB.primary.namespace, ...command));
+
+  it('tells what is lost because the way to the IPsec VM leads elsewhere', async () => {
+    stream = await Stream.start({ pps: 2000 }, progress);
+    monitoring = Monitoring.start({ seconds: 1.5, path });
+    const way = ['ip', 'route', 'replace', `${LAB.sink.address}/32`, 'dev'];
+    try {
+      await inGateway(...way, LAB.primary.interface);
+      const document = (await agent.next(4)).at(-1);
+      const { ForwardingDropsPerSecond, PacketsLostPerSecond, PacketsPerSecond } = document as Emf;
+      expect(Number(ForwardingDropsPerSecond) / Number(PacketsPerSecond)).toBeCloseTo(1, 1);
+      expect(Number(PacketsLostPerSecond) / Number(PacketsPerSecond)).toBeCloseTo(1, 1);
+      expect(document).toMatchObject({
+        Degraded: 1,
+        State: 'broken',
+        Reason: expect.stringContaining('no route') as unknown,
+      });
+    } finally {
+      await inGateway(...way, 'br0', 'src', LAB.secondary.address);
+    }
+    const after = (await agent.next(3)).at(-1);
+    expect(after).toMatchObject({ ForwardingDropsPerSecond: 0, Degraded: 0, State: 'healthy' });
+  });
+
+  describe('in driver mode', () => {
+    const settings = '/etc/mirror-gateway/gateway.env';
+    const deployed = readDeployed(settings);
+
+    /** A veth takes XDP in driver mode while its peer sends frames that fit a page, and what XDP redirects while it has GRO. */
+    async function peers(mtu: number, gro: 'on' | 'off'): Promise<void> {
+      for (const { namespace, interface: name } of [LAB.source, LAB.sink])
+        await must('ip', ['-n', namespace, 'link', 'set', name, 'mtu', String(mtu)]);
+      await must(...inNamespace(LAB.sink.namespace, 'ethtool', '-K', LAB.sink.interface, 'gro', gro));
+    }
+
+    beforeAll(async () => {
+      await peers(DRIVER_MODE_MTU, 'on');
+      const fits = deployed().replace(/^MAX_PACKET_SIZE=.*$/m, `MAX_PACKET_SIZE=${LARGEST_IN_DRIVER_MODE}`);
+      writeFileSync(settings, fits);
+      await deploy('attach');
+    });
+    afterAll(async () => {
+      await deploy('detach');
+      writeFileSync(settings, deployed());
+      await peers(LAB.mtu, 'off');
+      await deploy('attach');
+    });
+
+    it('tells rates within 2 %, no loss while there is none, and as many copies as are never made', async () => {
+      stream = await Stream.start({ pps: 5000 }, progress);
+      monitoring = Monitoring.start({ seconds: 2.5, path });
+      const good = await agent.next(3);
+      await sleep(200);
+      const rates = ratesOf(good, stream);
+      tell('driver mode', rates);
+      rates.forEach(({ told, error }) => {
+        expect(told).toBeDefined();
+        expect(error).toBeLessThan(TOLERANCE);
+      });
+      expect(good.at(-1)).toMatchObject({ Engine: 'direct', XdpMode: 'driver', RedirectDropsPerSecond: 0 });
+      await peers(DRIVER_MODE_MTU, 'off');
+      const { RedirectDropsPerSecond, PacketsLostPerSecond, PacketsPerSecond } = (await agent.next(4)).at(-1) as Emf;
+      await peers(DRIVER_MODE_MTU, 'on');
+      // Two fragments of each.
+      expect(Number(RedirectDropsPerSecond) / Number(PacketsPerSecond)).toBeCloseTo(2, 1);
+      expect(PacketsLostPerSecond).toBeGreaterThanOrEqual(Number(RedirectDropsPerSecond));
+    });
+  });
+
+  // --- what may be missing ---------------------------------------------------------------------------------------------------
+
+  const becomes = (what: string, probe: () => boolean) =>
+    waitFor(what, () => probe() || undefined, { timeoutMs: 20_000, everyMs: 100, progress });
+
+  it('says once that no agent listens, and once that one does', async () => {
+    await agent.stop();
+    monitoring = Monitoring.start({ seconds: 1 });
+    const { said } = monitoring;
+    await sleep(4000);
+    expect(said).toEqual(['metrics go nowhere: no CloudWatch agent listens on 127.0.0.1/25888']);
+    agent = await Agent.start(progress);
+    await agent.next(2);
+    expect(said.slice(1)).toEqual([`no longer: ${said[0]}`]);
+    expect(monitoring.running).toBe(true);
+  });
+
+  it('says once that the metadata service does not answer, and sends nothing', async () => {
+    const known = agent.datagrams.length;
+    monitoring = Monitoring.start({ seconds: 1, namespace: LAB.source.namespace });
+    await sleep(4000);
+    expect(monitoring.said).toEqual([
+      'no metrics: the metadata service (http://169.254.169.254/latest) does not answer',
+    ]);
+    expect(monitoring.running).toBe(true);
+    expect(agent.datagrams).toHaveLength(known);
+  });
+
+  it('says once that there is no loader, and goes on with what it has without', async () => {
+    const loader = join(INSTALLED, 'bpf/udp_df_modifier_loader');
+    try {
+      renameSync(loader, `${loader}.away`);
+      monitoring = Monitoring.start({ seconds: 1 });
+      const documents = await agent.next(3);
+      expect(documents.flatMap(emfProblems)).toEqual([]);
+      expect(documents.at(-1)).toMatchObject({ XdpAttached: 1, StandbyPacketsPerSecond: 0 });
+      expect(documents.at(-1)).not.toHaveProperty('PacketsPerSecond');
+      expect(monitoring.said).toEqual([expect.stringMatching(/^no counters of XDP: its loader is not built/)]);
+    } finally {
+      renameSync(`${loader}.away`, loader);
+    }
+    const { said } = monitoring;
+    await becomes('the loader to be seen', () => said.length > 1);
+    expect(said[1]).toBe(`no longer: ${said[0]}`);
+  });
+
+  it('says why there is no status, and goes on with the machine’s own metrics', async () => {
+    const settings = '/etc/mirror-gateway/gateway.env';
+    monitoring = Monitoring.start({ seconds: 1 });
+    await agent.next(2);
+    const { said } = monitoring;
+    try {
+      renameSync(settings, `${settings}.away`);
+      await becomes('a word on it', () => said.length > 0);
+      const [, document] = await agent.next(2);
+      expect(document).toMatchObject({ SoftnetDropsPerSecond: expect.any(Number) as unknown });
+      expect(document).not.toHaveProperty('XdpAttached');
+      expect(said).toEqual([expect.stringMatching(/^no counters: deploy_xdp.sh: .*gateway\.env is missing/)]);
+    } finally {
+      renameSync(`${settings}.away`, settings);
+    }
+  });
+});

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a gateway makes of its counters: no rate where it would be a guess, and documents that CloudWatch takes.
+import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import * as path from 'node:path';
+import { METRIC_NAMESPACE, METRICS } from '../../constructs/metrics';
+import { logGroupName } from '../../constructs/names';
+import { type Emf, emfProblems } from '../../lab/emf';
+import { REPOSITORY } from '../../lab/host';
+import list from '../../userdata/metrics.json';
+
+const hasJq = spawnSync('jq', ['--version']).status === 0;
+const testJq = hasJq ? test : test.skip;
+
+type Numbers = Readonly<Record<string, number>>;
+
+interface Sample {
+  readonly at: number;
+  readonly uptime: number;
+  readonly processors: number;
+  readonly status: Readonly<Record<string, unknown>> | null;
+  readonly latency: object | null;
+  readonly machine: Numbers;
+  readonly memory: Numbers;
+  readonly disk: Numbers;
+}
+
+const ABOUT = { group: 'some-group', instance: 'i-1', region: 'eu-central-1', log_group: '/some/group' };
+const COUNTERS = {
+  ...{ packets_seen: 0, packets_matched: 0, packets_modified: 0, bytes_processed: 0, packets_left_to_netfilter: 0 },
+  ...{ packets_malformed: 0, fragments_seen: 0, frames_unmatched: 0, standby_packets: 0, packets_misrouted: 0 },
+  ...{ nfqueue_packets: 0, nfqueue_dropped: 0, redirects_refused: 0, redirects_unsent: 0, fragments_due: 0 },
+  ...{ fragments_sent: 0, copies_lost: 0, forged: 0, failed: 0 },
+};
+
+/** As the script takes it, ten seconds after the one before. */
+function sample(number: number, status: object | null, rest: Partial<Sample> = {}): Sample {
+  const uptime = 1000 + 10 * number;
+  const running = {
+    engine: 'direct',
+    xdp_mode: 'driver',
+    interface: 'ens5',
+    attached: true,
+    state: 'healthy',
+    reason: '',
+  };
+  return {
+    at: 1_700_000_000_000 + 10_000 * number,
+    uptime,
+    processors: 2,
+    status: status && { ...running, ...COUNTERS, stats_map: 7, nfqueue_socket: 0, uptime, config: {}, ...status },
+    latency: null,
+    machine: { softnet_dropped: 0, interface_dropped: 0, forwarding_dropped: 0 },
+    memory: { total: 1000, available: 250 },
+    disk: { used: 10, available: 30 },
+    ...rest,
+  };
+}
+
+function documentsOf(...lines: (Sample | string)[]): Emf[] {
+  const input = lines.map((line) => (typeof line === 'string' ? line : JSON.stringify(line))).join('\n');
+  const values = ['--argjson', 'list', JSON.stringify(list), '--argjson', 'about', JSON.stringify(ABOUT)];
+  const program = path.join(REPOSITORY, 'userdata/xdp-monitoring.jq');
+  const { stdout, stderr } = spawnSync('jq', ['-nRc', ...values, '-f', program], { input, encoding: 'utf8' });
+  expect(stderr).toBe('');
+  return stdout
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line) as Emf);
+}
+
+const last = (...samples: (Sample | string)[]): Emf => documentsOf(...samples).at(-1) as Emf;
+const RATES = Object.keys(list.metrics).filter((name) => name.endsWith('PerSecond'));
+const ratesOf = (document: Emf) => RATES.filter((name) => name in document);
+
+describe(`a gateway's metrics${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`, () => {
+  testJq('are rates of what grew since the sample before, by the time that passed between the readings', () => {
+    const document = last(
+      sample(0, { packets_seen: 1000, bytes_processed: 5_000_000 }),
+      sample(1, { packets_seen: 21_000, bytes_processed: 6_428_000, uptime: 1008 }),
+    );
+    expect(document).toMatchObject({
+      PacketsPerSecond: 20_000 / 8,
+      BytesPerSecond: 178_500,
+      StandbyPacketsPerSecond: 0,
+    });
+  });
+
+  testJq(
+    'are all that the list has, with its units, for both sets of dimensions, in a document that CloudWatch takes',
+    () => {
+      const ena = Object.fromEntries(
+        ['pps', 'bw_in', 'bw_out', 'conntrack'].map((it) => [`ena_${it}_allowance_exceeded`, 3]),
+      );
+      const machine = { ...sample(0, {}).machine, ...ena };
+      const document = last(
+        sample(0, {}, { machine, latency: { measured_at: 990, packets: 5, nanoseconds: 400.5 } }),
+        sample(1, {}, { machine, latency: { measured_at: 1005, packets: 5, nanoseconds: 300.5 } }),
+      );
+      expect(emfProblems(document)).toEqual([]);
+      expect(document._aws).toEqual({
+        Timestamp: 1_700_000_010_000,
+        LogGroupName: '/some/group',
+        LogStreamName: 'i-1/metrics',
+        CloudWatchMetrics: [
+          {
+            Namespace: METRIC_NAMESPACE,
+            Dimensions: [['AutoScalingGroupName'], ['AutoScalingGroupName', 'InstanceId']],
+            Metrics: Object.entries(METRICS).map(([Name, { unit }]) => ({ Name, Unit: unit })),
+          },
+        ],
+      });
+      expect(document).toMatchObject({ AutoScalingGroupName: 'some-group', InstanceId: 'i-1', Region: 'eu-central-1' });
+      expect(document).toMatchObject({ ProcessingNanoseconds: 300.5, MemoryUsedPercent: 75, DiskUsedPercent: 25 });
+      expect(document).toMatchObject({
+        Engine: 'direct',
+        XdpMode: 'driver',
+        State: 'healthy',
+        XdpAttached: 1,
+        Degraded: 0,
+      });
+    },
+  );
+
+  testJq('have no rate in the first sample, but say what carries the traffic', () => {
+    const [document] = documentsOf(sample(0, { packets_seen: 1e9, attached: false, state: 'degraded', reason: 'why' }));
+    expect(ratesOf(document as Emf)).toEqual([]);
+    expect(document).toMatchObject({ XdpAttached: 0, Degraded: 1, Reason: 'why' });
+  });
+
+  test.each([
+    ['begins anew and is smaller', { packets_seen: 10 }],
+    ['begins anew and is larger already, which only its map tells', { packets_seen: 9000, stats_map: 8 }],
+    ['is another: netfilter’s, which has counted since the boot', { packets_seen: 1e9, stats_map: 0, attached: false }],
+  ])('have no rate of a counter that %s, and the right one again after it', (_, changed) => {
+    if (!hasJq) return;
+    const [, during, after] = documentsOf(
+      sample(0, { packets_seen: 5000 }),
+      sample(1, changed),
+      sample(2, { ...changed, packets_seen: changed.packets_seen + 500 }),
+    );
+    expect(during).not.toHaveProperty('PacketsPerSecond');
+    expect(during).toHaveProperty('StandbyPacketsPerSecond');
+    expect(after).toMatchObject({ PacketsPerSecond: 50 });
+  });
+
+  testJq('have no rate of a queue that another socket serves', () => {
+    const document = last(
+      sample(0, { nfqueue_packets: 5, nfqueue_socket: 1 }),
+      sample(1, { nfqueue_packets: 9, nfqueue_socket: 2 }),
+    );
+    expect(document).not.toHaveProperty('NfqueuePacketsPerSecond');
+    expect(document).toMatchObject({ PacketsPerSecond: 0 });
+  });
+
+  testJq('go on without a status, and bridge the gap with its mean', () => {
+    const [, during, after] = documentsOf(
+      sample(0, { packets_seen: 0 }),
+      sample(1, null),
+      sample(2, { packets_seen: 2000 }),
+    );
+    expect(during).not.toHaveProperty('PacketsPerSecond');
+    expect(during).not.toHaveProperty('XdpAttached');
+    expect(during).toMatchObject({ MemoryUsedPercent: 75, SoftnetDropsPerSecond: 0 });
+    expect(after).toMatchObject({ PacketsPerSecond: 100 });
+  });
+
+  testJq('have no rate of counters that a status without a loader lacks', () => {
+    const unknown = { packets_seen: null, packets_modified: null, bytes_processed: null };
+    const document = last(sample(0, unknown), sample(1, unknown));
+    expect(document).not.toHaveProperty('PacketsPerSecond');
+    expect(document).toMatchObject({ XdpAttached: 1, StandbyPacketsPerSecond: 0 });
+  });
+
+  testJq('have no rate over less than a second', () => {
+    expect(last(sample(0, {}), sample(0, { packets_seen: 50, uptime: 1000.5 }))).not.toHaveProperty('PacketsPerSecond');
+  });
+
+  testJq('survive a line that is none', () => {
+    const [, document] = documentsOf(sample(0, {}), '{"at":', '[]', sample(1, { packets_seen: 70 }));
+    expect(document).toMatchObject({ PacketsPerSecond: 7 });
+  });
+
+  testJq('count a loss where it happened, and in the sum', () => {
+    const document = last(
+      sample(0, {}),
+      sample(
+        1,
+        { nfqueue_dropped: 10, redirects_refused: 20, redirects_unsent: 30, failed: 40, packets_misrouted: 50 },
+        { machine: { softnet_dropped: 60, interface_dropped: 70, forwarding_dropped: 80 } },
+      ),
+    );
+    expect(document).toMatchObject({
+      ...{ NfqueueDropsPerSecond: 1, RedirectDropsPerSecond: 9, SoftnetDropsPerSecond: 6, InterfaceDropsPerSecond: 7 },
+      ...{ ForwardingDropsPerSecond: 13, PacketsLostPerSecond: 36 },
+    });
+  });
+
+  testJq('take no copy for lost that may be on its way, and none for found that was lost', () => {
+    const due = (number: number, fragments_due: number, fragments_sent: number, rest = {}) =>
+      sample(number, { fragments_due, fragments_sent, ...rest });
+    const documents = documentsOf(
+      due(0, 0, 0),
+      due(1, 10_000, 9_000),
+      due(2, 20_000, 15_848),
+      due(3, 30_000, 26_000),
+      due(4, 40_000, 36_000, { copies_lost: 3_500 }),
+    );
+    // Two processors may have 1152 under way.
+    expect(documents.slice(1).map(({ RedirectDropsPerSecond }) => RedirectDropsPerSecond)).toEqual([0, 300, 0, 50]);
+  });
+
+  testJq('tell a measurement once', () => {
+    const latency = { measured_at: 995, packets: 5, nanoseconds: 400 };
+    const documents = documentsOf(
+      sample(0, {}, { latency }),
+      sample(1, {}, { latency }),
+      sample(2, {}, { latency: { ...latency, measured_at: 1015 } }),
+      sample(3, {}, { latency: { measured_at: 1025, packets: 0 } }),
+    );
+    expect(documents.map(({ ProcessingNanoseconds }) => ProcessingNanoseconds)).toEqual([
+      undefined,
+      undefined,
+      400,
+      undefined,
+    ]);
+  });
+
+  testJq('leave out what a driver does not count', () => {
+    expect(last(sample(0, {}), sample(1, {}))).not.toHaveProperty('PpsAllowanceExceeded');
+  });
+
+  testJq('stay in one datagram, whatever the reason is', () => {
+    const huge = Object.fromEntries(Object.keys(COUNTERS).map((name) => [name, Number.MAX_SAFE_INTEGER]));
+    const [, document] = documentsOf(sample(0, {}), sample(1, { ...huge, reason: 'ü'.repeat(4000) }));
+    expect(Buffer.byteLength(JSON.stringify(document))).toBeLessThan(4096);
+    expect(document).toHaveProperty('PacketsPerSecond');
+    const [, withCounters] = documentsOf(sample(0, {}), sample(1, huge));
+    expect(withCounters).toHaveProperty('Counters.packets_seen');
+  });
+});
+
+test('every sum of losses is the sum of their places', () => {
+  const { PacketsLostPerSecond, ...others } = list.metrics;
+  const places = Object.entries(others).filter(([name]) => name.endsWith('DropsPerSecond'));
+  expect(PacketsLostPerSecond.rate_of).toEqual(
+    places.flatMap(([, metric]) => ('rate_of' in metric ? metric.rate_of : [])),
+  );
+});
+
+describe('the settings of the CloudWatch agent', () => {
+  const config = JSON.parse(readConfig()) as {
+    logs: {
+      metrics_collected: { emf: { service_address: string } };
+      logs_collected: { journald: { collect_list: { log_group_name: string; units: string[] }[] } };
+    };
+  };
+
+  test('have it listen on loopback alone, where the script sends to', () => {
+    expect(config.logs.metrics_collected.emf.service_address).toBe('udp://127.0.0.1:25888');
+    expect(script()).toContain('/dev/udp/127.0.0.1/25888');
+  });
+
+  test('collect the journals of our services, all but of those that answer health checks', () => {
+    const services = readdirSync(path.join(REPOSITORY, 'userdata')).filter((file) => /^[^@]+\.service$/.test(file));
+    const [journal] = config.logs.logs_collected.journald.collect_list;
+    expect(journal?.log_group_name).toBe(logGroupName('mirror-gateway'));
+    expect([...(journal?.units ?? [])].sort()).toEqual(services.map((file) => file.replace('.service', '')).sort());
+  });
+});
+
+function readConfig(): string {
+  return readFileSync(path.join(REPOSITORY, 'userdata/cloudwatch-config.json'), 'utf8');
+}
+
+function script(): string {
+  return readFileSync(path.join(REPOSITORY, 'userdata/xdp-monitoring.sh'), 'utf8');
+}
