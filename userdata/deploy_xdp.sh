@@ -16,6 +16,7 @@ usage() {
 	cat <<'HELP'
 usage: deploy_xdp.sh VERB
   install                   packages, build, units
+  agent                     the CloudWatch agent: its package where it is missing, its settings
   network-up, network-down  br0, vxlan1, routes and netfilter rules
   preflight                 what each XDP engine needs, probed: a line each, with the remedy where it fails
   attach                    the best XDP engine that can takes the traffic; modify_udp_df the share of flows it leaves
@@ -876,10 +877,10 @@ install_cloudwatch_agent() {
 		rm -f "$RUN/cloudwatch.deb"
 	fi
 	if [[ ! -x $AGENT/bin/amazon-cloudwatch-agent-ctl ]]; then
-		say 'no amazon-cloudwatch-agent: this instance sends neither metrics nor logs'
+		say 'no amazon-cloudwatch-agent: this instance sends neither metrics nor logs; once its package can be fetched: deploy_xdp.sh agent'
 		return
 	fi
-	usermod -aG systemd-journal cwagent || true
+	usermod -aG systemd-journal cwagent 2>/dev/null || true
 	if configure_agent .; then return; fi
 	if configure_agent 'del(.logs.logs_collected)'; then
 		say 'amazon-cloudwatch-agent does not know the journal (it is from before May 2026): the logs stay on this instance'
@@ -991,6 +992,7 @@ main() {
 	load_settings
 	case $verb in
 	install) install_all ;;
+	agent) install_cloudwatch_agent ;;
 	network-up) network_up ;;
 	network-down) locked network_down ;;
 	preflight) preflight ;;

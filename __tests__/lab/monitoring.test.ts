@@ -2,7 +2,7 @@
 // From the packet to the alarm: the shipped monitoring under traffic, its datagrams caught by a real socket, and every alarm,
 // graph and scaling policy of the synthesized stack held against what was caught. Then its rates, against the generator's own
 // count.
-import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DRIVER_MODE_MTU, LARGEST_IN_DRIVER_MODE } from '../../constructs/limits';
@@ -122,12 +122,6 @@ function enaCounters(folder: string): string {
     printf '     queue_0_tx_cnt: 5\\n'`;
   writeFileSync(join(folder, 'ethtool'), program, { mode: 0o755 });
   return folder;
-}
-
-/** The settings, as they are when it is first called. */
-function readDeployed(file: string): () => string {
-  let text: string | undefined;
-  return () => (text ??= readFileSync(file, 'utf8'));
 }
 
 describe('monitoring', () => {
@@ -353,7 +347,7 @@ describe('monitoring', () => {
 
   describe('in driver mode', () => {
     const settings = '/etc/mirror-gateway/gateway.env';
-    const deployed = readDeployed(settings);
+    let deployed = '';
 
     /** A veth takes XDP in driver mode while its peer sends frames that fit a page, and what XDP redirects while it has GRO. */
     async function peers(mtu: number, gro: 'on' | 'off'): Promise<void> {
@@ -364,13 +358,14 @@ describe('monitoring', () => {
 
     beforeAll(async () => {
       await peers(DRIVER_MODE_MTU, 'on');
-      const fits = deployed().replace(/^MAX_PACKET_SIZE=.*$/m, `MAX_PACKET_SIZE=${LARGEST_IN_DRIVER_MODE}`);
+      deployed = readFileSync(settings, 'utf8');
+      const fits = deployed.replace(/^MAX_PACKET_SIZE=.*$/m, `MAX_PACKET_SIZE=${LARGEST_IN_DRIVER_MODE}`);
       writeFileSync(settings, fits);
       await deploy('attach');
     });
     afterAll(async () => {
       await deploy('detach');
-      writeFileSync(settings, deployed());
+      writeFileSync(settings, deployed);
       await peers(LAB.mtu, 'off');
       await deploy('attach');
     });
@@ -393,6 +388,64 @@ describe('monitoring', () => {
       // Two fragments of each.
       expect(Number(RedirectDropsPerSecond) / Number(PacketsPerSecond)).toBeCloseTo(2, 1);
       expect(PacketsLostPerSecond).toBeGreaterThanOrEqual(Number(RedirectDropsPerSecond));
+    });
+  });
+
+  // --- the agent ------------------------------------------------------------------------------------------------------------
+
+  describe('the CloudWatch agent', () => {
+    const home = '/opt/aws/amazon-cloudwatch-agent';
+    const taken = join(folder, 'taken.json');
+    let made: string | undefined;
+
+    /** One that is there, and takes settings without the word. */
+    function install(refuses: string): void {
+      expect(existsSync(home)).toBe(false);
+      made = mkdirSync(join(home, 'bin'), { recursive: true });
+      const program = `#!/bin/sh
+        [ "$1 $2 $3 $4 $5 $6" = "-a fetch-config -m ec2 -s -c" ] || exit 2
+        ! grep -q '${refuses}' "\${7#file:}" && cp "\${7#file:}" ${taken}`;
+      writeFileSync(join(home, 'bin/amazon-cloudwatch-agent-ctl'), program, { mode: 0o755 });
+    }
+
+    afterEach(() => {
+      if (made !== undefined) rmSync(made, { recursive: true, force: true });
+      rmSync(taken, { force: true });
+    });
+
+    const settings = () => JSON.parse(readFileSync(taken, 'utf8')) as { logs: Record<string, unknown> };
+
+    it('gets its settings, with the log group of the stack', async () => {
+      install('no such word');
+      expect(await deploy('agent')).toBe('');
+      const [shipped, group] = [readFileSync(join(INSTALLED, 'userdata/cloudwatch-config.json'), 'utf8'), settings()];
+      expect(group).toEqual(JSON.parse(shipped));
+      const file = '/etc/mirror-gateway/gateway.env';
+      const deployed = readFileSync(file, 'utf8');
+      try {
+        writeFileSync(file, deployed.replace(/^LOG_GROUP=.*$/m, 'LOG_GROUP=/another/group'));
+        await deploy('agent');
+        expect(settings()).toHaveProperty(
+          'logs.logs_collected.journald.collect_list.0.log_group_name',
+          '/another/group',
+        );
+      } finally {
+        writeFileSync(file, deployed);
+      }
+    });
+
+    it('gets them without the journal if it does not know that', async () => {
+      install('journald');
+      expect(await deploy('agent')).toContain('does not know the journal');
+      expect(settings().logs).not.toHaveProperty('logs_collected');
+      expect(settings().logs).toHaveProperty('metrics_collected.emf.service_address', 'udp://127.0.0.1:25888');
+    });
+
+    it('is no reason to fail where it takes none, or is not to be had', async () => {
+      install('emf');
+      expect(await deploy('agent')).toContain('does not take its settings');
+      rmSync(home, { recursive: true });
+      expect(await deploy('agent')).toContain('no amazon-cloudwatch-agent');
     });
   });
 

@@ -4,7 +4,14 @@
 import { waitFor } from '../../lab/host';
 import { type Machine } from './machine';
 
-const SERVICES = ['mirror-gateway-network', 'xdp-processor', 'modify_udp', 'mirror-gateway-health@1'] as const;
+const SERVICES = [
+  'mirror-gateway-network',
+  'xdp-processor',
+  'modify_udp',
+  'mirror-gateway-health@1',
+  'xdp-monitoring',
+  'xdp-latency',
+] as const;
 const LINK = '/sys/fs/bpf/mirror_gateway/link';
 
 type Entry = Readonly<Record<string, string | undefined>>;
@@ -107,6 +114,30 @@ export function itOutlives(machine: Machine): void {
       expect(lost).toEqual([]);
       await healthy();
       expect(await machine.status()).toMatchObject({ engine: 'bridge' });
+    });
+
+    it('sends its metrics, with what a packet costs, and has no line a minute in its journal', async () => {
+      const receive = [
+        'import json, socket, time',
+        's = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)',
+        "s.bind(('127.0.0.1', 25888))",
+        's.settimeout(90)',
+        'metrics = {}',
+        "while 'ProcessingNanoseconds' not in metrics or not metrics.get('PacketsPerSecond'): metrics.update(json.loads(s.recv(65536)))",
+        'print(json.dumps(metrics))',
+      ].join('\n');
+      let metrics = {};
+      await machine.streamThrough(async () => {
+        const script = `python3 -c "${receive}" & sleep 1; systemctl start xdp-latency; wait`;
+        metrics = JSON.parse(await machine.vm.exec(script, { timeoutSeconds: 120 })) as object;
+      });
+      expect(metrics).toMatchObject({
+        ...{ InstanceId: 'i-00000000000000001', State: 'healthy', XdpAttached: 1, Degraded: 0 },
+        ...{ PacketsPerSecond: expect.closeTo(100, -1) as unknown, StandbyPacketsPerSecond: 0 },
+      });
+      expect(metrics).toHaveProperty('Counters.packets_seen');
+      const lines = await journal('-u xdp-latency');
+      expect(lines.map(({ MESSAGE }) => MESSAGE)).toEqual([]);
     });
 
     it('decides once about the legacy program, whoever wants it started or stopped at the same time', async () => {

@@ -137,7 +137,13 @@ const UNITS: Record<Engine, { active: readonly string[]; inactive: readonly stri
 /** What holds after the first boot, and again after every other. */
 export function itIsAGateway(machine: Machine): void {
   const { engine } = machine.options;
-  const active = ['mirror-gateway-network.service', 'mirror-gateway-health.socket', ...UNITS[engine].active];
+  const watchers = ['xdp-monitoring.service', 'xdp-latency.timer'];
+  const active = [
+    'mirror-gateway-network.service',
+    'mirror-gateway-health.socket',
+    ...watchers,
+    ...UNITS[engine].active,
+  ];
 
   it.each(active)('%s is active', async (unit) => {
     expect(await machine.state(unit)).toBe('active');
