@@ -359,8 +359,12 @@ describe('monitoring', () => {
     beforeAll(async () => {
       await peers(DRIVER_MODE_MTU, 'on');
       deployed = readFileSync(settings, 'utf8');
-      const fits = deployed.replace(/^MAX_PACKET_SIZE=.*$/m, `MAX_PACKET_SIZE=${LARGEST_IN_DRIVER_MODE}`);
-      writeFileSync(settings, fits);
+      const fits = { XDP_ENGINE: 'auto', XDP_MODE: 'auto', MAX_PACKET_SIZE: LARGEST_IN_DRIVER_MODE };
+      const text = Object.entries(fits).reduce(
+        (lines, [key, value]) => lines.replace(new RegExp(`^${key}=.*$`, 'm'), `${key}=${value}`),
+        deployed,
+      );
+      writeFileSync(settings, text);
       await deploy('attach');
     });
     afterAll(async () => {
