@@ -48,6 +48,7 @@ const char *const direct_counters[] = {
 	"failed",
 	"redirects_refused",
 	"redirects_unsent",
+	"fragments_due",
 };
 _Static_assert(sizeof(direct_counters) / sizeof(*direct_counters) == DIRECT_COUNTERS, "every counter has a name");
 

@@ -612,6 +612,7 @@ static __always_inline int send_copies(struct xdp_md *ctx, struct frame *frame, 
 	if (!strip(ctx, frame, size))
 		return give_up(count);
 	count->sent_cut++;
+	count->fragments_due += fragments;
 	return redirect_copies(fragments);
 }
 

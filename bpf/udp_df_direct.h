@@ -48,7 +48,7 @@ struct direct_config {
 
 /*
  * Generic mode hands what needs fragments to the kernel's forwarding, translated, from this source address to the primary
- * ENI. It is drawn anew at each attach, and a frame that arrives with it is dropped: nobody else can send what
+ * ENI. It is drawn when the mode is taken up, and a frame that arrives with it is dropped: nobody else can send what
  * netfilter lets pass for it.
  */
 
@@ -91,6 +91,7 @@ struct direct_stats {
 	__u64 failed;         /* dropped: the kernel refused to move a frame's ends, which it has no reason to */
 	__u64 redirects_refused; /* frames lost after a redirect: kernel or driver said no; counted while the loader runs */
 	__u64 redirects_unsent; /* the same: the driver's queue was full, or the interface down */
+	__u64 fragments_due; /* of the datagrams in sent_cut; what lacks in fragments_sent, was never copied or is on its way */
 };
 
 #endif

@@ -40,7 +40,7 @@
 #define BPFFS "/sys/fs/bpf"
 #define LARGEST_MIRRORED 8486 /* constructs/limits.ts says why */
 #define LOOK_SECONDS 5        /* between two looks at the hook; the status is logged once a minute */
-#define LEAST_REFUSED 100     /* frames in that time that say something about the engine */
+#define LEAST_LOST 100        /* frames in that time that say something about the engine */
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
 
 #define say(...) journal(LOG_INFO, NULL, 0, __VA_ARGS__)
@@ -282,7 +282,8 @@ static void die_if_foreign(int ifindex, __u32 ours)
 /* What the kernel says no to, and not what it has no memory or no time for. */
 static bool is_final(int error)
 {
-	return error == EACCES || error == EINVAL || error == E2BIG || error == EOPNOTSUPP || error == EPERM;
+	return error == EACCES || error == EINVAL || error == E2BIG || error == EOPNOTSUPP || error == EPERM ||
+	       error == ERANGE;
 }
 
 static void die_refused_by_driver(void)
@@ -842,20 +843,25 @@ static struct direct_stats read_direct_stats(void)
 	return sums;
 }
 
-/* More than one redirected datagram in a hundred is lost for a reason that does not pass: another engine does better. */
-static void give_up_if_refused(struct direct_stats *before)
+/* Of copies for an interface that takes none, the kernel does not even say that it made none. */
+static __u64 lost_by(const struct direct_stats *stats)
+{
+	return stats->redirects_refused + stats->fragments_due - stats->fragments_sent;
+}
+
+/* More than one in a hundred is lost for a reason that does not pass: another engine does better. */
+static void give_up_if_lost(struct direct_stats *before)
 {
 	struct direct_stats now = read_direct_stats();
-	__u64 refused = now.redirects_refused - before->redirects_refused;
-	__u64 sent = now.sent_whole + now.sent_cut - before->sent_whole - before->sent_cut;
+	__s64 lost = lost_by(&now) - lost_by(before);
+	__s64 sent = now.sent_whole + now.sent_cut - before->sent_whole - before->sent_cut;
 
 	*before = now;
-	if (refused < LEAST_REFUSED || refused * 100 < sent)
+	if (lost < LEAST_LOST || lost * 100 <= sent)
 		return;
 	detach();
-	journal(LOG_ERR, NULL, 0,
-		"%llu frames of %llu datagrams redirected in %d s were refused: the engine is given up", refused, sent,
-		LOOK_SECONDS);
+	journal(LOG_ERR, NULL, 0, "%lld frames of %lld redirected datagrams were lost in %d s: the engine is given up",
+		lost, sent, LOOK_SECONDS);
 	exit(EXIT_GIVEN_UP);
 }
 
@@ -884,7 +890,7 @@ static void run(void)
 		if (wrong)
 			die("%s: start again to hook it", wrong);
 		if (is_direct)
-			give_up_if_refused(&before);
+			give_up_if_lost(&before);
 		if (looks % (60 / LOOK_SECONDS) == 0)
 			summarize(mode);
 	}

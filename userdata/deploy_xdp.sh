@@ -506,8 +506,9 @@ hook_best() {
 		read -r engine mode <<<"$reason"
 		if grep -qs "^$engine $mode " "$RUN/refused"; then continue; fi
 		loader_args "$engine" "$mode"
-		if ! reason=$("$LOADER" preflight "${ARGS[@]}"); then
-			say "$(in_words "$engine" "$mode") cannot run: $(sed -n 's/^FAIL //p' <<<"$reason" | paste -sd ';')" | tee -a "$RUN/skipped" >&2
+		reason=$("$LOADER" preflight "${ARGS[@]}" | sed -n 's/^FAIL //p')
+		if [[ $reason ]]; then
+			pass_over "$engine" "$mode" "$reason"
 			continue
 		fi
 		code=0
@@ -517,6 +518,17 @@ hook_best() {
 		refuse "$engine" "$mode" "$(tail -n 1 "$RUN/attach.log")"
 	done
 	return 78
+}
+
+# What sizes, channels and kernel rule out was to be expected.
+pass_over() { # ENGINE MODE FAULTS
+	local faults
+	faults=$(tr -s ' ' <<<"$3" | paste -sd ';')
+	if grep -qvE '^(sizes|queues|copies) ' <<<"$3"; then
+		refuse "$1" "$2" "$faults"
+	else
+		say "$(in_words "$1" "$2") cannot run: $faults" | tee -a "$RUN/skipped" >&2
+	fi
 }
 
 # One that is gone for a moment is no reason for another engine.
@@ -687,6 +699,7 @@ unit_ended() {
 
 is_stopping() {
 	local jobs
+	systemd_runs || return 1
 	jobs=$(systemctl list-jobs --no-legend)
 	grep -Eq "$1\.service +stop " <<<"$jobs"
 }
