@@ -2,6 +2,8 @@
 // What can carry a gateway's traffic, as make, a deployment's settings and the gateway's status put it: one list for the
 // lab, the machines and the demo.
 
+import { LARGEST_IN_DRIVER_MODE } from '../constructs/limits';
+
 export const ENGINES = ['bridge', 'standby', 'nfqueue', 'direct/driver', 'direct/generic'] as const;
 /** The direct engine is two: what it does depends on where its program runs. */
 export type Engine = (typeof ENGINES)[number];
@@ -9,15 +11,12 @@ export type Engine = (typeof ENGINES)[number];
 /** What a stack runs whose settings say nothing about engines. */
 export const DEFAULT_ENGINE = 'direct/generic';
 
-/** MTU that AWS gives an ENI, and the largest that its driver takes XDP with. */
+/** MTU that AWS gives an ENI. */
 export const ENI_MTU = 9001;
-export const DRIVER_MODE_MTU = 3498;
-/** Outer IP, UDP and VXLAN headers, and the mirrored frame's Ethernet header. */
-const ENCAPSULATION = 50;
 
 /** The longest mirrored datagram that reaches the gateway, as IP total length. */
 export function longestDatagram(engine: Engine): number {
-  return engine === 'direct/driver' ? DRIVER_MODE_MTU - ENCAPSULATION : 8900;
+  return engine === 'direct/driver' ? LARGEST_IN_DRIVER_MODE : 8900;
 }
 
 /** `max_packet_size` under which it runs: a gateway's default, or what fits. */

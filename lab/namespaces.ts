@@ -10,7 +10,8 @@ import * as path from 'node:path';
 import { loadConfig, type GatewayConfig } from '../constructs/config';
 import { checkedInContext } from '../constructs/context';
 import { DEPLOY_SCRIPT, INSTALLED, renderGatewayEnv } from '../constructs/user-data';
-import { DRIVER_MODE_MTU, type Engine, ENI_MTU, isXdp, settingsOf, wantedEngine } from './engines';
+import { DRIVER_MODE_MTU } from '../constructs/limits';
+import { type Engine, ENI_MTU, isXdp, settingsOf, wantedEngine } from './engines';
 import { inNamespace, mountBpffs, must, REPOSITORY, run } from './host';
 import { startImds } from './imds';
 

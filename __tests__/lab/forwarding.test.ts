@@ -3,7 +3,8 @@
 import { type Outcome } from '../../lab/exchange';
 import { must } from '../../lab/host';
 import { payloadHash } from '../../lab/judge';
-import { deploy, ENGINES, LAB } from '../../lab/namespaces';
+import { ENGINES } from '../../lab/engines';
+import { deploy, LAB } from '../../lab/namespaces';
 import { deterministicBytes, type MirrorOptions, Packet, transportChecksum } from '../../lab/packet';
 import {
   countersOf,

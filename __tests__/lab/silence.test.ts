@@ -15,7 +15,8 @@ import {
   tcpSyn,
 } from '../../lab/foreign';
 import { describeFacts, judge } from '../../lab/judge';
-import { deploy, ENGINES, LAB } from '../../lab/namespaces';
+import { ENGINES } from '../../lab/engines';
+import { deploy, LAB } from '../../lab/namespaces';
 import { deterministicBytes, ethernet, ETHERTYPE, FOREIGN_MACS, type MirrorOptions, Packet } from '../../lab/packet';
 import { Capture, send } from '../../lab/traffic';
 import { Random } from '../random';
