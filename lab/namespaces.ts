@@ -33,6 +33,8 @@ export const LAB = {
 } as const;
 
 const SETTINGS = '/etc/mirror-gateway';
+/** What the lab's gateway was deployed with. */
+export const SETTINGS_FILE = path.join(SETTINGS, 'gateway.env');
 /** Where the gateway keeps what does not outlive a boot. */
 export const RUNTIME = '/run/mirror-gateway';
 /** The number of the legacy program, where there is no systemd. */
@@ -76,7 +78,7 @@ async function install(engine: Engine): Promise<void> {
     fs.cpSync(source, path.join(INSTALLED, folder), { recursive: true });
   }
   fs.mkdirSync(SETTINGS, { recursive: true });
-  fs.writeFileSync(path.join(SETTINGS, 'gateway.env'), renderGatewayEnv(labConfig(engine)));
+  fs.writeFileSync(SETTINGS_FILE, renderGatewayEnv(labConfig(engine)));
 }
 
 /**
