@@ -348,7 +348,7 @@ network_down() {
 	sysctl -qw net.ipv4.ip_forward=0
 	ip link del vxlan1 2>/dev/null || true
 	ip link del br0 2>/dev/null || true
-	nft -f - <<<'table bridge mirror_gateway; delete table bridge mirror_gateway; table ip mirror_gateway; delete table ip mirror_gateway'
+	nft -f - <<<'table bridge mirror_gateway; delete table bridge mirror_gateway; table ip mirror_gateway; delete table ip mirror_gateway; table ip mirror_gateway_handover; delete table ip mirror_gateway_handover'
 	say 'network is down: br0, vxlan1 and the netfilter rules are gone'
 }
 
@@ -422,7 +422,7 @@ legacy() {
 }
 
 legacy_start() {
-	local waited=0
+	local waited=0 pid=''
 	legacy_end
 	if ! queue_is_served; then
 		queue_rule delete # of a program that crashed
@@ -431,10 +431,11 @@ legacy_start() {
 			say $BASHPID >"$RUN/modify_udp_df.pid"
 			exec setsid "$LEGACY" "${RULE[@]}" >"$RUN/modify_udp_df.log" 2>&1 </dev/null 9>&-
 		) &
+		pid=$!
 	fi
 	until queue_is_served; do
-		sleep 0.1 # until it runs under its own name, at least
-		if ((waited++ > 50)) || ! legacy_pid >/dev/null; then
+		sleep 0.1
+		if ((waited++ > 200)) || { [[ $pid ]] && ! kill -0 "$pid" 2>/dev/null; }; then
 			fail "modify_udp_df does not serve its queue: $(tail -n 1 "$RUN/modify_udp_df.log")"
 		fi
 	done
@@ -596,8 +597,9 @@ let_handed_over_pass() {
 		-D ipsec_vm_ip="$AWS_IPSEC_VM_IP" -D ipsec_vm_port="$AWS_IPSEC_VM_PORT" -f "$HOME_DIR/netfilter/handover.nft"
 }
 
+# Its hook stays: whenever one goes, the kernel drops what waits in queues (nf_queue_nf_hook_drop, net/netfilter/core.c).
 drop_handover() {
-	nft 'table ip mirror_gateway_handover; delete table ip mirror_gateway_handover'
+	if [[ -e $RUN/handover ]]; then nft flush table ip mirror_gateway_handover; fi
 	rm -f "$RUN/handover"
 }
 
