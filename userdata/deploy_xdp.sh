@@ -508,6 +508,10 @@ hook_best() {
 		if grep -qs "^$engine $mode " "$RUN/refused"; then continue; fi
 		loader_args "$engine" "$mode"
 		reason=$("$LOADER" preflight "${ARGS[@]}" | sed -n 's/^FAIL //p')
+		if grep -q '^interface ' <<<"$reason"; then
+			say "$reason" >&2 # gone since
+			return 1
+		fi
 		if [[ $reason ]]; then
 			pass_over "$engine" "$mode" "$reason"
 			continue
