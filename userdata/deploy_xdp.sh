@@ -397,7 +397,7 @@ legacy() {
 }
 
 legacy_start() {
-	local waited=0
+	local waited=0 pid=''
 	legacy_end
 	if ! queue_is_served; then
 		queue_rule delete # of a program that crashed
@@ -406,10 +406,11 @@ legacy_start() {
 			say $BASHPID >"$RUN/modify_udp_df.pid"
 			exec setsid "$LEGACY" "${RULE[@]}" >"$RUN/modify_udp_df.log" 2>&1 </dev/null 9>&-
 		) &
+		pid=$!
 	fi
 	until queue_is_served; do
-		sleep 0.1 # until it runs under its own name, at least
-		if ((waited++ > 50)) || ! legacy_pid >/dev/null; then
+		sleep 0.1
+		if ((waited++ > 200)) || { [[ $pid ]] && ! kill -0 "$pid" 2>/dev/null; }; then
 			fail "modify_udp_df does not serve its queue: $(tail -n 1 "$RUN/modify_udp_df.log")"
 		fi
 	done
