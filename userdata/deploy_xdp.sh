@@ -435,14 +435,12 @@ legacy_start() {
 	fi
 	until queue_is_served; do
 		sleep 0.1
-		if ((waited++ > 200)) || { [[ $pid ]] && ! kill -0 "$pid" 2>/dev/null; }; then
+		if ((waited++ > 200)) || ! kill -0 "$pid" 2>/dev/null; then
 			fail "modify_udp_df does not serve its queue: $(tail -n 1 "$RUN/modify_udp_df.log")"
 		fi
 	done
 	queue_rule add
 }
-
-legacy_pid() { pgrep -F "$RUN/modify_udp_df.${1:-pid}" modify_udp_df 2>/dev/null; }
 
 # The rule goes first: what waits in a queue is lost when its program exits.
 legacy_stop() {
@@ -454,7 +452,7 @@ legacy_stop() {
 # Also what an interrupted stop has begun: its program serves the queue for a while yet, but not for long.
 legacy_end() {
 	local pid waited=0
-	pid=$(legacy_pid ending) || return 0
+	pid=$(pgrep -F "$RUN/modify_udp_df.ending" modify_udp_df 2>/dev/null) || return 0
 	kill "$pid" 2>/dev/null || return 0
 	while readlink -q "/proc/$pid/exe" >/dev/null && ((waited++ < 100)); do sleep 0.1; done
 }
@@ -479,9 +477,12 @@ candidates() {
 
 # The one that is hooked comes first: a crash, or a setting that has changed since, is no reason to change it.
 candidates_now() {
-	local hooked
-	hooked=$(cat "$RUN/hooked" 2>/dev/null) && xdp_is_attached && say "$hooked"
-	candidates | grep -vxF "${hooked:-none}"
+	local hooked=none
+	if [[ -e $RUN/hooked ]] && xdp_is_attached; then
+		hooked=$(<"$RUN/hooked")
+		say "$hooked"
+	fi
+	candidates | grep -vxF "$hooked"
 }
 
 # ENGINE MODE -> ARGS
@@ -509,6 +510,10 @@ hook_best() {
 		if grep -qs "^$engine $mode " "$RUN/refused"; then continue; fi
 		loader_args "$engine" "$mode"
 		reason=$("$LOADER" preflight "${ARGS[@]}" | sed -n 's/^FAIL //p')
+		if grep -q '^interface ' <<<"$reason"; then
+			say "$reason" >&2 # gone since
+			return 1
+		fi
 		if [[ $reason ]]; then
 			pass_over "$engine" "$mode" "$reason"
 			continue
