@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is measured: the engines, each on the same small gateway, and the references beside them.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { inNamespace, must, type Progress, REPOSITORY, run, waitFor } from '../lab/host';
+import { ADDRESSES, SmallGateway } from '../lab/small-gateway';
+import { onto } from '../lab/exchange';
+import { Packet } from '../lab/packet';
+import { type Ends, TrialProcess } from './trial';
+
+export const SUBJECTS = ['nfqueue', 'standby', 'bridge', 'generic', 'driver', 'ceiling', 'path'] as const;
+/**
+ * `generic` and `driver` are modes of the direct engine. `ceiling` is a program that only takes off the outer headers and
+ * redirects, in the driver; `path` is no gateway at all: what the generator offers is counted at the primary interface.
+ */
+export type Subject = (typeof SUBJECTS)[number];
+
+/**
+ * softirq: the generator's core also takes frames off the wire, as a veth does it, and RPS hands what has become an skb to the
+ * other core. An engine in the driver has no skb: the generator, it and the sink share one core.
+ * thread: a kernel thread of the other core takes frames off the wire and does all the gateway's work, in every engine.
+ */
+export const PLACEMENTS = ['softirq', 'thread'] as const;
+export type Placement = (typeof PLACEMENTS)[number];
+
+const GENERATOR_CORE = 0;
+const GATEWAY_CORE = 1;
+const DRIVER_MTU = 3498;
+const LEGACY = join(REPOSITORY, 'netfilter/modify_udp_df');
+/** As deploy_xdp.sh has it. */
+const QUEUE_RULE = 'PREROUTING -m mark --mark 0x4d470002 -j NFQUEUE --queue-num 0 --queue-bypass';
+
+export interface StepCost {
+  /** IP total length inside, in bytes. */
+  readonly bytes: number;
+  /** Nanoseconds of one run, the clock's own included: that of the empty program. */
+  readonly empty: number;
+  readonly bridge: number;
+  readonly direct: number;
+}
+
+export class Bench {
+  private readonly gateway: SmallGateway;
+  private readonly namespaces: { readonly source: string; readonly gateway: string; readonly sink: string };
+  private legacy: ChildProcess | undefined;
+  private trial: TrialProcess | undefined;
+
+  constructor(
+    prefix: string,
+    private readonly placement: Placement,
+    private readonly progress: Progress,
+  ) {
+    this.gateway = new SmallGateway(prefix);
+    this.namespaces = { source: `${prefix}s`, gateway: `${prefix}g`, sink: `${prefix}k` };
+  }
+
+  async up(): Promise<void> {
+    await removeLeftovers();
+    await this.gateway.up();
+    // A veth takes frames from XDP only while its peer polls.
+    await this.gateway.inGateway('ethtool -K ens5 gro on');
+    if (this.placement === 'softirq') {
+      await this.sysfs(`echo ${1 << GATEWAY_CORE} >/sys/class/net/ens5/queues/rx-0/rps_cpus`);
+      return;
+    }
+    const before = await pollingThreads();
+    await this.sysfs('echo 1 >/sys/class/net/ens5/threaded');
+    for (const thread of (await pollingThreads()).filter((pid) => !before.includes(pid))) {
+      await must('taskset', ['-pc', String(GATEWAY_CORE), thread]);
+      await must('renice', ['-20', thread]);
+    }
+  }
+
+  /** Puts the subject in charge, with the sink behind it. */
+  async use(subject: Subject): Promise<void> {
+    await this.rest();
+    const { source, gateway, sink } = this.namespaces;
+    let ends: Ends = { source: `${source}:s0`, sink: `${sink}:k0` };
+    switch (subject) {
+      case 'nfqueue':
+        await this.gateway.use('standby');
+        await this.startLegacy();
+        break;
+      case 'path':
+        await this.bare();
+        ends = { ...ends, sink: `${gateway}:ens5` };
+        break;
+      case 'ceiling':
+        await this.bare();
+        ends = { ...ends, ceiling: `${gateway}:ens5:ens6` };
+        break;
+      default:
+        await this.gateway.use(subject);
+    }
+    this.trial = await TrialProcess.start(ends);
+  }
+
+  run(...[bytes, pps, milliseconds]: Parameters<TrialProcess['run']>): ReturnType<TrialProcess['run']> {
+    if (this.trial === undefined) throw new Error('no subject is in charge yet');
+    return this.trial.run(bytes, pps, milliseconds);
+  }
+
+  /** The programs alone. */
+  async stepCosts(sizes: readonly number[]): Promise<StepCost[]> {
+    await this.rest();
+    await this.gateway.use('standby');
+    const input = Buffer.concat(
+      sizes.flatMap((bytes) => {
+        const packet = Packet.udp({ from: '100.64.0.1:40000', to: '203.0.113.9:31765' }).totalLength(bytes).df();
+        const frame = onto(this.gateway.path, packet.build());
+        const length = Buffer.alloc(4);
+        length.writeUInt32LE(frame.length);
+        return [length, frame];
+      }),
+    );
+    const objects = ['bpf/udp_df_modifier.bpf.o', 'bpf/udp_df_direct.bpf.o'].map((object) => join(REPOSITORY, object));
+    const interfaces = ['ens5', 'ens6', 'br0', ADDRESSES.sink.address];
+    const tool = join(REPOSITORY, 'bpf/tests/step_cost');
+    const command = inNamespace(
+      this.namespaces.gateway,
+      'taskset',
+      '-c',
+      String(GATEWAY_CORE),
+      tool,
+      ...objects,
+      ...interfaces,
+    );
+    const said = await must(...command, { input });
+    return said
+      .trim()
+      .split('\n')
+      .slice(1)
+      .map((line) => {
+        const [bytes = NaN, empty = NaN, bridge = NaN, direct = NaN] = line.split(',').map(Number);
+        return { bytes, empty, bridge, direct };
+      });
+  }
+
+  async down(): Promise<void> {
+    await this.rest();
+    await this.gateway.down();
+  }
+
+  private async rest(): Promise<void> {
+    await this.trial?.stop();
+    this.trial = undefined;
+    await this.stopLegacy();
+  }
+
+  /** The network without an engine's program, and with an MTU at which interfaces take one. */
+  private async bare(): Promise<void> {
+    const { source, sink } = this.namespaces;
+    await this.gateway.use('standby');
+    await must('ip', ['-n', source, 'link', 'set', 's0', 'mtu', String(DRIVER_MTU)]);
+    await must('ip', ['-n', sink, 'link', 'set', 'k0', 'mtu', String(DRIVER_MTU)]);
+    await this.gateway.inGateway(`ip link set ens5 mtu ${DRIVER_MTU}; ip link set ens6 mtu ${DRIVER_MTU}`);
+  }
+
+  private async startLegacy(): Promise<void> {
+    const [command, args] = inNamespace(this.namespaces.gateway, 'setpriv', '--pdeathsig', 'KILL', LEGACY);
+    let said = '';
+    const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (said = `${said}${text}`.slice(-400)));
+    this.legacy = child;
+    const isServed = async (): Promise<true | undefined> => {
+      if (child.exitCode !== null) throw new Error(`modify_udp_df: exit code ${child.exitCode} ${said.trim()}`);
+      const rows = await this.gateway.inGateway('cat /proc/net/netfilter/nfnetlink_queue');
+      return /^ *0 +\d+ +\d+ 2 /m.test(rows) || undefined;
+    };
+    await waitFor('program at the queue', isServed, { timeoutMs: 10_000, everyMs: 50, progress: this.progress });
+    await this.gateway.inGateway(`iptables-nft -t raw -A ${QUEUE_RULE}`);
+  }
+
+  private async stopLegacy(): Promise<void> {
+    const child = this.legacy;
+    if (child === undefined) return;
+    this.legacy = undefined;
+    await this.gateway.inGateway(`iptables-nft -t raw -D ${QUEUE_RULE} 2>/dev/null || true`);
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const ended = new Promise((done) => child.once('close', done));
+    child.kill('SIGTERM');
+    const timer = setTimeout(() => child.kill('SIGKILL'), 10_000);
+    await ended;
+    clearTimeout(timer);
+  }
+
+  private sysfs(script: string): Promise<string> {
+    return this.gateway.inGateway(`unshare --mount sh -ec 'mount -t sysfs sysfs /sys; ${script}'`);
+  }
+}
+
+export const CORES = { generator: GENERATOR_CORE, gateway: GATEWAY_CORE } as const;
+
+async function pollingThreads(): Promise<string[]> {
+  return (await run('pgrep', ['napi/ens5'])).stdout.split('\n').filter(Boolean);
+}
+
+/** Namespaces of a run that was killed; the number in a name is that of its process. */
+async function removeLeftovers(): Promise<void> {
+  const names = (await must('ip', ['netns', 'list'])).split('\n').map((line) => line.split(' ')[0] ?? '');
+  for (const name of names) {
+    const pid = /^mgb(\d+)[sgk]$/.exec(name)?.[1];
+    if (pid !== undefined && !isAlive(Number(pid))) await run('ip', ['netns', 'delete', name]);
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
