@@ -6,7 +6,7 @@ import { inNamespace, must, type Progress, REPOSITORY, run, waitFor } from '../l
 import { ADDRESSES, SmallGateway } from '../lab/small-gateway';
 import { onto } from '../lab/exchange';
 import { Packet } from '../lab/packet';
-import { type Ends, TrialProcess } from './trial';
+import { type Ends, TrialProcess } from './trials';
 
 export const SUBJECTS = ['nfqueue', 'standby', 'bridge', 'generic', 'driver', 'ceiling', 'path'] as const;
 /**
