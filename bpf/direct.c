@@ -46,6 +46,9 @@ const char *const direct_counters[] = {
 	"copies_lost",
 	"forged",
 	"failed",
+	"redirects_refused",
+	"redirects_unsent",
+	"fragments_due",
 };
 _Static_assert(sizeof(direct_counters) / sizeof(*direct_counters) == DIRECT_COUNTERS, "every counter has a name");
 
@@ -100,6 +103,7 @@ const char *direct_describe(
 		wrong = address_of(interfaces->bridge, &config->secondary_ip);
 	if (wrong)
 		return wrong;
+	config->primary_ifindex = if_nametoindex(interfaces->primary);
 	config->bridge_ifindex = if_nametoindex(interfaces->bridge);
 	config->egress_ifindex = if_nametoindex(interfaces->secondary);
 	if (!ask(interfaces->secondary, SIOCGIFMTU, &answer))
@@ -216,17 +220,40 @@ bool direct_can_copy(void)
 	return can && run.retval == XDP_REDIRECT;
 }
 
-const char *direct_prepare(struct bpf_object *object, bool is_driver_mode)
+static const char *load_if(struct bpf_object *object, const char *name, bool is_wanted)
 {
-	static const char *const only_in_driver_mode[] = { CUT_PROGRAM, PASS_PROGRAM };
+	struct bpf_program *program = bpf_object__find_program_by_name(object, name);
+
+	if (!program)
+		return complain_finally("the BPF object lacks its program '%s'", name);
+	bpf_program__set_autoload(program, is_wanted);
+	return NULL;
+}
+
+bool direct_can_watch(void)
+{
+	return libbpf_find_vmlinux_btf_id("xdp_devmap_xmit", BPF_TRACE_RAW_TP) > 0 &&
+	       libbpf_find_vmlinux_btf_id("xdp_redirect_err", BPF_TRACE_RAW_TP) > 0;
+}
+
+const char *direct_prepare(struct bpf_object *object, bool is_driver_mode, bool watches)
+{
+	const struct {
+		const char *name;
+		bool is_wanted;
+	} programs[] = {
+		{ CUT_PROGRAM, is_driver_mode },
+		{ PASS_PROGRAM, is_driver_mode },
+		{ UNSENT_PROGRAM, watches },
+		{ REFUSED_PROGRAM, watches },
+	};
 	struct bpf_map *map;
 
-	for (size_t i = 0; i < sizeof(only_in_driver_mode) / sizeof(*only_in_driver_mode); i++) {
-		struct bpf_program *program = bpf_object__find_program_by_name(object, only_in_driver_mode[i]);
+	for (size_t i = 0; i < sizeof(programs) / sizeof(*programs); i++) {
+		const char *wrong = load_if(object, programs[i].name, programs[i].is_wanted);
 
-		if (!program)
-			return complain_finally("the BPF object lacks its program '%s'", only_in_driver_mode[i]);
-		bpf_program__set_autoload(program, is_driver_mode);
+		if (wrong)
+			return wrong;
 	}
 	if (is_driver_mode)
 		return NULL;
@@ -235,6 +262,20 @@ const char *direct_prepare(struct bpf_object *object, bool is_driver_mode)
 	{
 		if (bpf_map__type(map) == BPF_MAP_TYPE_DEVMAP)
 			bpf_map__set_value_size(map, sizeof(__u32));
+	}
+	return NULL;
+}
+
+const char *direct_watch(struct bpf_object *object)
+{
+	static const char *const programs[] = { UNSENT_PROGRAM, REFUSED_PROGRAM };
+
+	for (size_t i = 0; i < sizeof(programs) / sizeof(*programs); i++) {
+		struct bpf_program *program = bpf_object__find_program_by_name(object, programs[i]);
+
+		/* The descriptor is the hook: it stays open. */
+		if (bpf_raw_tracepoint_open(NULL, bpf_program__fd(program)) < 0)
+			return complain("cannot hook '%s': %s", programs[i], strerror(errno));
 	}
 	return NULL;
 }

@@ -24,8 +24,17 @@ struct direct_interfaces {
 const char *direct_describe(
 	const struct direct_interfaces *interfaces, bool is_driver_mode, struct direct_config *config);
 
-/* Before loading: nothing is loaded that this mode does not need, and that an older kernel would refuse. */
-const char *direct_prepare(struct bpf_object *object, bool is_driver_mode);
+/*
+ * Before loading: nothing is loaded that this mode does not need, and that an older kernel would refuse. `watches`: what
+ * becomes of redirected frames will be counted.
+ */
+const char *direct_prepare(struct bpf_object *object, bool is_driver_mode, bool watches);
+
+/* After loading with `watches`: counts until this process ends. */
+const char *direct_watch(struct bpf_object *object);
+
+/* Whether this kernel has the type information that watching needs. */
+bool direct_can_watch(void);
 
 /* After loading and before attaching: every entry of the device maps. */
 const char *direct_fill(struct bpf_object *object, const struct direct_config *config);

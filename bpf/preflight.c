@@ -26,12 +26,14 @@
 #include <linux/magic.h>
 #include <linux/sockios.h>
 
+#include "direct.h"
 #include "preflight.h"
 #include "udp_df_modifier.h"
 
 #define LOOPBACK 1 /* its index in every namespace */
 /* drivers/net/ethernet/amazon/ena/ena_xdp.h: a frame in one page, with the headroom and tailroom that XDP wants. */
-#define ENA_LARGEST_MTU 3498
+#define DRIVER_MODE_MTU 3498
+#define LARGEST_IN_DRIVER_MODE (DRIVER_MODE_MTU - 50) /* constructs/limits.ts: the tunnel's headers around it */
 
 static bool passed;
 
@@ -163,50 +165,76 @@ static int mtu_of(const char *interface)
 	return request.ifr_mtu;
 }
 
-/* ENA's rules for driver mode; other drivers are asked by attaching. */
-static void check_ena(const char *interface, int mtu, const struct ethtool_channels *channels)
+/* ENA's rule for driver mode; other drivers are asked by attaching. */
+static void check_queues(const char *interface, const struct ethtool_channels *channels)
 {
-	if (mtu > ENA_LARGEST_MTU)
-		bad("MTU",
-			"%s: %d, ENA in driver mode allows at most %d; ip link set dev %s mtu %d, or use generic mode",
-			interface, mtu, ENA_LARGEST_MTU, interface, ENA_LARGEST_MTU);
-	if (channels->combined_count > channels->max_combined / 2)
+	if (channels->max_combined < 2)
 		bad("queues",
-			"%s: %u of %u, ENA in driver mode allows half; ethtool -L %s combined %u, or use generic mode",
-			interface, channels->combined_count, channels->max_combined, interface,
-			channels->max_combined / 2);
+			"%s: %u, ENA in driver mode needs twice what is used; use a larger instance type, or generic mode",
+			interface, channels->max_combined);
+	else if (channels->combined_count > channels->max_combined / 2)
+		ok("queues", "%s: %u of %u, ENA in driver mode allows half: %u while it is attached", interface,
+			channels->combined_count, channels->max_combined, channels->max_combined / 2);
 }
 
-static void check_interface(const struct wish *wish)
+static void check_free(const struct place *place)
 {
-	struct ethtool_drvinfo driver = { .cmd = ETHTOOL_GDRVINFO };
-	struct ethtool_channels channels = { .cmd = ETHTOOL_GCHANNELS };
-	bool is_generic = wish->mode == XDP_FLAGS_SKB_MODE;
-	int mtu;
-
-	if (!wish->interface)
-		return;
-	if (!if_nametoindex(wish->interface)) {
-		bad("interface", "'%s' is not in this network namespace; create it, or name another", wish->interface);
-		return;
-	}
-	mtu = mtu_of(wish->interface);
-	if (!ask_ethtool(wish->interface, &driver))
-		strcpy(driver.driver, "unknown");
-	ask_ethtool(wish->interface, &channels);
-	ok("interface", "%s: driver %s, MTU %d, %u queues; %s", wish->interface, driver.driver, mtu,
-		channels.combined_count, is_generic ? "generic mode sets no limit to them" : "driver mode");
-	if (!is_generic && !strcmp(driver.driver, "ena"))
-		check_ena(wish->interface, mtu, &channels);
-	if (wish->found_program && wish->found_program != wish->own_program)
+	if (!place->found_program)
+		ok("no other XDP", "%s is free", place->interface);
+	else if (place->found_program == place->own_program)
+		ok("no other XDP", "the program on %s is ours", place->interface);
+	else
 		bad("no other XDP",
 			"%s carries program %u of somebody else: it is left alone; detach it with its own tool, or "
 			"ip link set dev %s xdp off",
-			wish->interface, wish->found_program, wish->interface);
+			place->interface, place->found_program, place->interface);
+}
+
+static void check_place(const struct place *place, bool is_driver_mode)
+{
+	struct ethtool_drvinfo driver = { .cmd = ETHTOOL_GDRVINFO };
+	struct ethtool_channels channels = { .cmd = ETHTOOL_GCHANNELS };
+
+	if (!place->interface)
+		return;
+	if (!if_nametoindex(place->interface)) {
+		bad("interface", "'%s' is not in this network namespace; create it, or name another", place->interface);
+		return;
+	}
+	if (!ask_ethtool(place->interface, &driver))
+		strcpy(driver.driver, "unknown");
+	ask_ethtool(place->interface, &channels);
+	ok("interface", "%s: driver %s, MTU %d, %u queues; %s", place->interface, driver.driver,
+		mtu_of(place->interface), channels.combined_count,
+		is_driver_mode ? "driver mode" : "generic mode sets no limit to them");
+	if (is_driver_mode && !strcmp(driver.driver, "ena"))
+		check_queues(place->interface, &channels);
+	check_free(place);
+}
+
+static void check_copies(void)
+{
+	if (direct_can_copy())
+		ok("copies", "a redirect to several interfaces at once is available");
 	else
-		ok("no other XDP", "%s",
-			wish->own_program && wish->found_program ? "the program there is ours"
-								 : "the interface is free");
+		bad("copies", "no redirect to several interfaces at once: %s; Linux 5.13 has it; use generic mode",
+			strerror(errno));
+}
+
+/* A frame lies in one page. Longer ones never arrive: the MTU is lowered. */
+static void check_sizes(const struct wish *wish)
+{
+	if (wish->max_packet_size > LARGEST_IN_DRIVER_MODE)
+		bad("sizes",
+			"max_packet_size %u: driver mode takes datagrams of at most %d bytes; set it to that, or use "
+			"generic mode",
+			wish->max_packet_size, LARGEST_IN_DRIVER_MODE);
+	else if (wish->egress_mtu > DRIVER_MODE_MTU)
+		bad("sizes", "egress_mtu %u: driver mode sends at most %d bytes; set it to that, or use generic mode",
+			wish->egress_mtu, DRIVER_MODE_MTU);
+	else
+		ok("sizes", "datagrams of at most %u bytes fit the MTU of %d that driver mode sets",
+			wish->max_packet_size, DRIVER_MODE_MTU);
 }
 
 bool preflight(const struct wish *wish)
@@ -225,7 +253,12 @@ bool preflight(const struct wish *wish)
 		check_link(program);
 	}
 	check_bpffs(wish->pin_parent);
-	check_interface(wish);
+	if (wish->is_direct && wish->is_driver_mode) {
+		check_copies();
+		check_sizes(wish);
+	}
+	for (size_t i = 0; i < sizeof(wish->places) / sizeof(*wish->places); i++)
+		check_place(&wish->places[i], wish->is_driver_mode);
 	close(program);
 	return passed;
 }

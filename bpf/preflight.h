@@ -5,13 +5,19 @@
 #include <linux/types.h>
 #include <stdbool.h>
 
+struct place {
+	const char *interface; /* NULL: not asked for */
+	__u32 own_program;     /* id of the program that is ours already, or 0 */
+	__u32 found_program;   /* id of the program on the interface, or 0 */
+};
+
 /* What an attach would ask of the machine. */
 struct wish {
-	const char *interface;  /* NULL: not asked for */
+	struct place places[2]; /* that get a program */
 	const char *pin_parent; /* the folder that holds the pin folder */
-	__u32 mode;             /* XDP_FLAGS_SKB_MODE or XDP_FLAGS_DRV_MODE */
-	__u32 own_program;      /* id of the program that is ours already, or 0 */
-	__u32 found_program;    /* id of the program on the interface, or 0 */
+	bool is_driver_mode;
+	bool is_direct;
+	__u32 max_packet_size, egress_mtu; /* bytes; what the direct engine in driver mode has to carry */
 };
 
 /*

@@ -612,6 +612,7 @@ static __always_inline int send_copies(struct xdp_md *ctx, struct frame *frame, 
 	if (!strip(ctx, frame, size))
 		return give_up(count);
 	count->sent_cut++;
+	count->fragments_due += fragments;
 	return redirect_copies(fragments);
 }
 
@@ -788,6 +789,63 @@ int pass(struct xdp_md *ctx)
 {
 	(void)ctx;
 	return XDP_PASS;
+}
+
+/* ---- after a redirect ---- */
+
+#define ENETDOWN 100 /* include/uapi/asm-generic/errno.h */
+
+/* What is read of the kernel's structure; where it lies there, the loader finds out. */
+struct net_device {
+	__u32 ifindex;
+} __attribute__((preserve_access_index));
+
+static __always_inline const struct direct_config *rules_in_force(void)
+{
+	__u32 only = 0;
+	const struct direct_config_slots *all = bpf_map_lookup_elem(&config, &only);
+
+	return all ? RULES_IN_FORCE(all) : NULL;
+}
+
+/* Arguments, as of include/trace/events/xdp.h: from_dev, to_dev, sent, drops, err. Drops without an error found the queue full. */
+SEC("?tp_btf/xdp_devmap_xmit")
+int count_unsent(__u64 *arguments)
+{
+	const struct net_device *from = (const void *)arguments[0], *to = (const void *)arguments[1];
+	const struct direct_config *rules = rules_in_force();
+	__u32 live = STATS_LIVE;
+	struct direct_stats *count = bpf_map_lookup_elem(&stats, &live);
+	int drops = arguments[3], error = arguments[4];
+
+	if (!rules || !count || drops <= 0)
+		return 0;
+	if (from->ifindex != rules->primary_ifindex || to->ifindex != rules->egress_ifindex)
+		return 0;
+	if (error < 0 && error != -ENETDOWN)
+		count->redirects_refused += drops;
+	else
+		count->redirects_unsent += drops;
+	return 0;
+}
+
+/* Arguments: dev, xdp, tgt, err and more, which differs from version to version. */
+SEC("?tp_btf/xdp_redirect_err")
+int count_refused(__u64 *arguments)
+{
+	const struct net_device *from = (const void *)arguments[0];
+	const struct direct_config *rules = rules_in_force();
+	__u32 live = STATS_LIVE;
+	struct direct_stats *count = bpf_map_lookup_elem(&stats, &live);
+	int error = arguments[3];
+
+	if (!rules || !count || from->ifindex != rules->primary_ifindex)
+		return 0;
+	if (error == -ENETDOWN)
+		count->redirects_unsent++;
+	else
+		count->redirects_refused++;
+	return 0;
 }
 
 char LICENSE[] SEC("license") = "GPL";

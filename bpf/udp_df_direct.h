@@ -15,6 +15,10 @@
 #define CUT_PROGRAM "cut_fragment"
 #define PASS_PROGRAM "pass"
 
+/* Further programs of it, for kernels with type information: they count what becomes of a redirect after the program. */
+#define UNSENT_PROGRAM "count_unsent"
+#define REFUSED_PROGRAM "count_refused"
+
 /*
  * Device maps: `whole` has one entry, `copies_2` to `copies_9` as many as their names say. Every entry names the secondary
  * ENI and, in driver mode, the cutting program: the kernel runs one program for all that it sends in a bulk.
@@ -30,8 +34,9 @@ struct direct_config {
 	__u32 egress_mtu;     /* for kernels whose route lookup does not tell the MTU: before Linux 5.12 */
 	__u32 bridge_ifindex; /* of br0: what is forwarded comes in and goes out by it, as far as routes are concerned */
 	__u32 egress_ifindex; /* of the secondary ENI */
-	__u32 longest_frame;  /* that the secondary ENI's driver takes, with its Ethernet header */
-	__u32 cuts;           /* driver mode: 1, fragments are cut here; generic mode: 0, the kernel cuts them */
+	__u32 primary_ifindex;
+	__u32 longest_frame; /* that the secondary ENI's driver takes, with its Ethernet header */
+	__u32 cuts;          /* driver mode: 1, fragments are cut here; generic mode: 0, the kernel cuts them */
 	__be32 ipsec_vm_ip;
 	__be32 primary_ip;   /* what mirrored packets are sent to */
 	__be32 secondary_ip; /* br0's */
@@ -43,7 +48,7 @@ struct direct_config {
 
 /*
  * Generic mode hands what needs fragments to the kernel's forwarding, translated, from this source address to the primary
- * ENI. It is drawn anew at each attach, and a frame that arrives with it is dropped: nobody else can send what
+ * ENI. It is drawn when the mode is taken up, and a frame that arrives with it is dropped: nobody else can send what
  * netfilter lets pass for it.
  */
 
@@ -84,6 +89,9 @@ struct direct_stats {
 	__u64 copies_lost;    /* never came to be cut; noticed some datagrams later */
 	__u64 forged;         /* dropped: frames with the hand-over address */
 	__u64 failed;         /* dropped: the kernel refused to move a frame's ends, which it has no reason to */
+	__u64 redirects_refused; /* frames lost after a redirect: kernel or driver said no; counted while the loader runs */
+	__u64 redirects_unsent; /* the same: the driver's queue was full, or the interface down */
+	__u64 fragments_due; /* of the datagrams in sent_cut; what lacks in fragments_sent, was never copied or is on its way */
 };
 
 #endif

@@ -36,9 +36,11 @@
 #include "udp_df_modifier.h"
 
 #define PROGRAM "udp_df_modifier"
+#define PROGRAM_OF_ENGINE (is_direct ? DIRECT_PROGRAM : PROGRAM)
 #define BPFFS "/sys/fs/bpf"
 #define LARGEST_MIRRORED 8486 /* constructs/limits.ts says why */
 #define LOOK_SECONDS 5        /* between two looks at the hook; the status is logged once a minute */
+#define LEAST_LOST 100        /* frames in that time that say something about the engine */
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
 
 #define say(...) journal(LOG_INFO, NULL, 0, __VA_ARGS__)
@@ -46,6 +48,8 @@
 #define die(...) (journal(LOG_ERR, NULL, 0, __VA_ARGS__), exit(EXIT_FAILURE))
 /* What no retry heals, so that systemd does not try again (RestartPreventExitStatus): sysexits.h's EX_CONFIG. */
 #define EXIT_REFUSED 78
+/* Of `run`: it worked, but loses what it redirects. */
+#define EXIT_GIVEN_UP 79
 #define die_refused(...) (journal(LOG_ERR, NULL, 0, __VA_ARGS__), exit(EXIT_REFUSED))
 
 /* No letters: they are what getopt says of an unknown short option. One value each, or an abbreviation of several fits. */
@@ -127,6 +131,7 @@ static __u32 mode = XDP_FLAGS_SKB_MODE;
 static union config wanted;
 static bool given[COUNT(settings)];
 static bool is_direct;
+static bool watches; /* what becomes of redirected frames, while this process runs */
 static struct direct_interfaces interfaces = { .bridge = "br0" };
 static struct direct_config direct_wanted = { .vni = 1, .egress_mtu = 1400 };
 
@@ -277,7 +282,8 @@ static void die_if_foreign(int ifindex, __u32 ours)
 /* What the kernel says no to, and not what it has no memory or no time for. */
 static bool is_final(int error)
 {
-	return error == EACCES || error == EINVAL || error == E2BIG || error == EOPNOTSUPP || error == EPERM;
+	return error == EACCES || error == EINVAL || error == E2BIG || error == EOPNOTSUPP || error == EPERM ||
+	       error == ERANGE;
 }
 
 static void die_refused_by_driver(void)
@@ -305,6 +311,14 @@ static void pin(int fd, const char *name)
 
 static bool is_secondary_new; /* nobody needs its hook if the primary interface gets none */
 
+static void unhook_old(const struct hook *old)
+{
+	if (old->link < 0)
+		return;
+	say("the hook on interface '%s' is replaced", old->ifindex ? old->interface : "(gone)");
+	bpf_link_detach(old->link);
+}
+
 static void hook_up(int program, int ifindex, const struct hook *old, const char *name)
 {
 	LIBBPF_OPTS(bpf_link_create_opts, how, .flags = mode);
@@ -315,11 +329,9 @@ static void hook_up(int program, int ifindex, const struct hook *old, const char
 			die("cannot update the program on interface '%s': %s", interface, reason());
 		return;
 	}
-	/* An interface runs one mode at a time: an old hook must go first. */
-	if (old->link >= 0) {
-		say("the hook on interface '%s' is replaced", old->ifindex ? old->interface : "(gone)");
-		bpf_link_detach(old->link);
-	}
+	/* An interface runs one mode at a time: there the old hook must go first. */
+	if (old->ifindex == ifindex)
+		unhook_old(old);
 	link = bpf_link_create(program, ifindex, BPF_XDP, &how);
 	if (link < 0) {
 		int error = errno;
@@ -331,6 +343,8 @@ static void hook_up(int program, int ifindex, const struct hook *old, const char
 	}
 	pin(link, name);
 	close(link);
+	if (old->ifindex != ifindex)
+		unhook_old(old);
 }
 
 static int print_libbpf(enum libbpf_print_level level, const char *format, va_list values)
@@ -343,8 +357,8 @@ static struct bpf_object *open_object(void)
 	static char beside[PATH_MAX];
 	struct bpf_object *object;
 
-	if (!object_file && readlink("/proc/self/exe", beside, sizeof(beside) - sizeof(PROGRAM ".bpf.o")) > 0)
-		object_file = strcat(dirname(beside), is_direct ? "/" DIRECT_PROGRAM ".bpf.o" : "/" PROGRAM ".bpf.o");
+	if (!object_file && readlink("/proc/self/exe", beside, sizeof(beside) - sizeof("/" PROGRAM ".bpf.o")) > 0)
+		object_file = strcat(strcat(strcat(dirname(beside), "/"), PROGRAM_OF_ENGINE), ".bpf.o");
 	libbpf_set_print(NULL);
 	object = bpf_object__open_file(object_file, NULL);
 	if (!object)
@@ -422,6 +436,12 @@ static size_t size_of_value(int map)
 	__u32 size = sizeof(info);
 
 	return bpf_obj_get_info_by_fd(map, &info, &size) ? 0 : info.value_size;
+}
+
+/* Whose settings these are: it tells which engine is hooked, and needs no privilege that a service lacks. */
+static bool is_of_direct(int map)
+{
+	return map >= 0 && size_of_value(map) != sizeof(struct gateway_config_slots);
 }
 
 static struct gateway_config_slots *map_config(int map)
@@ -542,8 +562,8 @@ static void report_hooked(bool is_update)
 	__u32 xdp_mode = query_xdp(if_nametoindex(interface)).mode;
 	char message[128];
 
-	snprintf(message, sizeof(message), PROGRAM " %s %s in %s mode", is_update ? "updated on" : "hooked to",
-		interface, mode_name(xdp_mode));
+	snprintf(message, sizeof(message), "%s %s %s in %s mode", PROGRAM_OF_ENGINE,
+		is_update ? "updated on" : "hooked to", interface, mode_name(xdp_mode));
 	report(LOG_NOTICE, xdp_mode, NULL, message);
 }
 
@@ -615,6 +635,15 @@ static void prepare_direct(struct bpf_object *object)
 	close(old.link);
 }
 
+/* What was redirected before has left when no packet is in the program any more that redirects. */
+static void let_go_of_way_out(void)
+{
+	if (access(pin_path(SECONDARY_LINK), F_OK))
+		return;
+	await_packets_on_the_way();
+	remove_pin(SECONDARY_LINK);
+}
+
 static void attach(void)
 {
 	int ifindex = interface ? if_nametoindex(interface) : 0;
@@ -644,7 +673,7 @@ static void attach(void)
 	int old_stats = keep_map(stats, STATS_MAP, is_direct ? sizeof(struct direct_stats) : sizeof(union stats), true);
 
 	if (is_direct)
-		die_of(direct_prepare(object, mode == XDP_FLAGS_DRV_MODE));
+		die_of(direct_prepare(object, mode == XDP_FLAGS_DRV_MODE, watches));
 	if (bpf_object__load(object)) {
 		if (is_final(errno))
 			die_refused("the kernel refused the BPF program: the lines above say why");
@@ -662,7 +691,7 @@ static void attach(void)
 		write_config(bpf_map__fd(config), &wanted);
 	hook_up(bpf_program__fd(bpf_object__next_program(object, NULL)), ifindex, &old, "link");
 	if (!is_direct || mode != XDP_FLAGS_DRV_MODE)
-		remove_pin(SECONDARY_LINK);
+		let_go_of_way_out();
 	/* Not before: a refused attach must change nothing. */
 	if (keeps_config)
 		write_config(old_config, &wanted);
@@ -672,6 +701,8 @@ static void attach(void)
 		carry_stats(old_stats, bpf_map__fd(stats));
 		pin(bpf_map__fd(stats), STATS_MAP);
 	}
+	if (is_direct && watches)
+		die_of(direct_watch(object));
 	bpf_object__close(object);
 	close(old_config);
 	close(old_stats);
@@ -720,46 +751,23 @@ static void status(void)
 	union stats sums = read_stats();
 	union config config;
 
-	printf("{\"attached\":%s,\"interface\":\"%s\",\"xdp_mode\":\"%s\"", hook.ifindex ? "true" : "false",
+	int map = read_config(&config);
+
+	printf("{\"attached\":%s,\"engine\":\"%s\",\"interface\":\"%s\",\"xdp_mode\":\"%s\"",
+		hook.ifindex ? "true" : "false",
+		!hook.ifindex       ? "none"
+		: is_of_direct(map) ? "direct"
+				    : "bridge",
 		hook.interface, mode_name(hook.mode));
 	for (size_t i = 0; i < COUNT(counters); i++)
 		printf(",\"%s\":%llu", counters[i], sums.values[i]);
 	print_direct_counters();
 	printf(",\"config\":");
-	close(read_config(&config));
+	close(map);
 	close(hook.link);
 	print_config(&config);
 	puts("}");
 	fflush(stdout);
-}
-
-static void run(void)
-{
-	sigset_t stop;
-
-	/* Blocked first, so that no signal falls between attaching and waiting. */
-	sigemptyset(&stop);
-	sigaddset(&stop, SIGTERM);
-	sigaddset(&stop, SIGINT);
-	sigprocmask(SIG_BLOCK, &stop, NULL);
-	attach();
-	unlock_pins();
-	sd_notify(0, "READY=1");
-	for (int looks = 1; sigtimedwait(&stop, NULL, &(struct timespec){ LOOK_SECONDS, 0 }) < 0; looks++) {
-		struct hook hook = pinned_hook(), way_out = pinned_hook_of(SECONDARY_LINK);
-		const char *gone = !hook.ifindex ? interface : NULL;
-
-		if (way_out.link >= 0 && !way_out.ifindex)
-			gone = interfaces.secondary;
-		close(hook.link);
-		close(way_out.link);
-		if (gone)
-			die("interface '%s' is gone or was unhooked by another process: start again to hook it", gone);
-		if (looks % (60 / LOOK_SECONDS) == 0)
-			summarize(hook.mode);
-	}
-	summarize(query_xdp(if_nametoindex(interface)).mode);
-	say("%s stays hooked until 'detach'", interface);
 }
 
 static void detach(void)
@@ -775,6 +783,10 @@ static void detach(void)
 	if (pinned_hook_of(SECONDARY_LINK).is_foreign)
 		move_aside(SECONDARY_LINK);
 
+	int config = open_pin(CONFIG_MAP);
+
+	is_direct = is_of_direct(config);
+	close(config);
 	interface = *hook.interface ? hook.interface : "elsewhere";
 	if (hook.ifindex && bpf_link_detach(hook.link))
 		die("cannot detach '%s': %s", pin_path("link"), reason());
@@ -786,10 +798,104 @@ static void detach(void)
 	}
 	rmdir(pin_dir);
 	if (hook.ifindex) {
-		snprintf(message, sizeof(message), PROGRAM " detached from interface %s", interface);
+		snprintf(message, sizeof(message), "%s detached from interface %s", PROGRAM_OF_ENGINE, interface);
 		report(LOG_NOTICE, hook.mode, NULL, message);
 	} else
 		say("nothing was attached by way of '%s'", pin_dir);
+}
+
+/* Returns what makes this process useless, or NULL. */
+static const char *look_at_hooks(void)
+{
+	static char gone[128];
+	struct hook hook = pinned_hook(), way_out = pinned_hook_of(SECONDARY_LINK);
+	const char *name = !hook.ifindex ? interface : NULL;
+
+	if (way_out.link >= 0 && !way_out.ifindex)
+		name = interfaces.secondary;
+	close(hook.link);
+	close(way_out.link);
+	if (!name)
+		return NULL;
+	snprintf(gone, sizeof(gone), "interface '%s' is gone or was unhooked by another process", name);
+	return gone;
+}
+
+/* Interfaces come back with other indices, addresses and MTUs, which the direct engine has from its settings. */
+static const char *look_at_interfaces(void)
+{
+	struct direct_config now = direct_wanted;
+	const char *wrong = direct_describe(&interfaces, mode == XDP_FLAGS_DRV_MODE, &now);
+
+	if (wrong)
+		return wrong;
+	return memcmp(&now, &direct_wanted, sizeof(now)) ? "an interface has changed" : NULL;
+}
+
+static struct direct_stats read_direct_stats(void)
+{
+	struct direct_stats sums = { 0 };
+	int map = open_pin(STATS_MAP);
+
+	if (map >= 0 && size_of_value(map) == sizeof(sums))
+		direct_sum(map, &sums);
+	close(map);
+	return sums;
+}
+
+/* Of copies for an interface that takes none, the kernel does not even say that it made none. */
+static __u64 lost_by(const struct direct_stats *stats)
+{
+	return stats->redirects_refused + stats->fragments_due - stats->fragments_sent;
+}
+
+/* More than one in a hundred is lost for a reason that does not pass: another engine does better. */
+static void give_up_if_lost(struct direct_stats *before)
+{
+	struct direct_stats now = read_direct_stats();
+	__s64 lost = lost_by(&now) - lost_by(before);
+	__s64 sent = now.sent_whole + now.sent_cut - before->sent_whole - before->sent_cut;
+
+	*before = now;
+	if (lost < LEAST_LOST || lost * 100 <= sent)
+		return;
+	detach();
+	journal(LOG_ERR, NULL, 0, "%lld frames of %lld redirected datagrams were lost in %d s: the engine is given up",
+		lost, sent, LOOK_SECONDS);
+	exit(EXIT_GIVEN_UP);
+}
+
+static void run(void)
+{
+	struct direct_stats before;
+	const char *wrong = NULL;
+	sigset_t stop;
+
+	/* Blocked first, so that no signal falls between attaching and waiting. */
+	sigemptyset(&stop);
+	sigaddset(&stop, SIGTERM);
+	sigaddset(&stop, SIGINT);
+	sigprocmask(SIG_BLOCK, &stop, NULL);
+	watches = is_direct && direct_can_watch();
+	attach();
+	unlock_pins();
+	if (is_direct && !watches)
+		say("this kernel has no type information (CONFIG_DEBUG_INFO_BTF): refused redirects are not noticed");
+	before = read_direct_stats();
+	sd_notify(0, "READY=1");
+	for (int looks = 1; sigtimedwait(&stop, NULL, &(struct timespec){ LOOK_SECONDS, 0 }) < 0; looks++) {
+		wrong = look_at_hooks();
+		if (!wrong && is_direct)
+			wrong = look_at_interfaces();
+		if (wrong)
+			die("%s: start again to hook it", wrong);
+		if (is_direct)
+			give_up_if_lost(&before);
+		if (looks % (60 / LOOK_SECONDS) == 0)
+			summarize(mode);
+	}
+	summarize(query_xdp(if_nametoindex(interface)).mode);
+	say("%s stays hooked until 'detach'", interface);
 }
 
 static void configure(void)
@@ -808,16 +914,32 @@ static void configure(void)
 	putchar('\n');
 }
 
+static struct place place_of(const char *name, const char *pin_name)
+{
+	struct hook hook = pinned_hook_of(pin_name);
+	int ifindex = name ? if_nametoindex(name) : 0;
+	struct place place = { .interface = name, .own_program = hook.program };
+
+	close(hook.link);
+	if (ifindex)
+		place.found_program = query_xdp(ifindex).program;
+	return place;
+}
+
 static void try_out(void)
 {
-	struct hook hook = pinned_hook();
-	int ifindex = interface ? if_nametoindex(interface) : 0;
+	bool is_driver_mode = mode == XDP_FLAGS_DRV_MODE;
 	struct wish wish = {
-		.interface = interface, .pin_parent = pin_parent(), .mode = mode, .own_program = hook.program
+		.places = { place_of(interface, "link") },
+		.pin_parent = pin_parent(),
+		.is_driver_mode = is_driver_mode,
+		.is_direct = is_direct,
+		.max_packet_size = wanted.fields.max_packet_size,
+		.egress_mtu = direct_wanted.egress_mtu,
 	};
 
-	if (ifindex)
-		wish.found_program = query_xdp(ifindex).program;
+	if (is_direct && is_driver_mode)
+		wish.places[1] = place_of(interfaces.secondary, SECONDARY_LINK);
 	if (!preflight(&wish))
 		exit(EXIT_REFUSED);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is wrong, or merely unwise, about settings that are each right by themselves. The wrong stops the synth; the unwise
-// becomes a warning at the construct that it concerns. Every message begins with the keys and values it is about.
+// becomes a warning at the construct that it concerns, and what has consequences to know a note. Every message begins with
+// the keys and values it is about.
 import type { ConfigKey, GatewayConfig } from './config';
 import { contains, overlap, show } from './config-values';
 import { partitionOf } from './iam';
@@ -19,6 +20,8 @@ export type ConstructId = 'fleet' | 'launch-template' | 'security' | 'mirror' | 
 
 interface Advice extends Relation {
   readonly at: ConstructId;
+  /** Not unwise, and asked for by name, but with consequences to know. */
+  readonly isNote?: true;
 }
 
 /** Largest size of the fleet: room for a replacement beside a single gateway. */
@@ -48,8 +51,22 @@ function impossibleRate(packets: number, instanceType: string, what: string): st
   return why && `${why} ${never(what)}`;
 }
 
-/** Whether XDP is asked to run in the driver. Nothing about it may stand in the way of enable_xdp=false. */
-const inDriver = (c: GatewayConfig): boolean => c.enable_xdp && c.xdp_mode === 'driver' && c.xdp_engine !== 'bridge';
+/** Whether the direct engine may run, and its modes matter. Nothing about them may stand in the way of enable_xdp=false. */
+const isDirect = (c: GatewayConfig): boolean => c.enable_xdp && c.xdp_engine !== 'bridge';
+
+/** Whether XDP is asked to run in the driver. */
+const inDriver = (c: GatewayConfig): boolean => isDirect(c) && c.xdp_mode === 'driver';
+
+/** Whether XDP begins in the driver unless an interface cannot: what an instance finds out, no synth can know. */
+const perhapsInDriver = (c: GatewayConfig): boolean =>
+  isDirect(c) &&
+  c.xdp_mode === 'auto' &&
+  c.max_packet_size <= limits.LARGEST_IN_DRIVER_MODE &&
+  c.egress_mtu <= limits.DRIVER_MODE_MTU;
+
+const IN_DRIVER_MODE =
+  `both interfaces have an MTU of ${limits.DRIVER_MODE_MTU}, so longer mirrored frames are lost, and on ENA each attach and ` +
+  'detach flaps their links; change it by deploying, which replaces the gateways, not in place';
 
 export const RELATIONS: readonly Relation[] = [
   {
@@ -75,6 +92,7 @@ export const RELATIONS: readonly Relation[] = [
   {
     keys: ['xdp_engine', 'xdp_mode'],
     problem: (c) =>
+      c.enable_xdp &&
       c.xdp_engine === 'bridge' &&
       c.xdp_mode === 'driver' &&
       'a bridge refuses driver mode; take xdp_engine auto or direct, or xdp_mode auto or generic',
@@ -188,14 +206,17 @@ const noEffect = (key: string): string => `${key} has no effect while enable_xdp
 const ADVICE: readonly Advice[] = [
   {
     at: 'launch-template',
-    keys: ['xdp_engine'],
-    problem: (c) => c.enable_xdp && c.xdp_engine === 'direct' && 'direct is not in this version: gateways run bridge',
+    isNote: true,
+    keys: ['xdp_mode'],
+    problem: (c) => inDriver(c) && IN_DRIVER_MODE,
   },
   {
     at: 'launch-template',
-    keys: ['xdp_mode'],
+    keys: ['xdp_mode', 'max_packet_size', 'egress_mtu'],
     problem: (c) =>
-      c.enable_xdp && c.xdp_mode === 'driver' && 'driver has no effect in this version: br0 takes generic mode only',
+      perhapsInDriver(c) &&
+      `these sizes fit driver mode, which gateways then take where they can: ${IN_DRIVER_MODE}; set xdp_mode to driver if ` +
+        'that is meant, or to generic',
   },
   {
     at: 'launch-template',
@@ -371,10 +392,16 @@ const ADVICE: readonly Advice[] = [
   },
 ];
 
-/** What is unwise about a configuration, and where in the stack it matters. */
-export function adviceOn(config: GatewayConfig): readonly { readonly at: ConstructId; readonly text: string }[] {
-  return ADVICE.flatMap(({ at, keys, problem }) => {
+/** What to tell about a configuration, and where in the stack it matters: a warning of what is unwise, or a note. */
+export interface Told {
+  readonly at: ConstructId;
+  readonly text: string;
+  readonly isNote: boolean;
+}
+
+export function adviceOn(config: GatewayConfig): readonly Told[] {
+  return ADVICE.flatMap(({ at, keys, problem, isNote = false }) => {
     const text = problem(config);
-    return text ? [{ at, text: withValues(config, keys, text) }] : [];
+    return text ? [{ at, text: withValues(config, keys, text), isNote }] : [];
   });
 }

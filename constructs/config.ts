@@ -6,7 +6,7 @@ import type { z } from 'zod';
 import * as kind from './config-values';
 import { show } from './config-values';
 import { RELATIONS, withValues } from './config-relations';
-import { FILTER_CIDRS } from './limits';
+import { DRIVER_MODE_MTU, FILTER_CIDRS, LARGEST_IN_DRIVER_MODE } from './limits';
 import { DEFAULT_NAME, LONGEST_NAME } from './names';
 import { Problem } from './problem';
 
@@ -99,10 +99,14 @@ const DATAGRAM: Bounds = [28, 9001];
 const KEYS = {
   enable_xdp: flag(true, { meaning: 'XDP engine (true), or the legacy netfilter path (false)' }),
   xdp_engine: oneOf(['auto', 'direct', 'bridge'], {
-    meaning: 'where the XDP program hooks in; auto takes the first of direct and bridge that can run',
+    meaning:
+      'where the XDP program hooks in: direct at the primary interface, bridge at br0; auto begins with direct, which ' +
+      'gives way to bridge where it is refused',
   }),
   xdp_mode: oneOf(['auto', 'driver', 'generic'], {
-    meaning: 'XDP in the network driver, or generic in the kernel; auto prefers the driver',
+    meaning:
+      'direct in the network driver, or generic in the kernel; auto begins in the driver where the interfaces allow it, ' +
+      `max_packet_size is at most ${LARGEST_IN_DRIVER_MODE} and egress_mtu at most ${DRIVER_MODE_MTU}`,
   }),
   xdp_traffic_percent: integer(
     [0, 100],

@@ -174,7 +174,11 @@ export class GatewayStack extends TerraformStack {
 
   private warn(config: GatewayConfig): void {
     const place = (at: ConstructId): Construct => this.node.findChild(at);
-    adviceOn(config).forEach(({ at, text }) => Annotations.of(place(at)).addWarning(text));
+    adviceOn(config).forEach(({ at, text, isNote }) => {
+      const annotations = Annotations.of(place(at));
+      if (isNote) annotations.addInfo(text);
+      else annotations.addWarning(text);
+    });
   }
 
   private output(name: string, value: string, description: string): void {

@@ -15,7 +15,10 @@ export const MIRROR_PACKET_LENGTH = 8500;
 /** IP total length of the largest datagram that a session copies whole; a longer one arrives cut. */
 export const LARGEST_MIRRORED = MIRROR_PACKET_LENGTH - ETHERNET;
 
-/** Largest MTU of an ENA interface with XDP in its driver (Linux, drivers/net/ethernet/amazon/ena/ena_xdp.h, 4 KiB pages). */
+/**
+ * Largest MTU of an ENA interface with XDP in its driver (Linux, drivers/net/ethernet/amazon/ena/ena_xdp.h, 4 KiB pages), and
+ * so the one that both interfaces of a gateway have in driver mode.
+ */
 export const DRIVER_MODE_MTU = 3498;
 
 /** IP total length of the largest mirrored datagram that arrives in one frame of such an interface. */

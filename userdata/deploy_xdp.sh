@@ -8,6 +8,8 @@ readonly LOADER=$HOME_DIR/bpf/udp_df_modifier_loader LEGACY=$HOME_DIR/netfilter/
 readonly QUEUES=/proc/net/netfilter/nfnetlink_queue IMDS=http://169.254.169.254/latest
 readonly PINS=/sys/fs/bpf/mirror_gateway
 readonly LARGE_DF=0x4d470002 # the mark that mirror-gateway.nft gives
+# drivers/net/ethernet/amazon/ena/ena_xdp.h: what fits a page; a mirrored datagram is 50 bytes shorter than its frame's MTU.
+readonly DRIVER_MODE_MTU=3498
 readonly KEYS=(target_port min_packet_size max_packet_size traffic_percent)
 
 usage() {
@@ -15,8 +17,8 @@ usage() {
 usage: deploy_xdp.sh VERB
   install                   packages, build, units
   network-up, network-down  br0, vxlan1, routes and netfilter rules
-  preflight                 what XDP needs, probed: a line each, with the remedy where it fails
-  attach                    XDP takes the traffic; modify_udp_df the share of flows it leaves
+  preflight                 what each XDP engine needs, probed: a line each, with the remedy where it fails
+  attach                    the best XDP engine that can takes the traffic; modify_udp_df the share of flows it leaves
   detach                    XDP lets go; the standby rule takes over
   rollback                  modify_udp_df takes the traffic
   status [--json]           engine, counters, settings
@@ -47,7 +49,7 @@ notice() {
 		OBJECT_SYSTEMD_UNIT=xdp-processor.service
 		ENGINE=$(engine)
 		XDP_MODE=$(loader_status | jq -r .xdp_mode)
-		INTERFACE=br0
+		INTERFACE=$(loader_status | jq -r .interface)
 	END
 }
 align() { while read -r key value; do printf '%-32s %s\n' "$key" "$value"; done; }
@@ -95,6 +97,7 @@ config_set() {
 		key=${pair%%=*}
 		known_key "$key"
 		[[ $pair == *=* ]] || fail "config: '$pair' has no value; give $key=VALUE"
+		[[ $key != max_packet_size ]] || check_driver_mode "${pair#*=}"
 		changed+=("--${key//_/-}" "${pair#*=}")
 	done
 	settings=$("$LOADER" config "${RULE_AND_SHARE[@]}" "${changed[@]}")
@@ -108,6 +111,11 @@ config_set() {
 	if [[ ${RULE[*]} != "$rule" ]] && queue_is_served; then legacy restart; fi
 	if xdp_is_attached; then share; fi
 	notice "settings: $(config_get | paste -sd ' ')"
+}
+
+check_driver_mode() {
+	[[ $1 =~ ^[0-9]{1,5}$ && $(loader_status | jq -r .xdp_mode) == driver ]] && (($1 > DRIVER_MODE_MTU - 50)) || return 0
+	fail "config: max_packet_size '$1' does not fit driver mode, where it is at most $((DRIVER_MODE_MTU - 50)); deploy with xdp_mode=generic"
 }
 
 # It may have read the settings before they changed, and put them in force after.
@@ -140,12 +148,12 @@ imds() {
 		curl -sf -m 2 -H "X-aws-ec2-metadata-token: $token" "$IMDS/meta-data/$1"
 }
 
-# -> MAC, NAME, ADDRESS, SUBNET of the interface with device number 1. It is attached while the instance boots, perhaps late.
-find_secondary() {
+# DEVICE_NUMBER -> MAC, NAME, ADDRESS, SUBNET. The second one is attached while the instance boots, perhaps late.
+find_interface() {
 	local macs=network/interfaces/macs
 	for MAC in $(imds $macs/); do
 		MAC=${MAC%/}
-		[[ $(imds "$macs/$MAC/device-number") == 1 ]] || continue
+		[[ $(imds "$macs/$MAC/device-number") == "$1" ]] || continue
 		NAME=$(ip -j link show | jq -er --arg mac "$MAC" 'map(select(.address == $mac and .ifname != "br0"))[0].ifname') &&
 			ADDRESS=$(imds "$macs/$MAC/local-ipv4s" | head -n 1) && SUBNET=$(imds "$macs/$MAC/subnet-ipv4-cidr-block") && return
 	done
@@ -154,7 +162,7 @@ find_secondary() {
 
 await_secondary() {
 	local limit=$((SECONDS + 600)) said=0
-	until find_secondary; do
+	until find_interface 1; do
 		((SECONDS < limit)) || fail 'no second network interface (IMDS device number 1) within 600 s; see the log of what attaches it'
 		((said++ % 15)) || say 'waiting for the second network interface'
 		sleep 2
@@ -170,11 +178,11 @@ network_is_up() {
 
 need_network() { network_is_up || fail 'br0 or the netfilter rules are missing or incomplete; run: deploy_xdp.sh network-up'; }
 
-# Sources are foreign: no filter on the way, and no word back.
+# Sources are foreign: no filter on the way, and no word back. What the direct engine hands over comes in by the primary one.
 kernel_settings() {
 	local pair
 	for pair in ip_forward=1 conf.{all,br0}.{rp_filter,send_redirects,accept_redirects,accept_source_route,log_martians}=0 \
-		conf.br0.arp_ignore=1; do
+		conf.br0.arp_ignore=1 "conf.$(<"$RUN/primary").rp_filter=0"; do
 		sysctl -qw "net.ipv4.$pair"
 	done
 	# With 1 the bridge would run iptables itself and forward frames past XDP and the IP layer, DF set.
@@ -225,6 +233,8 @@ add_routes() {
 network_up() {
 	local MAC NAME ADDRESS SUBNET
 	nft -f "$HOME_DIR/netfilter/silence.nft"
+	find_interface 0 || fail 'no interface with IMDS device number 0; does the metadata service answer?'
+	say "$NAME" >"$RUN/primary"
 	await_secondary
 	locked make_network
 }
@@ -306,8 +316,16 @@ keep_network_whole() {
 		fault=$(network_fault)
 		if [[ $fault && $fault != "$said" ]]; then notice "packets cannot flow: $fault"; fi
 		if [[ $fault ]]; then mend_network; elif [[ $said ]]; then notice 'packets can flow again'; fi
+		keep_next_hop
 		said=$fault
 	done
+}
+
+# The kernel asks again for an address that its own packets use. Those of the direct engine do not count as such.
+keep_next_hop() {
+	local hop
+	hop=$(ip -j route get "$AWS_IPSEC_VM_IP" 2>/dev/null | jq -r '.[0].gateway // .[0].dst // empty')
+	[[ -z $hop ]] || ip neigh replace "$hop" dev br0 use 2>/dev/null || true
 }
 
 # Events come in bursts: looks once they are over.
@@ -322,7 +340,7 @@ await_event() {
 # A process of its own, where the first failure is the last step. Only with an interface to make it of.
 mend_network() {
 	local MAC NAME ADDRESS SUBNET
-	if find_secondary; then MIRROR_GATEWAY_UNIT='' "$0" network-up || true; fi
+	if find_interface 1; then MIRROR_GATEWAY_UNIT='' "$0" network-up || true; fi
 }
 
 network_down() {
@@ -344,19 +362,25 @@ queue_is_served() { queue_row >/dev/null; }
 
 # Also where there is no loader that runs, because it could not be built: the pins are what holds the program.
 loader_status() {
-	local attached=true
+	local attached=true engine=none mode=none
 	if [[ -x $LOADER ]] && "$LOADER" status "${RULE_AND_SHARE[@]}"; then return; fi
-	[[ -e $PINS/link ]] || attached=false
-	printf '{"attached":%s,"interface":"","xdp_mode":"none","config":{}}\n' $attached
+	if [[ -e $PINS/link ]]; then read -r engine mode <"$RUN/hooked" || true; else attached=false; fi
+	printf '{"attached":%s,"engine":"%s","interface":"","xdp_mode":"%s","config":{}}\n' "$attached" "$engine" "$mode"
 }
 
 run() {
 	case $1 in
 	network) keep_network_whole ;;
-	xdp) exec "$LOADER" run --interface br0 "${RULE_AND_SHARE[@]}" ;;
+	xdp) run_xdp ;;
 	legacy) exec "$LEGACY" "${RULE[@]}" ;;
 	*) fail "run: '$1' is none of network, xdp and legacy" ;;
 	esac
+}
+
+run_xdp() {
+	local ARGS
+	hook_best || exit
+	exec "$LOADER" run "${ARGS[@]}"
 }
 
 queue_rule() {
@@ -435,14 +459,158 @@ legacy_end() {
 
 share() { if ((XDP_TRAFFIC_PERCENT < 100)); then legacy start; else legacy stop; fi; }
 
+# --- choosing an XDP engine -----------------------------------------------------------------------------------------
+# $RUN/hooked    ENGINE MODE, as hooked last
+# $RUN/refused   ENGINE MODE REASON, a line each: not tried again until `attach` or the next boot
+# $RUN/skipped   what was not even tried, in words
+# $RUN/links     NAME MTU CHANNELS, before driver mode changed them
+# $RUN/handover  the address by which netfilter knows what the direct engine hands over
+
+# ENGINE MODE, best first: what was asked for, and what is left if that is refused.
+candidates() {
+	case $XDP_ENGINE:$XDP_MODE in
+	bridge:*) say 'bridge generic' ;;
+	*:generic) printf '%s\n' 'direct generic' 'bridge generic' ;;
+	*) printf '%s\n' 'direct driver' 'direct generic' 'bridge generic' ;;
+	esac
+}
+
+# The one that is hooked comes first: a crash, or a setting that has changed since, is no reason to change it.
+candidates_now() {
+	local hooked
+	hooked=$(cat "$RUN/hooked" 2>/dev/null) && xdp_is_attached && say "$hooked"
+	candidates | grep -vxF "${hooked:-none}"
+}
+
+# ENGINE MODE -> ARGS
+loader_args() {
+	ARGS=(--engine "$1" --mode "$2" "${RULE_AND_SHARE[@]}")
+	if [[ $1 == bridge ]]; then
+		ARGS+=(--interface br0)
+		return
+	fi
+	ARGS+=(--interface "$(cat "$RUN/primary")" --secondary "$(cat "$RUN/eni")" --vni "$VNI" --egress-mtu "$EGRESS_MTU"
+		--ipsec-vm-ip "$AWS_IPSEC_VM_IP" --ipsec-vm-port "$AWS_IPSEC_VM_PORT")
+	if [[ -e $RUN/handover ]]; then ARGS+=(--handover-mac "$(<"$RUN/handover")"); fi
+}
+
+in_words() { if [[ $1 == bridge ]]; then say 'the bridge engine'; else say "the direct engine in $2 mode"; fi; }
+
+# -> ARGS of the first engine that can. Exit code 78: none can; another: not now.
+hook_best() {
+	local engine mode reason code list
+	: >"$RUN/skipped"
+	links_are_there || return
+	mapfile -t list < <(candidates_now)
+	for reason in "${list[@]}"; do
+		read -r engine mode <<<"$reason"
+		if grep -qs "^$engine $mode " "$RUN/refused"; then continue; fi
+		loader_args "$engine" "$mode"
+		reason=$("$LOADER" preflight "${ARGS[@]}" | sed -n 's/^FAIL //p')
+		if [[ $reason ]]; then
+			pass_over "$engine" "$mode" "$reason"
+			continue
+		fi
+		code=0
+		hook_one "$engine" "$mode" || code=$?
+		((code != 0)) || return 0
+		((code == 78)) || return $code
+		refuse "$engine" "$mode" "$(tail -n 1 "$RUN/attach.log")"
+	done
+	return 78
+}
+
+# What sizes, channels and kernel rule out was to be expected.
+pass_over() { # ENGINE MODE FAULTS
+	local faults
+	faults=$(tr -s ' ' <<<"$3" | paste -sd ';')
+	if grep -qvE '^(sizes|queues|copies) ' <<<"$3"; then
+		refuse "$1" "$2" "$faults"
+	else
+		say "$(in_words "$1" "$2") cannot run: $faults" | tee -a "$RUN/skipped" >&2
+	fi
+}
+
+# One that is gone for a moment is no reason for another engine.
+links_are_there() {
+	local name
+	for name in br0 "$(cat "$RUN/primary")" "$(cat "$RUN/eni")"; do ip link show "$name" >/dev/null || return; done
+}
+
+refuse() { # ENGINE MODE REASON
+	say "$1 $2 $3" >>"$RUN/refused"
+	say "$(in_words "$1" "$2") is refused: $3" >&2
+}
+
+# Puts the interfaces into the state that this engine needs, and out of those that others needed.
+hook_one() {
+	if [[ $2 == driver ]]; then fit_links || return 78; fi
+	if [[ $1 == direct && $2 == generic ]]; then let_handed_over_pass || return; fi
+	loader_args "$1" "$2"
+	attach_program || return
+	say "$1 $2" >"$RUN/hooked"
+	if [[ $1 != direct || $2 != generic ]]; then drop_handover; fi
+	# Again, because it looked at the MTU.
+	if [[ $2 != driver && -e $RUN/links ]]; then restore_links && attach_program; fi
+}
+
+attach_program() {
+	local code=0
+	"$LOADER" attach "${ARGS[@]}" 2>"$RUN/attach.log" || code=$?
+	cat "$RUN/attach.log" >&2
+	return $code
+}
+
+mtu_of() { ip -j link show "$1" | jq .[0].mtu; }
+
+# NAME -> the most that it can have, and what it has; nothing where a driver does not tell
+channels() { ethtool -l "$1" 2>/dev/null | sed -n 's/^Combined:[^0-9]*\([0-9]\)/\1/p'; }
+
+# ENA has no XDP in its driver with more than half of its channels: the program needs one to send for each to receive.
+fit_links() {
+	local name most now
+	for name in "$(<"$RUN/primary")" "$(<"$RUN/eni")"; do
+		most='' now=''
+		{ read -r most && read -r now; } < <(channels "$name") || true
+		grep -qs "^$name " "$RUN/links" || say "$name $(mtu_of "$name") $now" >>"$RUN/links"
+		if (($(mtu_of "$name") > DRIVER_MODE_MTU)) && ! ip link set "$name" mtu $DRIVER_MODE_MTU 2>"$RUN/attach.log"; then return 1; fi
+		[[ $(ethtool -i "$name" 2>/dev/null) == *'driver: ena'* ]] || continue
+		if ((now > most / 2)) && ! ethtool -L "$name" combined $((most / 2)) 2>"$RUN/attach.log"; then return 1; fi
+	done
+}
+
+restore_links() {
+	local name mtu count
+	while read -r name mtu count; do
+		ip link set "$name" mtu "$mtu" 2>/dev/null || continue
+		if [[ $(channels "$name" | tail -n 1) != "${count/#0/}" ]]; then ethtool -L "$name" combined "$count" 2>/dev/null || true; fi
+	done <"$RUN/links"
+	rm -f "$RUN/links"
+}
+
+# Random, and as long as the program is hooked the same: what is on its way was sent under it.
+let_handed_over_pass() {
+	[[ -s $RUN/handover ]] || (umask 077 && printf '02%s\n' "$(od -An -N5 -tx1 /dev/urandom | tr ' ' :)" >"$RUN/handover")
+	nft -D primary="$(<"$RUN/primary")" -D handover_mac="$(<"$RUN/handover")" \
+		-D ipsec_vm_ip="$AWS_IPSEC_VM_IP" -D ipsec_vm_port="$AWS_IPSEC_VM_PORT" -f "$HOME_DIR/netfilter/handover.nft"
+}
+
+drop_handover() {
+	nft 'table ip mirror_gateway_handover; delete table ip mirror_gateway_handover'
+	rm -f "$RUN/handover"
+}
+
 # Everything is tried before anything is touched. What builds the program is needed only where it is not built yet.
 preflight() {
-	local failed=0
-	if [[ -x $LOADER && -e $HOME_DIR/bpf/udp_df_modifier.bpf.o ]]; then
+	local engine mode failed=1 ARGS
+	if [[ -x $LOADER && -e $HOME_DIR/bpf/udp_df_modifier.bpf.o && -e $HOME_DIR/bpf/udp_df_direct.bpf.o ]]; then
 		say "ok   program      built in $HOME_DIR/bpf"
-		"$LOADER" preflight --interface br0 || failed=1
+		while read -r engine mode; do
+			say "$(in_words "$engine" "$mode"):"
+			loader_args "$engine" "$mode"
+			if "$LOADER" preflight "${ARGS[@]}"; then failed=0; fi
+		done < <(candidates)
 	else
-		failed=1
 		say "FAIL program      not built; see why: deploy_xdp.sh build bpf"
 		check_tool clang "$(command -v clang)"
 		check_tool libbpf-dev "$(ls /usr/include/bpf/libbpf.h 2>/dev/null)"
@@ -461,17 +629,18 @@ check_tool() {
 attach() {
 	local checks
 	need_network
-	[[ $XDP_ENGINE != direct ]] || say 'xdp_engine=direct is not in this version; the bridge engine takes the traffic'
-	[[ $XDP_MODE != driver ]] || say 'xdp_mode=driver: a bridge has no driver mode; generic mode is used'
+	rm -f "$RUN/refused" "$RUN/hooked" # the whole list again
 	checks=$(preflight) || fall_back "$(grep ^FAIL <<<"$checks")"
 	hook || fall_back "$(why_not_hooked)"
 	share
-	notice "XDP is attached to br0 and takes $XDP_TRAFFIC_PERCENT % of the flows"
+	cat "$RUN/skipped"
+	notice "XDP is attached, $(in_words "$(engine)" "$(loader_status | jq -r .xdp_mode)"), and takes $XDP_TRAFFIC_PERCENT % of the flows"
 }
 
 hook() {
+	local ARGS
 	if ! systemd_runs; then
-		"$LOADER" attach --interface br0 "${RULE_AND_SHARE[@]}" 2>"$RUN/attach.log"
+		hook_best 2>"$RUN/hook.log"
 		return
 	fi
 	unit restart xdp-processor # also takes up what was built or set since
@@ -482,7 +651,7 @@ why_not_hooked() {
 	if systemd_runs; then
 		journalctl -o cat "_SYSTEMD_INVOCATION_ID=$(systemctl show -P InvocationID xdp-processor)"
 	else
-		cat "$RUN/attach.log"
+		cat "$RUN/hook.log"
 	fi
 }
 
@@ -502,18 +671,23 @@ detach() {
 
 # Without a loader that runs, removing the pins unhooks the program as well.
 unhook() {
-	[[ -e $PINS ]] || return 0
-	if [[ -x $LOADER ]] && "$LOADER" detach; then return; fi
-	rm -rf "$PINS"
+	if [[ -e $PINS ]] && ! { [[ -x $LOADER ]] && "$LOADER" detach; }; then rm -rf "$PINS"; fi
+	if [[ -e $RUN/links ]]; then restore_links; fi
+	drop_handover
+	rm -f "$RUN/hooked"
 }
 
 # A crash or a restart leaves the program on its interface and the network as it is, an orderly stop does not.
 unit_ended() {
+	local hooked
 	case $1 in
 	network) if is_stopping mirror-gateway-network; then network_down; fi ;;
 	xdp)
 		if is_stopping xdp-processor; then
 			unhook
+		elif [[ ${EXIT_STATUS:-} == 79 ]]; then # the loader's EXIT_GIVEN_UP; the next start takes the next engine
+			read -ra hooked <"$RUN/hooked"
+			refuse "${hooked[@]}" 'redirected frames were lost, see: journalctl -u xdp-processor'
 		elif ! xdp_is_attached && network_is_up; then
 			legacy start
 			notice "XDP is not attached; now carrying the traffic: $(engine)"
@@ -525,6 +699,7 @@ unit_ended() {
 
 is_stopping() {
 	local jobs
+	systemd_runs || return 1
 	jobs=$(systemctl list-jobs --no-legend)
 	grep -Eq "$1\.service +stop " <<<"$jobs"
 }
@@ -544,8 +719,10 @@ rollback() {
 # --- looking --------------------------------------------------------------------------------------------------------
 
 engine() {
-	if xdp_is_attached; then
-		say bridge
+	local hooked
+	hooked=$(loader_status | jq -r .engine)
+	if [[ $hooked != none ]]; then
+		say "$hooked"
 	elif queue_is_served; then
 		say nfqueue
 	elif network_is_up; then
@@ -568,7 +745,7 @@ status_json() {
 	{ loader_status && counters; } |
 		jq -cs --arg engine "$(engine)" --argjson refused "$(vxlan_errors)" --argjson queued "${queue[7]}" --argjson dropped $((queue[5] + queue[6])) '
 		.[0] as $xdp | .[1] as $nft | def n($name): $nft[$name].packets // 0;
-		{engine: $engine, xdp_mode: $xdp.xdp_mode, interface: "br0", attached: $xdp.attached}
+		{engine: $engine, xdp_mode: $xdp.xdp_mode, interface: (if $xdp.attached then $xdp.interface else "br0" end), attached: $xdp.attached}
 		+ if $xdp.attached
 			then $xdp | {packets_seen, packets_matched, packets_modified, bytes_processed, packets_left_to_netfilter}
 			else {packets_seen: n("datagrams_steered"), packets_matched: n("large_df"), packets_modified: n("large_df"),
@@ -594,19 +771,34 @@ stats() {
 }
 
 health() {
-	local state=healthy reason now wanted=nfqueue
+	local state=healthy reason now mode
 	reason=$(network_fault)
 	now=$(engine)
-	if [[ $ENABLE_XDP == true ]]; then wanted=bridge; fi
+	mode=$(loader_status | jq -r .xdp_mode)
 	if [[ $reason ]]; then
 		state=broken
-	elif [[ $now != "$wanted" ]]; then
-		state=degraded reason="$now carries the traffic, $wanted was asked for"
-	elif [[ $now == bridge ]] && ((XDP_TRAFFIC_PERCENT < 100)) && ! queue_is_served; then
-		state=degraded reason="modify_udp_df does not run: the standby carries what XDP leaves, $((100 - XDP_TRAFFIC_PERCENT)) % of the flows"
+	else
+		reason=$(shortfall "$now" "$mode")
+		[[ -z $reason ]] || state=degraded
 	fi
-	jq -cn --arg state "$state" --arg engine "$now" --arg reason "$reason" '$ARGS.named'
+	jq -cn --arg state "$state" --arg engine "$now" --arg xdp_mode "$mode" --arg reason "$reason" '$ARGS.named'
 	[[ $state != broken ]]
+}
+
+# ENGINE MODE -> what is less than was asked for, in words. An engine that `auto` passes over is none of that.
+shortfall() {
+	local engine mode why
+	if [[ $ENABLE_XDP != true ]]; then
+		[[ $1 == nfqueue ]] || say "$1 carries the traffic, nfqueue was asked for"
+	elif [[ $1 != bridge && $1 != direct ]]; then
+		say "$1 carries the traffic, XDP was asked for"
+	elif read -r engine mode why 2>/dev/null <"$RUN/refused"; then
+		say "$(in_words "$1" "$2") carries the traffic, $(in_words "$engine" "$mode") is refused: $why"
+	elif [[ $XDP_ENGINE == direct && $1 != direct || $XDP_MODE == driver && $2 != driver ]]; then
+		say "$(in_words "$1" "$2") carries the traffic; $(paste -sd ';' "$RUN/skipped")"
+	elif ((XDP_TRAFFIC_PERCENT < 100)) && ! queue_is_served; then
+		say "modify_udp_df does not run: the standby carries what XDP leaves, $((100 - XDP_TRAFFIC_PERCENT)) % of the flows"
+	fi
 }
 
 health_http() {

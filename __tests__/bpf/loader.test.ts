@@ -39,7 +39,7 @@ interface Result {
   readonly err: string;
 }
 
-const DETACHED = { attached: false, interface: '', xdp_mode: 'none' };
+const DETACHED = { attached: false, engine: 'none', interface: '', xdp_mode: 'none' };
 
 const inside = (namespace: string): string[] => ['nsenter', `--net=/var/run/netns/${namespace}`];
 
@@ -158,6 +158,7 @@ describe('attach', () => {
     delete counted.packets_seen;
     expect(shown).toEqual({
       attached: true,
+      engine: 'bridge',
       interface: 'br0',
       xdp_mode: 'generic',
       ...counted,
@@ -586,7 +587,7 @@ describe('preflight', () => {
 
   test('knows its own program from that of somebody else', () => {
     attach();
-    expect(preflight('--interface', 'br0').out).toContain('the program there is ours');
+    expect(preflight('--interface', 'br0').out).toContain('the program on br0 is ours');
     const other = execute([...inside(GATEWAY), LOADER, 'preflight', '--interface', 'br0', '--pin-dir', `${PINS}2`]);
     expect(other.code).toBe(REFUSED);
     expect(other.out).toMatch(
@@ -768,10 +769,11 @@ describe('the direct engine, in driver mode', () => {
   });
 
   test('hooks both interfaces, and lets go of both', () => {
-    expect(complete()).toMatchObject({ code: 0, err: 'udp_df_modifier hooked to first in driver mode\n' });
+    expect(complete()).toMatchObject({ code: 0, err: 'udp_df_direct hooked to first in driver mode\n' });
     expect(programOn('second')).not.toBe(0);
     expect(fs.readdirSync(PINS).sort()).toEqual(['config', 'link', 'secondary_link', 'stats']);
-    succeed('detach');
+    expect(status()).toMatchObject({ attached: true, engine: 'direct', interface: 'first', xdp_mode: 'driver' });
+    expect(succeed('detach').err).toBe('udp_df_direct detached from interface first\n');
     expect([programOn('first'), programOn('second'), fs.existsSync(PINS)]).toEqual([0, 0, false]);
   });
 
@@ -783,8 +785,44 @@ describe('the direct engine, in driver mode', () => {
     expect(code).toBe(0);
     for (const name of ['link', 'secondary_link'])
       expect(err).toContain(`'${PINS}/${name}' is taken over from a loader that was killed`);
-    if (verb === 'attach') expect(err).toContain('udp_df_modifier updated on first in driver mode');
+    if (verb === 'attach') expect(err).toContain('udp_df_direct updated on first in driver mode');
     else expect([programOn('first'), programOn('second'), fs.existsSync(PINS)]).toEqual([0, 0, false]);
+  });
+
+  test.each([
+    ['nothing', ['--max-packet-size', '3448'], 0, /^ok +sizes +datagrams of at most 3448 bytes fit the MTU of 3498/m],
+    [
+      'datagrams that fit no page',
+      ['--max-packet-size', '3449'],
+      REFUSED,
+      /^FAIL sizes +max_packet_size 3449: driver mode takes datagrams of at most 3448 bytes; set it to that, or/m,
+    ],
+    [
+      'fragments that fit no page',
+      ['--max-packet-size', '3448', '--egress-mtu', '3499'],
+      REFUSED,
+      /^FAIL sizes +egress_mtu 3499: driver mode sends at most 3498 bytes; set it to that, or/m,
+    ],
+    [
+      'a secondary interface that is gone',
+      ['--max-packet-size', '3448', '--secondary', 'third'],
+      REFUSED,
+      /^FAIL interface +'third' is not in this network namespace/m,
+    ],
+  ])('preflight finds all that it needs, or names %s', (_, args, code, line) => {
+    const wanted = ['--engine', 'direct', '--mode', 'driver', '--interface', 'first', '--secondary', 'second'];
+    const answer = loader('preflight', ...wanted, ...args);
+    expect(answer.out).toMatch(line);
+    expect(answer.out).toMatch(/^ok +copies +a redirect to several interfaces at once is available$/m);
+    expect(answer.code).toBe(code);
+    expect(fs.existsSync(PINS)).toBe(false);
+  });
+
+  test('gives way to the bridge engine, which is hooked before both interfaces are let go', () => {
+    complete();
+    expect(attach().err).toMatch(/^udp_df_modifier hooked to br0 in generic mode\n/m);
+    expect(status()).toMatchObject({ attached: true, engine: 'bridge', interface: 'br0' });
+    expect([programOn('first'), programOn('second')]).toEqual([0, 0]);
   });
 
   test("leaves another's program on the secondary interface alone", () => {

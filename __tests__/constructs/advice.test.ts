@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// What works but is unwise: the warning that a person reads, at the construct that it is about, and silence when all is well.
+// What works but is unwise: the warning that a person reads, at the construct that it is about; what was asked for by name
+// and has consequences: a note; and silence when all is well.
 import { synth, warnings, newStack } from './synthesized';
 
 /** A configuration about which there is nothing to say. */
 const WELL = { base_ami: 'ami-0123456789abcdef0', aws_ipsec_vm_ip: '10.0.1.95' };
 
 const UNWISE: readonly (readonly [settings: Record<string, string>, at: string, warning: string])[] = [
-  [
-    { xdp_engine: 'direct' },
-    'launch-template',
-    'xdp_engine = "direct": direct is not in this version: gateways run bridge',
-  ],
-  [
-    { xdp_mode: 'driver', max_packet_size: '3000' },
-    'launch-template',
-    'xdp_mode = "driver": driver has no effect in this version: br0 takes generic mode only',
-  ],
+  ...['auto', 'direct'].map(
+    (engine) =>
+      [
+        { xdp_engine: engine, max_packet_size: '3448', egress_mtu: '1400' },
+        'launch-template',
+        'xdp_mode = "auto", max_packet_size = 3448, egress_mtu = 1400: these sizes fit driver mode, which gateways then take where they can: both interfaces have an MTU of 3498, so longer mirrored frames are lost, and on ENA each attach and detach flaps their links; change it by deploying, which replaces the gateways, not in place; set xdp_mode to driver if that is meant, or to generic',
+      ] as const,
+  ),
   [
     { enable_xdp: 'false', xdp_engine: 'bridge' },
     'launch-template',
@@ -168,13 +167,13 @@ const UNWISE: readonly (readonly [settings: Record<string, string>, at: string, 
   ],
 ];
 
-function warningsAt(settings: Record<string, string>): { at: string; text: string }[] {
+function told(kind: '@cdktf/warn' | '@cdktf/info', settings: Record<string, string>): { at: string; text: string }[] {
   const stack = newStack({ ...WELL, ...settings });
   return stack.node
     .findAll()
     .flatMap(({ node }) =>
       node.metadata
-        .filter(({ type }) => type === '@cdktf/warn')
+        .filter(({ type }) => type === kind)
         .map(({ data }) => ({ at: node.path.split('/').slice(1).join('/'), text: String(data) })),
     );
 }
@@ -194,12 +193,35 @@ test.each([
   ],
   ['a package mirror in a private network', { management_cidrs: '10.200.0.0/16' }],
   ['a low alarm on a fleet that grows early', { pps_scaling_target: '60000', pps_alarm_threshold: '5000' }],
+  ['the direct engine by name', { xdp_engine: 'direct' }],
+  ['datagrams one byte too long for driver mode', { max_packet_size: '3449' }],
+  ['sizes that fit driver mode, in generic mode', { xdp_mode: 'generic', max_packet_size: '3000' }],
+  ['sizes that fit driver mode, on the bridge', { xdp_engine: 'bridge', max_packet_size: '3000' }],
+  ['sizes that fit driver mode, without XDP', { enable_xdp: 'false', max_packet_size: '3000' }],
 ])('%s gives no warning', (_, settings) => {
   expect(warnings({ ...WELL, ...settings })).toEqual([]);
 });
 
 test.each(UNWISE)('%j is warned about at %s', (settings, at, warning) => {
-  expect(warningsAt(settings)).toContainEqual({ at, text: warning });
+  expect(told('@cdktf/warn', settings)).toContainEqual({ at, text: warning });
+});
+
+test('fragments one byte too long for driver mode are no reason to warn of it', () => {
+  const [first, ...more] = told('@cdktf/warn', { max_packet_size: '3448', egress_mtu: '3499' });
+  expect(first?.text).toMatch(/: no datagram is long enough to be fragmented;/);
+  expect(more).toEqual([]);
+});
+
+test('driver mode by name is no warning, but a note of what comes with it', () => {
+  const settings = { xdp_mode: 'driver', max_packet_size: '3448' };
+  expect(told('@cdktf/warn', settings)).toEqual([]);
+  expect(told('@cdktf/info', settings)).toEqual([
+    {
+      at: 'launch-template',
+      text: 'xdp_mode = "driver": both interfaces have an MTU of 3498, so longer mirrored frames are lost, and on ENA each attach and detach flaps their links; change it by deploying, which replaces the gateways, not in place',
+    },
+  ]);
+  expect(told('@cdktf/info', { ...settings, enable_xdp: 'false' })).toEqual([]);
 });
 
 test('every warning begins with its keys and their values', () => {

@@ -195,6 +195,10 @@ describe('a configuration', () => {
       { xdp_mode: 'driver', max_packet_size: '3448', egress_mtu: '3498' },
     ],
     ['driver mode without XDP, whatever the sizes: a rollback must pass', { enable_xdp: 'false', xdp_mode: 'driver' }],
+    [
+      'driver mode on the bridge without XDP: so must this',
+      { enable_xdp: 'false', xdp_engine: 'bridge', xdp_mode: 'driver' },
+    ],
     ['as many second subnets as zones', { secondary_subnet_ids: 'subnet-0123456789abcdef9' }],
     ['a rate that the type can carry', { pps_alarm_threshold: '33000000', pps_scaling_target: '33000000' }],
     [

@@ -97,6 +97,20 @@ describe('the launch template', () => {
     expect((only(synth(longest), 'aws_launch_template').description as string).length).toBeLessThanOrEqual(255);
   });
 
+  // The group goes by the template's version (fleet.test.ts), so all gateways are replaced: never in place.
+  test.each([
+    ['xdp_engine', { xdp_engine: 'direct' }],
+    ['xdp_engine', { xdp_engine: 'bridge' }],
+    ['xdp_mode', { xdp_mode: 'generic' }],
+    ['xdp_mode', { xdp_mode: 'driver', max_packet_size: '3448' }],
+    ['max_packet_size, which may mean driver mode', { max_packet_size: '3448' }],
+    ['egress_mtu, which may mean driver mode', { egress_mtu: '1500' }],
+  ])('becomes another version by %s, in bytes and in words: %j', (_, settings) => {
+    const { user_data, description } = only(synth(settings), 'aws_launch_template');
+    expect(user_data).not.toBe(template.user_data);
+    expect(description).not.toBe(template.description);
+  });
+
   test('tags instances and volumes itself, as default tags do not reach them', () => {
     const tags = { Product: 'mirror-gateway', Component: 'xdp-packet-processor', Name: 'mirror-gateway-xdp' };
     expect(template.tag_specifications).toEqual([

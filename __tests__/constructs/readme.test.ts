@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // The README's tables say what the code does: settings as config.ts has them, the flip as the synthesized stacks have it,
-// alarms as the constructs make them.
+// alarms as the constructs make them. The page on the direct engine has every counter, and links lead somewhere.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
+import { DRIVER_MODE_MTU, LARGEST_IN_DRIVER_MODE } from '../../constructs/limits';
 import { settingsTable } from '../../constructs/settings-table';
 import { REPOSITORY } from '../../constructs/user-data';
 import { all, type Body, synth, type Synthesized } from './synthesized';
 
-const readme = fs.readFileSync(path.join(REPOSITORY, 'README.md'), 'utf8');
+const textOf = (file: string) => fs.readFileSync(path.join(REPOSITORY, file), 'utf8');
+const readme = textOf('README.md');
+const page = textOf('docs/direct-engine.md');
 
 function between(opening: RegExp, closing: string): string {
   const [opened] = opening.exec(readme) ?? [];
@@ -72,3 +75,39 @@ test('the README names every output that tells an operator what comes next', () 
   named.forEach((name) => expect(readme).toContain(`\`${name}\``));
   expect(Object.keys(synth().output)).toEqual(expect.arrayContaining(named));
 });
+
+test('the page on the direct engine explains every counter that its loader prints, and no other', () => {
+  const [, names = ''] = /direct_counters\[\] = \{([^}]+)\}/.exec(textOf('bpf/direct.c')) ?? [];
+  const printed = [...names.matchAll(/"(\w+)"/g)].map(([, name]) => name);
+  const explained = [...page.slice(0, page.indexOf('## Modes')).matchAll(/^\| `(\w+)` \|/gm)].map(([, name]) => name);
+  expect(explained.sort()).toEqual(printed.sort());
+});
+
+test.each([
+  ['README.md', readme],
+  ['docs/direct-engine.md', page],
+])('the limits of driver mode in %s are those that the synth keeps', (_, text) => {
+  const numbers = new Set(text.match(/\b34\d\d\b/g));
+  expect([...numbers].sort()).toEqual([LARGEST_IN_DRIVER_MODE, DRIVER_MODE_MTU].map(String));
+});
+
+const anchorOf = (heading: string) =>
+  heading
+    .toLowerCase()
+    .replace(/[^\w\- ]/g, '')
+    .replaceAll(' ', '-');
+
+test.each(['README.md', 'docs/migration.md', 'docs/direct-engine.md'])(
+  'every link in %s leads to something',
+  (file) => {
+    const links = [...textOf(file).matchAll(/\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)/g)];
+    const broken = links.filter(([, to = '', anchor]) => {
+      const target = to === '' ? file : path.join(path.dirname(file), to);
+      if (!fs.existsSync(path.join(REPOSITORY, target))) return true;
+      if (anchor === undefined) return false;
+      const headings = [...textOf(target).matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) => anchorOf(heading));
+      return !headings.includes(anchor);
+    });
+    expect(broken.map(([link]) => link)).toEqual([]);
+  },
+);
