@@ -5,6 +5,7 @@
  */
 #include <linux/bpf.h>
 #include <linux/in.h>
+#include <linux/pkt_cls.h>
 
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -43,21 +44,20 @@ static __always_inline const struct iphdr *find_ip(const void *data, const void 
 	return data + __builtin_offsetof(struct mirrored, outer_ip);
 }
 
-/* Frames of kernels' own making may be in several parts; the headers are in the first. */
-SEC("xdp.frags")
-int count(struct xdp_md *ctx)
+/* Of a frame whose headers lie between `data` and `end`. */
+static __always_inline void count(const void *data, const void *end)
 {
-	const struct iphdr *ip = find_ip((void *)(long)ctx->data, (void *)(long)ctx->data_end);
-	__u32 only = 0, number, slot, carried;
+	const struct iphdr *ip = find_ip(data, end);
+	__u32 only = 0, number, slot;
 	struct arrived *all = bpf_map_lookup_elem(&arrived, &only);
 	struct pieces *datagram;
 
 	if (!all)
-		return XDP_ABORTED;
+		return;
 	all->frames++;
 	if (!ip || (bpf_ntohl(ip->saddr) & SOURCE_MASK) != FIRST_SOURCE) {
 		all->foreign++;
-		return XDP_DROP;
+		return;
 	}
 	if (ip->frag_off & bpf_htons(IP_DF))
 		all->with_df++;
@@ -65,16 +65,29 @@ int count(struct xdp_md *ctx)
 	slot = number % PIECES;
 	datagram = bpf_map_lookup_elem(&pieces, &slot);
 	if (!datagram)
-		return XDP_ABORTED;
+		return;
 	if (datagram->number != number)
 		*datagram = (struct pieces){ .number = number };
-	carried = bpf_ntohs(ip->tot_len) - ip->ihl * 4;
-	datagram->carried += carried;
+	datagram->carried += bpf_ntohs(ip->tot_len) - ip->ihl * 4;
 	if (datagram->carried == all->carried)
 		all->datagrams++;
 	else if (datagram->carried > all->carried)
 		all->surplus++;
+}
+
+SEC("xdp.frags")
+int count_in_driver(struct xdp_md *ctx)
+{
+	count((void *)(long)ctx->data, (void *)(long)ctx->data_end);
 	return XDP_DROP;
+}
+
+/* For a kernel's own packets: an XDP program would get a copy of each, which costs more than a gateway's work on some. */
+SEC("tc")
+int count_packet(struct __sk_buff *packet)
+{
+	count((void *)(long)packet->data, (void *)(long)packet->data_end);
+	return TC_ACT_SHOT;
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -3,7 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { inNamespace, must, type Progress, REPOSITORY, run, waitFor } from '../lab/host';
-import { ADDRESSES, SmallGateway } from '../lab/small-gateway';
+import { ADDRESSES, SmallGateway, type SmallGatewayOptions } from '../lab/small-gateway';
 import { onto } from '../lab/exchange';
 import { Packet } from '../lab/packet';
 import { type Ends, TrialProcess } from './trials';
@@ -14,6 +14,9 @@ export const SUBJECTS = ['nfqueue', 'standby', 'bridge', 'generic', 'driver', 'c
  * redirects, in the driver; `path` is no gateway at all: what the generator offers is counted at the primary interface.
  */
 export type Subject = (typeof SUBJECTS)[number];
+
+/** Those whose frames never become the kernel's packets. */
+const IN_DRIVER: readonly Subject[] = ['driver', 'ceiling', 'path'];
 
 /**
  * softirq: the generator's core also takes frames off the wire, as a veth does it, and RPS hands what has become an skb to the
@@ -60,11 +63,11 @@ export class Bench {
     // A veth takes frames from XDP only while its peer polls.
     await this.gateway.inGateway('ethtool -K ens5 gro on');
     if (this.placement === 'softirq') {
-      await this.sysfs(`echo ${1 << GATEWAY_CORE} >/sys/class/net/ens5/queues/rx-0/rps_cpus`);
+      await sysfs(this.namespaces.gateway, `echo ${1 << GATEWAY_CORE} >/sys/class/net/ens5/queues/rx-0/rps_cpus`);
       return;
     }
     const before = await pollingThreads();
-    await this.sysfs('echo 1 >/sys/class/net/ens5/threaded');
+    await sysfs(this.namespaces.gateway, 'echo 1 >/sys/class/net/ens5/threaded');
     for (const thread of (await pollingThreads()).filter((pid) => !before.includes(pid))) {
       await must('taskset', ['-pc', String(GATEWAY_CORE), thread]);
       await must('renice', ['-20', thread]);
@@ -72,10 +75,10 @@ export class Bench {
   }
 
   /** Puts the subject in charge, with the sink behind it. */
-  async use(subject: Subject): Promise<void> {
+  async use(subject: Subject, options: SmallGatewayOptions = {}): Promise<void> {
     await this.rest();
     const { source, gateway, sink } = this.namespaces;
-    let ends: Ends = { source: `${source}:s0`, sink: `${sink}:k0` };
+    let ends: Ends = { source: `${source}:s0`, sink: `${sink}:k0`, takesPackets: !IN_DRIVER.includes(subject) };
     switch (subject) {
       case 'nfqueue':
         await this.gateway.use('standby');
@@ -90,7 +93,7 @@ export class Bench {
         ends = { ...ends, ceiling: `${gateway}:ens5:ens6` };
         break;
       default:
-        await this.gateway.use(subject);
+        await this.gateway.use(subject, options);
     }
     this.trial = await TrialProcess.start(ends);
   }
@@ -183,13 +186,14 @@ export class Bench {
     await ended;
     clearTimeout(timer);
   }
-
-  private sysfs(script: string): Promise<string> {
-    return this.gateway.inGateway(`unshare --mount sh -ec 'mount -t sysfs sysfs /sys; ${script}'`);
-  }
 }
 
 export const CORES = { generator: GENERATOR_CORE, gateway: GATEWAY_CORE } as const;
+
+/** In a namespace, whose interfaces only a file system of its own shows. */
+function sysfs(namespace: string, script: string): Promise<string> {
+  return must(...inNamespace(namespace, 'unshare', '--mount', 'sh', '-ec', `mount -t sysfs sysfs /sys; ${script}`));
+}
 
 async function pollingThreads(): Promise<string[]> {
   return (await run('pgrep', ['napi/ens5'])).stdout.split('\n').filter(Boolean);

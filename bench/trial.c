@@ -25,6 +25,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
@@ -45,7 +46,7 @@
 static const char *folder = ".", *source, *sink, *ceiling;
 static const char *from_mac = "02:00:0a:4d:00:01", *to_mac = "02:00:0a:4d:00:02";
 static const char *from_ip = "10.77.0.1", *to_ip = "10.77.0.2", *inner_ip = "203.0.113.9";
-static unsigned vni = 1, port = 31765, flow_bits = 10, cpu = 0;
+static unsigned vni = 1, port = 31765, flow_bits = 10, cpu, for_packets;
 
 static struct pacer *pacer;
 static struct arrived *arrived;
@@ -103,9 +104,9 @@ static struct bpf_object *load(const char *name)
 	return object;
 }
 
-static struct bpf_program *program_of(struct bpf_object *object)
+static int program_of(struct bpf_object *object, const char *name)
 {
-	return bpf_object__next_program(object, NULL);
+	return bpf_program__fd(bpf_object__find_program_by_name(object, name));
 }
 
 static void *map_memory(struct bpf_object *object, const char *name, size_t size)
@@ -127,12 +128,25 @@ static void send_by(struct bpf_object *object, unsigned ifindex)
 }
 
 /* The link ends with the process. Driver mode, or the figure would be another one. */
-static void attach(struct bpf_object *object, unsigned ifindex, const char *where)
+static void attach(int program, unsigned ifindex, const char *where)
 {
 	LIBBPF_OPTS(bpf_link_create_opts, options, .flags = XDP_FLAGS_DRV_MODE);
 
-	if (bpf_link_create(bpf_program__fd(program_of(object)), ifindex, BPF_XDP, &options) < 0)
+	if (bpf_link_create(program, ifindex, BPF_XDP, &options) < 0)
 		die("XDP in driver mode on '%s': %s", where, strerror(errno));
+}
+
+/* Stays, as links of this kind need Linux 6.6; the next one takes its place. */
+static void attach_to_packets(int program, unsigned ifindex, const char *where)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_INGRESS);
+	LIBBPF_OPTS(bpf_tc_opts, options, .handle = 1, .priority = 1, .prog_fd = program, .flags = BPF_TC_F_REPLACE);
+	int error = bpf_tc_hook_create(&hook);
+
+	if (!error || error == -EEXIST)
+		error = bpf_tc_attach(&hook, &options);
+	if (error)
+		die("tc ingress of '%s': %s", where, strerror(-error));
 }
 
 /* Of "NAMESPACE:FROM:TO". */
@@ -150,7 +164,7 @@ static void attach_ceiling(void)
 		die("--ceiling %s: no interface '%s' there", ceiling, last + 1);
 	object = load("ceiling");
 	send_by(object, to);
-	attach(object, ifindex, in);
+	attach(program_of(object, "ceiling"), ifindex, in);
 }
 
 /* --- traffic ------------------------------------------------------------------------------------------------------ */
@@ -238,7 +252,7 @@ static void offer(struct bpf_object *generator, unsigned bytes, unsigned millise
 	int error;
 
 	setitimer(ITIMER_REAL, &end, NULL);
-	error = bpf_prog_test_run_opts(bpf_program__fd(program_of(generator)), &run) ? errno : 0;
+	error = bpf_prog_test_run_opts(program_of(generator, "generate"), &run) ? errno : 0;
 	setitimer(ITIMER_REAL, &never, NULL);
 	if (error && error != EINTR)
 		die("live frames of %u bytes: %s; they need Linux 5.18", bytes, strerror(error));
@@ -301,6 +315,8 @@ static const struct {
 	{ "vni", NULL, &vni, 0xffffff, "VXLAN network id" },
 	{ "target-port", NULL, &port, 65535, "destination port of the mirrored datagrams" },
 	{ "flow-bits", NULL, &flow_bits, MOST_FLOW_BITS, "flows, as a power of two" },
+	{ "sink-for-packets", NULL, &for_packets, 1,
+		"1: the sink takes the kernel's packets; 0: frames in the driver" },
 	{ "cpu", NULL, &cpu, CPU_SETSIZE - 1, "processor of the generator" },
 };
 #define SETTINGS (sizeof(settings) / sizeof(*settings))
@@ -356,9 +372,14 @@ int main(int argc, char **argv)
 	CPU_SET(cpu, &only);
 	if (sched_setaffinity(0, sizeof(only), &only))
 		die("--cpu %u: %s", cpu, strerror(errno));
+	/* Others who use the machine shall not hold up the generator. */
+	setpriority(PRIO_PROCESS, 0, -20);
 	ifindex = enter(sink);
 	counter = load("sink");
-	attach(counter, ifindex, sink);
+	if (for_packets)
+		attach_to_packets(program_of(counter, "count_packet"), ifindex, sink);
+	else
+		attach(program_of(counter, "count_in_driver"), ifindex, sink);
 	arrived = map_memory(counter, "arrived", sizeof(*arrived));
 	pieces = map_memory(counter, "pieces", PIECES * sizeof(*pieces));
 	if (ceiling)

@@ -37,6 +37,8 @@ export interface Ends {
   readonly sink: string;
   /** NAMESPACE:FROM:TO between which a program only takes off the outer headers. */
   readonly ceiling?: string;
+  /** The kernel's packets arrive there, not frames of XDP. */
+  readonly takesPackets: boolean;
 }
 
 export class TrialProcess {
@@ -58,8 +60,9 @@ export class TrialProcess {
     child.on('close', (code, signal) => ended(`trial: ended by itself with ${signal ?? `exit code ${code}`}`));
   }
 
-  static async start({ source, sink, ceiling }: Ends): Promise<TrialProcess> {
+  static async start({ source, sink, ceiling, takesPackets }: Ends): Promise<TrialProcess> {
     const args = ['--objects', FOLDER, '--source', source, '--sink', sink];
+    if (takesPackets) args.push('--sink-for-packets', '1');
     const child = spawn(join(FOLDER, 'trial'), ceiling === undefined ? args : [...args, '--ceiling', ceiling]);
     const trial = new TrialProcess(child);
     await trial.answer(PATIENCE_MS);

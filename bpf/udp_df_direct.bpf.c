@@ -98,6 +98,7 @@ struct way {
 	__u64 tick;
 	__be32 destination;
 	__u32 bridge_ifindex;
+	__u32 egress_ifindex;
 	__u32 mtu;
 	__u16 to[3], from[3];
 	__u8 tos;
@@ -472,14 +473,19 @@ static __always_inline enum passed find_way(
 	enum passed hindrance;
 	__u32 only = 0;
 
-	/* The kernel empties the entry of an interface that is gone. */
+	/*
+	 * The kernel empties the entry of an interface that is gone. Asked by the redirect that a whole datagram needs anyway:
+	 * it is only noted, and another may follow it.
+	 */
+	if (bpf_redirect_map(&whole, 0, XDP_PASS) != XDP_REDIRECT)
+		return PASSED_NO_EGRESS;
+	if (way->tick == now && way->tos == ip->tos && way->destination == rules->ipsec_vm_ip &&
+		way->bridge_ifindex == rules->bridge_ifindex && way->egress_ifindex == rules->egress_ifindex)
+		return TAKEN;
+	way->tick = 0;
 	egress = bpf_map_lookup_elem(&whole, &only);
 	if (!egress || egress->ifindex != rules->egress_ifindex)
 		return PASSED_NO_EGRESS;
-	if (way->tick == now && way->tos == ip->tos && way->destination == rules->ipsec_vm_ip &&
-		way->bridge_ifindex == rules->bridge_ifindex)
-		return TAKEN;
-	way->tick = 0;
 	hindrance = look_up_way(ctx, ip, rules, way);
 	if (hindrance != TAKEN)
 		return hindrance;
@@ -487,6 +493,7 @@ static __always_inline enum passed find_way(
 	way->tos = ip->tos;
 	way->destination = rules->ipsec_vm_ip;
 	way->bridge_ifindex = rules->bridge_ifindex;
+	way->egress_ifindex = rules->egress_ifindex;
 	return TAKEN;
 }
 
@@ -588,7 +595,7 @@ static __always_inline int send_whole(struct xdp_md *ctx, struct frame *frame, c
 	if (!strip(ctx, frame, 0))
 		return give_up(count);
 	count->sent_whole++;
-	return bpf_redirect_map(&whole, 0, XDP_DROP);
+	return XDP_REDIRECT; /* find_way() has said where to */
 }
 
 static __always_inline int send_copies(struct xdp_md *ctx, struct frame *frame, const struct direct_config *rules,
@@ -721,13 +728,18 @@ int cut_fragment(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	__u32 only = 0, live = STATS_LIVE, number, header, offset, left, carried, flags = 0, changes = 0, words = 0;
-	struct workbench *here = bpf_map_lookup_elem(&workbench, &only);
-	struct direct_stats *count = bpf_map_lookup_elem(&stats, &live);
 	__u32 before = sizeof(struct slip);
 	struct headers headers, *to;
+	struct direct_stats *count;
+	struct workbench *here;
 	struct slip slip;
 
-	if (!here || !count || data + sizeof(slip) > end || !(*(__u8 *)data & SLIP))
+	/* Whole datagrams come by here, too, and have no time to lose. */
+	if (data + sizeof(slip) > end || !(*(__u8 *)data & SLIP))
+		return XDP_PASS;
+	here = bpf_map_lookup_elem(&workbench, &only);
+	count = bpf_map_lookup_elem(&stats, &live);
+	if (!here || !count)
 		return XDP_PASS;
 	slip = *(struct slip *)data;
 	if (slip.mark == SLIP_WITH_OPTIONS) {
