@@ -55,6 +55,11 @@ export interface Found {
 const OFFERED = 0.93;
 const STRIDE = 1.5;
 
+/** Nothing was lost, and as much was offered as was asked for. */
+export function isConclusive(verdict: Verdict, asked: number): boolean {
+  return verdict.lost === 0 && verdict.rate >= asked * OFFERED;
+}
+
 /** The highest rate without loss: strides from the guess until it lies between two rates, then halves their ratio. */
 export async function highestWithoutLoss(
   tryRate: (rate: number) => Promise<Verdict>,
@@ -69,7 +74,7 @@ export async function highestWithoutLoss(
     if (verdict.lost === 0) {
       holds = rate;
       best = Math.max(best, verdict.rate);
-      if (verdict.rate < rate * OFFERED || rate === most) return { rate: best, isLowerBound: true, trials: done };
+      if (!isConclusive(verdict, rate) || rate === most) return { rate: best, isLowerBound: true, trials: done };
     } else {
       fails = rate;
       if (rate === least) return { rate: best, isLowerBound: false, trials: done };
