@@ -69,7 +69,8 @@ export function compare(figures: readonly Figures[]): Ratio[] {
 }
 
 const rounded = (value: number): string => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
-const thousands = (value: number): string => `${(value / 1000).toFixed(value < 10_000 ? 1 : 0)}k`;
+const thousands = (value: number): string =>
+  !Number.isFinite(value) ? '-' : `${(value / 1000).toFixed(value < 10_000 ? 1 : 0)}k`;
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const widths = head.map((title, column) =>

@@ -9,7 +9,16 @@ import { parseArgs } from 'node:util';
 import { must, Progress, REPOSITORY, run } from '../lab/host';
 import { compare, type Figures, figureTable, ratioTable, stepTable } from './report';
 import { type Found, highestWithoutLoss, isConclusive, summarize, type Verdict } from './statistics';
-import { Bench, CORES, PLACEMENTS, type Placement, type StepCost, type Subject, SUBJECTS } from './subjects';
+import {
+  Bench,
+  CORES,
+  PLACEMENT_MEANS,
+  PLACEMENTS,
+  type Placement,
+  type StepCost,
+  type Subject,
+  SUBJECTS,
+} from './subjects';
 
 const progress = new Progress('bench');
 
@@ -37,7 +46,7 @@ const HELP = `usage: bench/run.ts [OPTION]...
   --repetitions NUMBER    1 to 99; the median counts (5)
   --seconds NUMBER        of one trial, 0.2 to 60 (2)
   --no-search             only overload, not the highest rate without loss
-  --placement NAME        ${PLACEMENTS.join(' or ')}: which core takes frames off the wire (thread)
+  --placement NAME        ${PLACEMENTS.join(' or ')}: which core takes frames off the wire (softirq)
   --lock FILE             held while something is measured, on a machine shared with others
   --out FILE              of the results (bench/results.json)`;
 
@@ -64,7 +73,7 @@ function parse(args: string[]): Plan | undefined {
       repetitions: { type: 'string', default: '5' },
       seconds: { type: 'string', default: '2' },
       'no-search': { type: 'boolean', default: false },
-      placement: { type: 'string', default: 'thread' },
+      placement: { type: 'string', default: 'softirq' },
       lock: { type: 'string' },
       out: { type: 'string', default: join(REPOSITORY, 'bench/results.json') },
       help: { type: 'boolean', default: false },
@@ -217,6 +226,7 @@ async function write(plan: Plan, figures: readonly Figures[], steps: readonly St
     ratios: all,
     how: {
       ...{ subjects, sizes, repetitions, milliseconds, placement, cores: CORES },
+      placementMeans: PLACEMENT_MEANS[placement],
       units: 'sizes: IP total length of the mirrored datagram in bytes; rates: whole datagrams/s; costs: ns a run',
     },
     machine: { cpu: os.cpus()[0]?.model, cores: os.cpus().length, kernel: os.release(), load: os.loadavg() },
@@ -227,7 +237,9 @@ async function write(plan: Plan, figures: readonly Figures[], steps: readonly St
   };
   mkdirSync(dirname(plan.out), { recursive: true });
   writeFileSync(plan.out, `${JSON.stringify(result, null, 2)}\n`);
-  process.stdout.write(`${ratioTable(all)}\n\n${figureTable(figures)}\n\n${stepTable(steps)}\n`);
+  process.stdout.write(
+    `${placement}: ${PLACEMENT_MEANS[placement]}\n\n${ratioTable(all)}\n\n${figureTable(figures)}\n\n${stepTable(steps)}\n`,
+  );
   progress.say(`written to ${plan.out}`);
 }
 
