@@ -4,7 +4,9 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-ENGINE ?= bridge
+# Empty: what a stack runs by default. MODE is for ENGINE=direct: driver or generic.
+ENGINE ?=
+MODE ?=
 .NOTPARALLEL: # the suites share root, namespaces and ports
 export CHECKPOINT_DISABLE := 1
 
@@ -87,8 +89,8 @@ bench: build ## what each engine delivers and loses, an hour: BENCH='--repetitio
 	@$(MAKE) -s --no-print-directory -C bench
 	@$(ROOT) $(TS) bench/run.ts $(BENCH)
 
-lab-up: build ## a gateway in network namespaces: ENGINE=bridge|standby|nfqueue
-	@$(ROOT) $(TS) lab/namespaces.ts up $(ENGINE)
+lab-up: build ## a gateway in network namespaces: ENGINE=direct|bridge|standby|nfqueue, of direct MODE=generic|driver
+	@$(ROOT) $(TS) lab/namespaces.ts up '$(ENGINE)' '$(MODE)'
 
 lab-down: ## take it down
 	@$(ROOT) $(TS) lab/namespaces.ts down
@@ -96,8 +98,8 @@ lab-down: ## take it down
 lab-status: ## what its gateway says (make lab-up first)
 	@$(ROOT) nsenter --net=/var/run/netns/mg-gw /opt/ebpf-xdp-processor/userdata/deploy_xdp.sh status
 
-demo: build python-tools ## boot a machine from the synthesized user data, send mirrored datagrams through it: ENGINE=bridge|nfqueue
-	@$(ROOT) $(TS) lab/demo.ts
+demo: build python-tools ## boot a machine from the synthesized user data, send mirrored datagrams through it: ENGINE=direct|bridge|nfqueue, of direct MODE=generic|driver
+	@$(ROOT) $(TS) lab/demo.ts '$(ENGINE)' '$(MODE)'
 
 clean: ## remove what was built here (virtual machine images stay in the cache)
 	@$(MAKE) -s --no-print-directory -C bpf clean

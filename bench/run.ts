@@ -26,6 +26,8 @@ interface Plan {
   readonly subjects: readonly Subject[];
   readonly sizes: readonly number[];
   readonly repetitions: number;
+  /** Offered at overload, datagrams/s; 0: as many as the generator can. */
+  readonly overload: number;
   /** Of an overload trial and of a step of the search. */
   readonly milliseconds: number;
   readonly searches: boolean;
@@ -40,10 +42,15 @@ interface Repetition {
   readonly lossless?: Found;
 }
 
+/** At least this many datagrams/s, or the search for a rate without loss gives up. */
+const LEAST_RATE = 1000;
+const MOST_RATE = 10_000_000;
+
 const HELP = `usage: bench/run.ts [OPTION]...
   --subjects NAME,...     of ${SUBJECTS.join(', ')} (all)
   --sizes BYTES,...       IP total lengths of the mirrored datagrams, 36 to 3000 (1380,1428,2852)
   --repetitions NUMBER    1 to 99; the median counts (5)
+  --overload PPS          offered at overload, up to ${MOST_RATE}; 0: as many as the generator can (2000000)
   --seconds NUMBER        of one trial, 0.2 to 60 (2)
   --no-search             only overload, not the highest rate without loss
   --placement NAME        ${PLACEMENTS.join(' or ')}: which core takes frames off the wire (softirq)
@@ -71,6 +78,7 @@ function parse(args: string[]): Plan | undefined {
       subjects: { type: 'string', default: SUBJECTS.join(',') },
       sizes: { type: 'string', default: '1380,1428,2852' },
       repetitions: { type: 'string', default: '5' },
+      overload: { type: 'string', default: '2000000' },
       seconds: { type: 'string', default: '2' },
       'no-search': { type: 'boolean', default: false },
       placement: { type: 'string', default: 'softirq' },
@@ -86,6 +94,7 @@ function parse(args: string[]): Plan | undefined {
     subjects: values.subjects.split(',').map((name) => oneOf('subjects', name, SUBJECTS)),
     sizes: values.sizes.split(',').map((text) => whole('sizes', text, 36, 3000)),
     repetitions: whole('repetitions', values.repetitions, 1, 99),
+    overload: whole('overload', values.overload, 0, MOST_RATE),
     milliseconds: seconds * 1000,
     searches: !values['no-search'],
     placement: oneOf('placement', values.placement, PLACEMENTS),
@@ -114,9 +123,6 @@ async function locked<T>(file: string | undefined, work: () => Promise<T>): Prom
   }
 }
 
-/** At least this many datagrams/s, or the search for a rate without loss gives up. */
-const LEAST_RATE = 1000;
-const MOST_RATE = 10_000_000;
 /** A machine that others use loses something or is held up now and then: a rate fails only when that happens twice. */
 const TRIES = 2;
 
@@ -145,7 +151,7 @@ class Run {
     const startedAt = Date.now();
     const so = this.of(subject, bytes);
     await this.bench.use(subject);
-    const overload = await this.trial(bytes, 0);
+    const overload = await this.trial(bytes, this.plan.overload);
     const repetition: Repetition = {
       offered: overload.offered / overload.seconds,
       overload: overload.in_time / overload.seconds,
@@ -220,12 +226,12 @@ async function clangVersion(): Promise<string> {
 }
 
 async function write(plan: Plan, figures: readonly Figures[], steps: readonly StepCost[]): Promise<void> {
-  const { subjects, sizes, repetitions, milliseconds, placement } = plan;
+  const { subjects, sizes, repetitions, overload, milliseconds, placement } = plan;
   const all = compare(figures);
   const result = {
     ratios: all,
     how: {
-      ...{ subjects, sizes, repetitions, milliseconds, placement, cores: CORES },
+      ...{ subjects, sizes, repetitions, overload, milliseconds, placement, cores: CORES },
       placementMeans: PLACEMENT_MEANS[placement],
       units: 'sizes: IP total length of the mirrored datagram in bytes; rates: whole datagrams/s; costs: ns a run',
     },

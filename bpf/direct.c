@@ -131,24 +131,6 @@ bool direct_take_mac(const char *text, struct direct_config *config)
 	return !(mac[0] & 1);
 }
 
-bool direct_sum(int map, struct direct_stats *sums)
-{
-	int cpus = libbpf_num_possible_cpus();
-	struct direct_stats *each = calloc(cpus > 0 ? cpus : 1, sizeof(*each));
-	__u64 *sum = (__u64 *)sums;
-
-	memset(sums, 0, sizeof(*sums));
-	for (__u32 entry = 0; each && entry < STATS_ENTRIES; entry++) {
-		if (bpf_map_lookup_elem(map, &entry, each))
-			continue;
-		for (int cpu = 0; cpu < cpus; cpu++)
-			for (size_t i = 0; i < sizeof(*sums) / sizeof(__u64); i++)
-				sum[i] += ((const __u64 *)&each[cpu])[i];
-	}
-	free(each);
-	return each;
-}
-
 static struct direct_config_slots *map_slots(int map)
 {
 	void *all = mmap(NULL, sizeof(struct direct_config_slots), PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);

@@ -46,9 +46,6 @@ const char *direct_read(int map, struct direct_config *config);
 /* The source address of what is handed over, which netfilter knows from its rules. Returns whether it is one host's. */
 bool direct_take_mac(const char *text, struct direct_config *config);
 
-/* Over entries and CPUs. Returns whether there was memory for it. */
-bool direct_sum(int map, struct direct_stats *sums);
-
 /* Whether this kernel redirects to all entries of a device map: Linux 5.13 and later. If not, errno says why. */
 bool direct_can_copy(void);
 
@@ -57,6 +54,6 @@ void await_packets_on_the_way(void);
 
 /* In the order of enum passed and of the rest of struct direct_stats. */
 extern const char *const direct_counters[];
-#define DIRECT_COUNTERS ((sizeof(struct direct_stats) - sizeof(struct gateway_stats)) / sizeof(__u64))
+#define DIRECT_COUNTERS (sizeof(struct direct_stats) / sizeof(__u64) - ROOM_FOR_RULE)
 
 #endif

@@ -78,9 +78,13 @@ enum passed {
 	PASSED_REASONS,
 };
 
-/* New counters go to the end of each of the parts. */
+/* New counters go to the end. Those of the rule have room to grow, so that what follows stays where older versions have it. */
+#define ROOM_FOR_RULE 16
 struct direct_stats {
-	struct gateway_stats rule; /* packets_seen: mirrored packets of our VNI */
+	union {
+		struct gateway_stats rule; /* packets_seen: mirrored packets of our VNI */
+		__u64 room[ROOM_FOR_RULE];
+	};
 	__u64 passed[PASSED_REASONS];
 	__u64 sent_whole;     /* datagrams redirected in one piece */
 	__u64 sent_cut;       /* datagrams redirected as copies, one for each fragment */

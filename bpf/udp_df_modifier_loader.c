@@ -123,6 +123,10 @@ union stats {
 	struct gateway_stats fields;
 	__u64 values[COUNT(counters)];
 };
+union direct_stats_values {
+	struct direct_stats fields;
+	__u64 values[sizeof(struct direct_stats) / sizeof(__u64)];
+};
 _Static_assert(sizeof(union config) == sizeof(struct gateway_config), "every setting has a name");
 _Static_assert(sizeof(union stats) == sizeof(struct gateway_stats), "every counter has a name");
 
@@ -473,16 +477,15 @@ static void write_config(int map, const union config *config)
 	munmap(all, sizeof(*all));
 }
 
-/* Sums over entries and CPUs, of a map of this version or of an older one with fewer counters. */
-static union stats sum_stats(int map)
+/* Adds up over entries and CPUs what a map counts, or as much of it as is asked for: another version may count less. */
+static void sum_stats(int map, __u64 *sums, size_t size)
 {
 	struct bpf_map_info info = { 0 };
 	__u32 info_size = sizeof(info);
 	int cpus = libbpf_num_possible_cpus();
-	union stats sums = { 0 };
 
 	if (map < 0 || bpf_obj_get_info_by_fd(map, &info, &info_size) || info.type != BPF_MAP_TYPE_PERCPU_ARRAY)
-		return sums;
+		return;
 	/* The kernel gives each CPU's value a multiple of 8 bytes. */
 	size_t known = info.value_size / sizeof(__u64), stride = (info.value_size + 7) / 8;
 	__u64 *each = calloc(cpus, stride * sizeof(__u64));
@@ -491,34 +494,34 @@ static union stats sum_stats(int map)
 		if (bpf_map_lookup_elem(map, &entry, each))
 			continue;
 		for (int cpu = 0; cpu < cpus; cpu++)
-			for (size_t i = 0; i < COUNT(counters) && i < known; i++)
-				sums.values[i] += each[cpu * stride + i];
+			for (size_t i = 0; i < size / sizeof(__u64) && i < known; i++)
+				sums[i] += each[cpu * stride + i];
 	}
 	free(each);
-	return sums;
 }
 
 /* All zero if no map is pinned. */
 static union stats read_stats(void)
 {
+	union stats sums = { 0 };
 	int map = open_pin(STATS_MAP);
-	union stats sums = sum_stats(map);
 
+	sum_stats(map, sums.values, sizeof(sums));
 	close(map);
 	return sums;
 }
 
-/* What the old map has counted goes to an entry of the new one that no program writes to. */
+/* What the old map has counted goes to an entry of the new one that no program writes to. Both begin with the rule's counters. */
 static void carry_stats(int from, int to)
 {
-	int cpus = libbpf_num_possible_cpus();
-	/* The direct engine's counters begin with these; the first CPU's value begins the array. */
-	union stats *each = calloc(cpus, (size_of_value(to) + 7) / 8 * 8);
+	size_t size = size_of_value(to);
+	/* The first CPU's value begins the array. */
+	__u64 *each = calloc(libbpf_num_possible_cpus(), (size + 7) / 8 * 8);
 
 	if (!each)
 		die("cannot carry the counters over: %s", reason());
 	await_packets_on_the_way();
-	*each = sum_stats(from);
+	sum_stats(from, each, size);
 	if (bpf_map_update_elem(to, &(__u32){ STATS_CARRIED }, each, BPF_ANY))
 		die("cannot carry the counters over: %s", reason());
 	free(each);
@@ -730,19 +733,24 @@ static int read_config(union config *config)
 	return map;
 }
 
-/* Nothing where another engine is, or was, attached. */
+/* All zero where another engine is, or was, attached. */
+static union direct_stats_values read_direct_stats(void)
+{
+	union direct_stats_values sums = { 0 };
+	int map = open_pin(STATS_MAP);
+
+	if (size_of_value(map) == sizeof(sums))
+		sum_stats(map, sums.values, sizeof(sums));
+	close(map);
+	return sums;
+}
+
 static void print_direct_counters(void)
 {
-	int map = open_pin(STATS_MAP);
-	union {
-		struct direct_stats fields;
-		__u64 values[sizeof(struct direct_stats) / sizeof(__u64)];
-	} sums;
+	union direct_stats_values sums = read_direct_stats();
 
-	if (map >= 0 && size_of_value(map) == sizeof(sums) && direct_sum(map, &sums.fields))
-		for (size_t i = 0; i < DIRECT_COUNTERS; i++)
-			printf(",\"%s\":%llu", direct_counters[i], sums.values[COUNT(counters) + i]);
-	close(map);
+	for (size_t i = 0; i < DIRECT_COUNTERS; i++)
+		printf(",\"%s\":%llu", direct_counters[i], sums.values[ROOM_FOR_RULE + i]);
 }
 
 static void status(void)
@@ -761,7 +769,8 @@ static void status(void)
 		hook.interface, mode_name(hook.mode));
 	for (size_t i = 0; i < COUNT(counters); i++)
 		printf(",\"%s\":%llu", counters[i], sums.values[i]);
-	print_direct_counters();
+	if (is_of_direct(map))
+		print_direct_counters();
 	printf(",\"config\":");
 	close(map);
 	close(hook.link);
@@ -832,17 +841,6 @@ static const char *look_at_interfaces(void)
 	return memcmp(&now, &direct_wanted, sizeof(now)) ? "an interface has changed" : NULL;
 }
 
-static struct direct_stats read_direct_stats(void)
-{
-	struct direct_stats sums = { 0 };
-	int map = open_pin(STATS_MAP);
-
-	if (map >= 0 && size_of_value(map) == sizeof(sums))
-		direct_sum(map, &sums);
-	close(map);
-	return sums;
-}
-
 /* Of copies for an interface that takes none, the kernel does not even say that it made none. */
 static __u64 lost_by(const struct direct_stats *stats)
 {
@@ -852,7 +850,7 @@ static __u64 lost_by(const struct direct_stats *stats)
 /* More than one in a hundred is lost for a reason that does not pass: another engine does better. */
 static void give_up_if_lost(struct direct_stats *before)
 {
-	struct direct_stats now = read_direct_stats();
+	struct direct_stats now = read_direct_stats().fields;
 	__s64 lost = lost_by(&now) - lost_by(before);
 	__s64 sent = now.sent_whole + now.sent_cut - before->sent_whole - before->sent_cut;
 
@@ -881,7 +879,7 @@ static void run(void)
 	unlock_pins();
 	if (is_direct && !watches)
 		say("this kernel has no type information (CONFIG_DEBUG_INFO_BTF): refused redirects are not noticed");
-	before = read_direct_stats();
+	before = read_direct_stats().fields;
 	sd_notify(0, "READY=1");
 	for (int looks = 1; sigtimedwait(&stop, NULL, &(struct timespec){ LOOK_SECONDS, 0 }) < 0; looks++) {
 		wrong = look_at_hooks();

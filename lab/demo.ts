@@ -3,21 +3,15 @@
 // through it, and show per case what went in and what came out. Exits with 1 when any case is wrong.
 import { USER_DATA_LIMIT } from '../constructs/user-data';
 import { firstDatagram, play, type Verdict } from './cases';
+import { type Engine, ENGINES, longestDatagram, settingsOf, statusOf, wantedEngine } from './engines';
 import { Progress } from './host';
 import { ensureImage } from './image';
 import { synthesize } from './synth';
 import { Receiver } from './traffic';
 import { bootVm, type Vm, VM_LAB } from './vm';
 
-const ENGINES = ['bridge', 'nfqueue'] as const;
-type Engine = (typeof ENGINES)[number];
-
-function wantedEngine(): Engine {
-  const wanted = process.env.ENGINE || 'bridge';
-  const engine = ENGINES.find((known) => known === wanted);
-  if (engine !== undefined) return engine;
-  throw new Error(`demo: ENGINE is '${wanted}', it must be one of ${ENGINES.join(', ')}`);
-}
+/** What a deployment may ask for. */
+const DEPLOYABLE = ENGINES.filter((engine) => engine !== 'standby');
 
 // --- the table ------------------------------------------------------------------------------------------------------
 
@@ -118,25 +112,31 @@ async function examine(vm: Vm, engine: Engine): Promise<Finding> {
     vm.progress.say('user data has run to its end');
     if (errors.length > 0) throw new Error(`cloud-init: ${errors.join('; ')}\n${await vm.lastWords()}`);
     const toFirst = await first;
-    const status = JSON.parse(await vm.exec('deploy_xdp.sh status --json')) as { engine: string };
-    vm.progress.say(`engine ${status.engine} carries the traffic; sending`);
-    const { verdicts, strays } = await play(receiver);
+    const status = JSON.parse(await vm.exec('deploy_xdp.sh status --json')) as ReturnType<typeof statusOf>;
+    const carries = `${status.engine}, XDP mode ${status.xdp_mode}`;
+    vm.progress.say(`engine ${carries}, carries the traffic; sending`);
+    const { verdicts, strays } = await play(receiver, longestDatagram(engine));
     const problems = strays.map((stray) => `a packet that no case accounts for ${stray}`);
-    if (status.engine !== engine) problems.push(`engine is ${status.engine}, ${engine} was asked for`);
+    const wanted = statusOf(engine);
+    if (status.engine !== wanted.engine || status.xdp_mode !== wanted.xdp_mode)
+      problems.push(`engine is ${carries}; ${engine} was asked for`);
     return { verdicts, problems, toFirst, toReady };
   } finally {
     await receiver.stop();
   }
 }
 
-async function main(): Promise<boolean> {
-  const engine = wantedEngine();
+/** Nothing asked for: nothing said about engines, so that the demo shows what a stack deploys by default. */
+async function main(wanted = '', mode = ''): Promise<boolean> {
+  const engine = wantedEngine('demo', wanted, mode, DEPLOYABLE);
+  const settings = wanted || mode ? settingsOf(engine) : {};
   const progress = new Progress('demo');
+  const said = Object.entries(settings).map(([key, value]) => `${key}=${value}`);
   progress.say(
-    `synthesizing the stack with enable_xdp=${engine === 'bridge'}; the first run also builds a Debian 13 image`,
+    `synthesizing the stack with ${said.join(', ') || 'its default settings'}; the first run also builds a Debian 13 image`,
   );
   const overrides = {
-    enable_xdp: engine === 'bridge',
+    ...settings,
     aws_ipsec_vm_ip: VM_LAB.sink.address,
     aws_ipsec_vm_port: VM_LAB.sink.port,
   };
@@ -164,7 +164,7 @@ async function main(): Promise<boolean> {
   }
 }
 
-main().then(
+main(process.argv[2], process.argv[3]).then(
   (right) => (process.exitCode = right ? 0 : 1),
   (error: Error) => {
     console.error(error.message);

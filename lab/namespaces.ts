@@ -10,11 +10,10 @@ import * as path from 'node:path';
 import { loadConfig, type GatewayConfig } from '../constructs/config';
 import { checkedInContext } from '../constructs/context';
 import { DEPLOY_SCRIPT, INSTALLED, renderGatewayEnv } from '../constructs/user-data';
+import { DRIVER_MODE_MTU } from '../constructs/limits';
+import { type Engine, ENI_MTU, isXdp, settingsOf, wantedEngine } from './engines';
 import { inNamespace, mountBpffs, must, REPOSITORY, run } from './host';
 import { startImds } from './imds';
-
-export const ENGINES = ['bridge', 'standby', 'nfqueue'] as const;
-export type Engine = (typeof ENGINES)[number];
 
 /** One end of a wire: where it is, its name, its addresses. */
 interface Port {
@@ -24,16 +23,18 @@ interface Port {
   readonly address: string;
 }
 
-/** Names and addresses of the lab; MTU in bytes, what AWS gives an ENI. */
+/** Names and addresses of the lab. */
 export const LAB = {
   source: { namespace: 'mg-src', interface: 's0', mac: '02:00:0a:4d:00:01', address: '10.77.0.1' },
   primary: { namespace: 'mg-gw', interface: 'ens5', mac: '02:00:0a:4d:00:02', address: '10.77.0.2' },
   secondary: { namespace: 'mg-gw', interface: 'ens6', mac: '02:00:0a:58:00:14', address: '10.88.0.20' },
   sink: { namespace: 'mg-sink', interface: 'k0', mac: '02:00:0a:58:00:5f', address: '10.88.0.95', port: 8081 },
-  mtu: 9001,
+  mtu: ENI_MTU,
 } as const;
 
 const SETTINGS = '/etc/mirror-gateway';
+/** What the lab's gateway was deployed with. */
+export const SETTINGS_FILE = path.join(SETTINGS, 'gateway.env');
 /** Where the gateway keeps what does not outlive a boot. */
 export const RUNTIME = '/run/mirror-gateway';
 /** The number of the legacy program, where there is no systemd. */
@@ -64,8 +65,8 @@ function refuseRealGateway(): void {
 }
 
 function labConfig(engine: Engine): GatewayConfig {
-  const own = { enable_xdp: engine !== 'nfqueue', aws_ipsec_vm_ip: LAB.sink.address, aws_ipsec_vm_port: LAB.sink.port };
-  return loadConfig({ ...checkedInContext(), ...own }, {});
+  const own = { aws_ipsec_vm_ip: LAB.sink.address, aws_ipsec_vm_port: LAB.sink.port };
+  return loadConfig({ ...checkedInContext(), ...own, ...settingsOf(engine) }, {});
 }
 
 async function install(engine: Engine): Promise<void> {
@@ -77,7 +78,15 @@ async function install(engine: Engine): Promise<void> {
     fs.cpSync(source, path.join(INSTALLED, folder), { recursive: true });
   }
   fs.mkdirSync(SETTINGS, { recursive: true });
-  fs.writeFileSync(path.join(SETTINGS, 'gateway.env'), renderGatewayEnv(labConfig(engine)));
+  fs.writeFileSync(SETTINGS_FILE, renderGatewayEnv(labConfig(engine)));
+}
+
+/**
+ * Of the ends that are not the gateway's: a veth takes XDP in driver mode only while its peer sends frames that fit a page.
+ * The gateway's own ends stay as AWS gives them; lowering those is its own business.
+ */
+function farMtu(engine: string): number {
+  return engine === 'direct/driver' ? DRIVER_MODE_MTU : LAB.mtu;
 }
 
 async function sysctl(namespace: string, ...settings: string[]): Promise<void> {
@@ -114,9 +123,18 @@ async function setNeighbour(namespace: string, device: string, peer: Port): Prom
   await must('ip', ['-n', namespace, 'neighbour', 'replace', ...entry, 'dev', device]);
 }
 
-async function plugIn(): Promise<void> {
+/** A veth delivers what XDP redirects to it only if its peer has GRO. */
+async function readySink(mtu: number): Promise<void> {
+  const { namespace, interface: name } = LAB.sink;
+  await must('ip', ['-n', namespace, 'link', 'set', name, 'mtu', String(mtu)]);
+  await must(...inNamespace(namespace, 'ethtool', '-K', name, 'gro', 'on'));
+}
+
+async function plugIn(farMtu: number): Promise<void> {
   await addWire(LAB.source, LAB.primary);
   await addWire(LAB.sink, LAB.secondary);
+  await must('ip', ['-n', LAB.source.namespace, 'link', 'set', LAB.source.interface, 'mtu', String(farMtu)]);
+  await readySink(farMtu);
   await sysctl(LAB.primary.namespace, `net.ipv6.conf.${LAB.primary.interface}.disable_ipv6=1`);
   for (const port of [LAB.source, LAB.primary, LAB.sink]) await setUp(port);
   // As in a VPC, so that a word that the gateway must not say would find its way out.
@@ -134,6 +152,7 @@ export async function unplugSecondary(): Promise<void> {
 /** Brings it back, as attaching the same ENI again would. */
 export async function plugSecondary(): Promise<void> {
   await addWire(LAB.sink, LAB.secondary);
+  await readySink(farMtu(fs.readFileSync(MARK, 'utf8')));
   await setUp(LAB.sink);
   await setNeighbour(LAB.sink.namespace, LAB.sink.interface, LAB.secondary);
 }
@@ -180,11 +199,11 @@ export async function labUp(engine: Engine): Promise<void> {
   await mountBpffs();
   await install(engine);
   await addNamespaces();
-  await plugIn();
+  await plugIn(farMtu(engine));
   await serveMetadata();
   await deploy('network-up');
   await setNeighbour(LAB.primary.namespace, 'br0', LAB.sink);
-  if (engine === 'bridge') await deploy('attach');
+  if (isXdp(engine)) await deploy('attach');
   if (engine === 'nfqueue') await deploy('rollback');
 }
 
@@ -201,18 +220,17 @@ export async function labDown(): Promise<void> {
   for (const folder of [INSTALLED, SETTINGS, RUNTIME, STATE]) fs.rmSync(folder, { recursive: true, force: true });
 }
 
-async function main(verb: string | undefined, name: string | undefined): Promise<void> {
+async function main(verb: string | undefined, wanted = '', mode = ''): Promise<void> {
   if (verb === 'down') return labDown();
-  const engine = ENGINES.find((known) => known === name);
   if (verb !== 'up') throw new Error(`lab: no verb '${verb ?? ''}'; it must be up or down`);
-  if (engine === undefined) throw new Error(`lab: ENGINE is '${name ?? ''}', it must be one of ${ENGINES.join(', ')}`);
+  const engine = wantedEngine('lab', wanted, mode);
   await labUp(engine);
   console.log(`lab is up, engine ${engine}: VXLAN from ${LAB.source.namespace} to ${LAB.primary.address}:4789`);
   console.log(`look inside: nsenter --net=/var/run/netns/${LAB.primary.namespace} ${DEPLOY_SCRIPT} status`);
 }
 
 if (require.main === module) {
-  main(process.argv[2], process.argv[3]).catch((error: Error) => {
+  main(process.argv[2], process.argv[3], process.argv[4]).catch((error: Error) => {
     console.error(error.message);
     process.exitCode = 1;
   });

@@ -5,12 +5,12 @@
 // brings the same operations, pauses and interruptions again.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cp, mkdtemp, rm } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DEPLOY_SCRIPT, INSTALLED } from '../constructs/user-data';
 import { must, type Progress, REPOSITORY, run, type RunResult, sleep } from './host';
-import { LAB, RUNTIME } from './namespaces';
+import { LAB, RUNTIME, SETTINGS_FILE } from './namespaces';
 import { makeNextVersion } from './next-version';
 import { inside } from './traffic';
 
@@ -33,11 +33,14 @@ export const OPERATIONS = [
   'kill loader',
   'restart loader',
   'upgrade',
+  'change engine',
   'config set',
   'percent',
   'restart legacy',
 ] as const;
 export type Operation = (typeof OPERATIONS)[number];
+/** Those that put a program on an interface or take it off. */
+const HOOKING: readonly Operation[] = ['attach', 'detach', 'rollback', 'change engine'];
 
 /** What a plan says of one operation. */
 export interface Step {
@@ -64,6 +67,8 @@ export interface Done {
 export interface Sizes {
   readonly shortest: number;
   readonly longest: number;
+  /** What max_packet_size may be at most. */
+  readonly most: number;
 }
 
 /** Draws a plan: the operations that change the engine more often, two at once now and then, some interrupted. */
@@ -82,10 +87,10 @@ export function drawPlan(dice: Dice, count: number, sizes: Sizes): Step[] {
   });
 }
 
-function drawSettings(dice: Dice, operation: Operation, { shortest, longest }: Sizes): string[] {
+function drawSettings(dice: Dice, operation: Operation, { shortest, longest, most }: Sizes): string[] {
   if (operation === 'percent') return [`traffic_percent=${dice.pick([0, 10, 50, 90, 100])}`];
   if (operation !== 'config set') return [];
-  const [min, max] = [shortest - 1 - dice.below(300), longest + dice.below(9001 - longest)];
+  const [min, max] = [shortest - 1 - dice.below(300), longest + dice.below(most - longest)];
   return dice.pick([
     [`min_packet_size=${min}`],
     [`max_packet_size=${max}`],
@@ -222,7 +227,7 @@ export class Builds {
   /** Installs the other build as an orderly installation would: under the lock of the verbs, each file at once. */
   async swap(): Promise<void> {
     this.current = 1 - this.current;
-    const script = ['udp_df_modifier.bpf.o', 'udp_df_modifier_loader'].flatMap((name) => {
+    const script = ['udp_df_modifier.bpf.o', 'udp_df_direct.bpf.o', 'udp_df_modifier_loader'].flatMap((name) => {
       const target = join(INSTALLED, 'bpf', name);
       return [`cp ${join(this.place(this.current), name)} ${target}.new`, `mv ${target}.new ${target}`];
     });
@@ -238,6 +243,14 @@ export class Builds {
   }
 }
 
+/** As if the gateway had been deployed with the other XDP engine. */
+async function changeEngine(): Promise<void> {
+  const text = await readFile(SETTINGS_FILE, 'utf8');
+  const other = text.includes('XDP_ENGINE=bridge') ? 'direct' : 'bridge';
+  await writeFile(`${SETTINGS_FILE}.new`, text.replace(/^XDP_ENGINE=.*$/m, `XDP_ENGINE=${other}`));
+  await rename(`${SETTINGS_FILE}.new`, SETTINGS_FILE);
+}
+
 /** Carries out a plan. Make one with the lab up, `close` it in any case. */
 export class Storm {
   readonly done: Done[] = [];
@@ -246,13 +259,14 @@ export class Storm {
   private constructor(
     dice: Dice,
     private readonly builds: Builds,
+    private readonly deployed: string,
     private readonly progress: Progress,
   ) {
     this.unit = new Unit('xdp', () => 100 + dice.below(900));
   }
 
   static async start(dice: Dice, progress: Progress): Promise<Storm> {
-    const storm = new Storm(dice, await Builds.make(), progress);
+    const storm = new Storm(dice, await Builds.make(), await readFile(SETTINGS_FILE, 'utf8'), progress);
     storm.unit.start();
     return storm;
   }
@@ -293,6 +307,11 @@ export class Storm {
           await this.builds.swap();
           return this.attach(step);
         });
+      case 'change engine':
+        return this.unit.during(async () => {
+          await changeEngine();
+          return this.attach(step);
+        });
       case 'detach':
       case 'rollback':
         return this.unit.during(async () => {
@@ -329,14 +348,21 @@ export class Storm {
     return `deploy_xdp.sh ${args.join(' ')}: exit code ${code}: ${stderr.trim() || stdout.trim() || 'nothing said'}`;
   }
 
+  /** Whether a hook may have changed at a time, give or take. */
+  mayHookAt(time: number): boolean {
+    return this.during(time).some(({ step }) => HOOKING.includes(step.operation));
+  }
+
+  private during(time: number, marginMs = 300): Done[] {
+    return this.done.filter(({ startedAt, endedAt }) => startedAt - marginMs <= time && time <= endedAt + marginMs);
+  }
+
   /** Which operations were under way at a time, give or take. */
-  at(time: number, marginMs = 300): string[] {
-    return this.done
-      .filter(({ startedAt, endedAt }) => startedAt - marginMs <= time && time <= endedAt + marginMs)
-      .map(({ step, startedAt, endedAt }) => {
-        const [from, to] = [startedAt - time, endedAt - time].map((ms) => `${ms < 0 ? '' : '+'}${Math.round(ms)}`);
-        return `${describeStep(step)} from ${from} to ${to} ms`;
-      });
+  at(time: number): string[] {
+    return this.during(time).map(({ step, startedAt, endedAt }) => {
+      const [from, to] = [startedAt - time, endedAt - time].map((ms) => `${ms < 0 ? '' : '+'}${Math.round(ms)}`);
+      return `${describeStep(step)} from ${from} to ${to} ms`;
+    });
   }
 
   /** Operation, how often, how many of them interrupted, the longest. */
@@ -355,6 +381,7 @@ export class Storm {
 
   async close(): Promise<void> {
     await this.unit.stop();
+    await writeFile(SETTINGS_FILE, this.deployed);
     await this.builds.remove();
   }
 }

@@ -347,7 +347,7 @@ network_down() {
 	sysctl -qw net.ipv4.ip_forward=0
 	ip link del vxlan1 2>/dev/null || true
 	ip link del br0 2>/dev/null || true
-	nft -f - <<<'table bridge mirror_gateway; delete table bridge mirror_gateway; table ip mirror_gateway; delete table ip mirror_gateway'
+	nft -f - <<<'table bridge mirror_gateway; delete table bridge mirror_gateway; table ip mirror_gateway; delete table ip mirror_gateway; table ip mirror_gateway_handover; delete table ip mirror_gateway_handover'
 	say 'network is down: br0, vxlan1 and the netfilter rules are gone'
 }
 
@@ -421,7 +421,7 @@ legacy() {
 }
 
 legacy_start() {
-	local waited=0
+	local waited=0 pid=''
 	legacy_end
 	if ! queue_is_served; then
 		queue_rule delete # of a program that crashed
@@ -430,17 +430,16 @@ legacy_start() {
 			say $BASHPID >"$RUN/modify_udp_df.pid"
 			exec setsid "$LEGACY" "${RULE[@]}" >"$RUN/modify_udp_df.log" 2>&1 </dev/null 9>&-
 		) &
+		pid=$!
 	fi
 	until queue_is_served; do
-		sleep 0.1 # until it runs under its own name, at least
-		if ((waited++ > 50)) || ! legacy_pid >/dev/null; then
+		sleep 0.1
+		if ((waited++ > 200)) || ! kill -0 "$pid" 2>/dev/null; then
 			fail "modify_udp_df does not serve its queue: $(tail -n 1 "$RUN/modify_udp_df.log")"
 		fi
 	done
 	queue_rule add
 }
-
-legacy_pid() { pgrep -F "$RUN/modify_udp_df.${1:-pid}" modify_udp_df 2>/dev/null; }
 
 # The rule goes first: what waits in a queue is lost when its program exits.
 legacy_stop() {
@@ -452,7 +451,7 @@ legacy_stop() {
 # Also what an interrupted stop has begun: its program serves the queue for a while yet, but not for long.
 legacy_end() {
 	local pid waited=0
-	pid=$(legacy_pid ending) || return 0
+	pid=$(pgrep -F "$RUN/modify_udp_df.ending" modify_udp_df 2>/dev/null) || return 0
 	kill "$pid" 2>/dev/null || return 0
 	while readlink -q "/proc/$pid/exe" >/dev/null && ((waited++ < 100)); do sleep 0.1; done
 }
@@ -477,9 +476,12 @@ candidates() {
 
 # The one that is hooked comes first: a crash, or a setting that has changed since, is no reason to change it.
 candidates_now() {
-	local hooked
-	hooked=$(cat "$RUN/hooked" 2>/dev/null) && xdp_is_attached && say "$hooked"
-	candidates | grep -vxF "${hooked:-none}"
+	local hooked=none
+	if [[ -e $RUN/hooked ]] && xdp_is_attached; then
+		hooked=$(<"$RUN/hooked")
+		say "$hooked"
+	fi
+	candidates | grep -vxF "$hooked"
 }
 
 # ENGINE MODE -> ARGS
@@ -507,6 +509,10 @@ hook_best() {
 		if grep -qs "^$engine $mode " "$RUN/refused"; then continue; fi
 		loader_args "$engine" "$mode"
 		reason=$("$LOADER" preflight "${ARGS[@]}" | sed -n 's/^FAIL //p')
+		if grep -q '^interface ' <<<"$reason"; then
+			say "$reason" >&2 # gone since
+			return 1
+		fi
 		if [[ $reason ]]; then
 			pass_over "$engine" "$mode" "$reason"
 			continue
@@ -595,8 +601,9 @@ let_handed_over_pass() {
 		-D ipsec_vm_ip="$AWS_IPSEC_VM_IP" -D ipsec_vm_port="$AWS_IPSEC_VM_PORT" -f "$HOME_DIR/netfilter/handover.nft"
 }
 
+# Its hook stays: whenever one goes, the kernel drops what waits in queues (nf_queue_nf_hook_drop, net/netfilter/core.c).
 drop_handover() {
-	nft 'table ip mirror_gateway_handover; delete table ip mirror_gateway_handover'
+	if [[ -e $RUN/handover ]]; then nft flush table ip mirror_gateway_handover; fi
 	rm -f "$RUN/handover"
 }
 

@@ -10,14 +10,13 @@ import { DEPLOY_SCRIPT, INSTALLED } from '../../constructs/user-data';
 import { DRIVER_MODE_MTU, LARGEST_IN_DRIVER_MODE } from '../../constructs/limits';
 import { inNamespace, must, Progress, run, type RunResult, waitFor } from '../../lab/host';
 import { payloadHash } from '../../lab/judge';
-import { deploy, LAB, plugSecondary, RUNTIME, unplugSecondary } from '../../lab/namespaces';
+import { deploy, LAB, plugSecondary, RUNTIME, SETTINGS_FILE, unplugSecondary } from '../../lab/namespaces';
 import { Packet } from '../../lab/packet';
 import { Unit } from '../../lab/storm';
 import { Stream } from '../../lab/traffic-stream';
 import { mirror, status, useLab } from './gateway';
 
 const GATEWAY = LAB.primary.namespace;
-const SETTINGS = '/etc/mirror-gateway/gateway.env';
 const FOREIGN = join(INSTALLED, 'bpf/udp_df_modifier.bpf.o');
 /** The loader's: the engine loses what it redirects. */
 const GIVEN_UP = 79;
@@ -30,13 +29,13 @@ const FITS = { ...AUTO, MAX_PACKET_SIZE: LARGEST_IN_DRIVER_MODE };
 
 /** As if the stack had deployed a gateway with them. */
 function deployed(settings: Settings): void {
-  const lines = readFileSync(SETTINGS, 'utf8').split('\n');
+  const lines = readFileSync(SETTINGS_FILE, 'utf8').split('\n');
   const changed = lines.map((line) => {
     const [key = ''] = line.split('=');
     return key in settings ? `${key}=${settings[key]}` : line;
   });
-  writeFileSync(SETTINGS, changed.join('\n'));
-  rmSync(join(SETTINGS, '../runtime.env'), { force: true });
+  writeFileSync(SETTINGS_FILE, changed.join('\n'));
+  rmSync(join(SETTINGS_FILE, '../runtime.env'), { force: true });
 }
 
 function inGateway(...command: string[]): Promise<string> {
@@ -84,7 +83,7 @@ describe('the XDP engine', () => {
   afterEach(async () => {
     await deploy('detach');
     expect(await mtus()).toEqual([LAB.mtu, LAB.mtu]);
-    expect(await inGateway('nft', 'list', 'tables')).not.toContain('handover');
+    expect(await inGateway('nft', 'list', 'ruleset')).not.toContain('ether saddr');
   });
 
   async function forwards(): Promise<void> {

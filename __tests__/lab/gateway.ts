@@ -3,7 +3,8 @@
 import { exchange, type ExchangeOptions, onto, type Outcome, type Path } from '../../lab/exchange';
 import { inNamespace, must } from '../../lab/host';
 import { type Datagram, describeFacts, type PacketFacts, payloadHash } from '../../lab/judge';
-import { deploy, type Engine, LAB, labDown, labUp } from '../../lab/namespaces';
+import { type Engine } from '../../lab/engines';
+import { deploy, LAB, labDown, labUp } from '../../lab/namespaces';
 import { type MirrorOptions, type Packet } from '../../lab/packet';
 import { Receiver } from '../../lab/traffic';
 

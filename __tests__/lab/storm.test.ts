@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
 import { dropCounters, grown } from '../../lab/drop-counters';
 import { Progress, sleep } from '../../lab/host';
+import { type Engine, maxPacketSize, statusOf } from '../../lab/engines';
 import { deploy, labDown, labUp, LEGACY_PID_FILE } from '../../lab/namespaces';
 import { drawPlan, Engines, Storm, withDeepBacklog } from '../../lab/storm';
 import { type Finished, Stream } from '../../lab/traffic-stream';
@@ -19,7 +20,11 @@ const LEAST_PPS = 10_000;
 /** Two that need fragments, two that do not: those would leave with DF set if an engine forgot them. */
 const BYTES = [1428, 1320, 1500, 1390];
 /** Every datagram of the stream matches whatever a storm sets. */
-const SETTINGS = ['min_packet_size=1300', 'max_packet_size=9000', 'traffic_percent=100'];
+const settings = (engine: Engine): string[] => [
+  ...['min_packet_size=1300', `max_packet_size=${maxPacketSize(engine)}`, 'traffic_percent=100'],
+];
+/** Frames in a veth's ring, which it drops when XDP in its driver comes or goes (VETH_RING_SIZE, drivers/net/veth.c). */
+const RING = 256;
 /** All that a killed legacy program can take with it: its queue (kQueueLength). */
 const MOST_QUEUED = 8192;
 const STREAM = { pps: PPS, bytes: BYTES, flows: 1000 };
@@ -35,8 +40,16 @@ function summary(name: string, milliseconds: readonly number[]): string {
 async function underTraffic(
   progress: Progress,
   work: (stream: Stream) => Promise<unknown>,
-  explain: (stream: Stream, number: number) => string[] = () => [],
-  bytes: readonly number[] = BYTES,
+  {
+    explain = () => [],
+    bytes = BYTES,
+    isRing = () => false,
+  }: {
+    readonly explain?: (stream: Stream, number: number) => string[];
+    readonly bytes?: readonly number[];
+    /** Whether numbers that are lost may have been in a ring. */
+    readonly isRing?: (stream: Stream, number: number) => boolean;
+  } = {},
 ): Promise<Finished> {
   return withDeepBacklog(async () => {
     const before = await dropCounters();
@@ -53,7 +66,10 @@ async function underTraffic(
     progress.say(
       `${sent.sent} datagrams sent at ${sent.pps}/s, ${received} received in ${frames} frames, ${reordered} out of order; ${sent.slipped} not sent for want of a processor`,
     );
-    const wrong = { lost: sent.sent - received, duplicates, corrupt, judge_drops, frames_with_df };
+    const inRings = lost.filter(([from, to]) => to - from < RING && isRing(stream, from));
+    const excused = inRings.reduce((sum, [from, to]) => sum + to - from + 1, 0);
+    if (excused > 0) progress.say(`${excused} lost in rings, in ${inRings.length} changes of the driver's hook`);
+    const wrong = { lost: sent.sent - received - excused, duplicates, corrupt, judge_drops, frames_with_df };
     if (Object.values(wrong).some((count) => count > 0)) {
       const numbers = [...lost.map(([from]) => from), ...first_with_df];
       progress.say(
@@ -76,26 +92,33 @@ async function underTraffic(
 
 beforeAll(() => Stream.build());
 
-describe('under traffic', () => {
+/** The more the engine's own hook has to do with it, the longer. */
+const STORMS: readonly (readonly [Engine, number, number])[] = [
+  ['bridge', COUNT / 2, 10],
+  ['direct/generic', COUNT, 50],
+  ['direct/driver', COUNT / 2, 10],
+];
+
+describe.each(STORMS)('engine %s, under traffic', (engine, count, rounds) => {
   beforeAll(async () => {
-    await labUp('bridge');
-    await deploy('config', 'set', ...SETTINGS);
+    await labUp(engine);
+    await deploy('config', 'set', ...settings(engine));
   });
   afterAll(labDown);
 
-  it(`${COUNT} random operations lose nothing, seed ${SEED}`, async () => {
+  it(`${count} random operations lose nothing but what a driver's ring holds, seed ${SEED}`, async () => {
     const progress = new Progress('storm');
     const dice = new Random(SEED);
-    const plan = drawPlan(dice, COUNT, { shortest: Math.min(...BYTES), longest: Math.max(...BYTES) });
-    progress.say(`${COUNT} operations under ${PPS} datagrams/s, STORM_SEED=${SEED}`);
+    const sizes = { shortest: Math.min(...BYTES), longest: Math.max(...BYTES), most: maxPacketSize(engine) };
+    const plan = drawPlan(dice, count, sizes);
+    progress.say(`${engine}: ${count} operations under ${PPS} datagrams/s, STORM_SEED=${SEED}`);
     const storm = await Storm.start(dice, progress);
     const engines = new Engines(2 * PPS);
     try {
-      await underTraffic(
-        progress,
-        () => storm.carryOut(plan),
-        (stream, number) => storm.at(stream.timeOf(number)),
-      );
+      await underTraffic(progress, () => storm.carryOut(plan), {
+        explain: (stream, number) => storm.at(stream.timeOf(number)),
+        isRing: (stream, number) => engine === 'direct/driver' && storm.mayHookAt(stream.timeOf(number)),
+      });
       await engines.end();
       const failures = storm.done.flatMap(({ failure }) => failure ?? []);
       progress.say(`carried: ${JSON.stringify(engines.carried)}\n${storm.table()}`);
@@ -111,7 +134,7 @@ describe('under traffic', () => {
     }
   });
 
-  it('rolls back 50 times, and attaches as often, in less than 2 s each and without a loss', async () => {
+  it(`rolls back ${rounds} times, each in less than 2 s, attaches as often, and without a loss`, async () => {
     const progress = new Progress('rollback');
     const times = { rollback: [] as number[], attach: [] as number[] };
     const timed = async (name: keyof typeof times, engine: string): Promise<void> => {
@@ -120,20 +143,32 @@ describe('under traffic', () => {
       times[name].push(performance.now() - startedAt);
       expect((await status()).engine).toBe(engine);
     };
-    await deploy('config', 'set', ...SETTINGS);
+    await deploy('config', 'set', ...settings(engine));
     await deploy('attach');
-    await underTraffic(progress, async () => {
-      for (let round = 0; round < 50; round++) {
-        await timed('rollback', 'nfqueue');
-        await timed('attach', 'bridge');
-      }
-    });
+    await underTraffic(
+      progress,
+      async () => {
+        for (let round = 0; round < rounds; round++) {
+          await timed('rollback', 'nfqueue');
+          await timed('attach', statusOf(engine).engine);
+        }
+      },
+      { isRing: () => engine === 'direct/driver' },
+    );
     const load = `load average ${loadavg()
       .map((each) => each.toFixed(1))
       .join(' ')}`;
     progress.say(`${summary('rollback', times.rollback)}; ${load}\n${summary('attach', times.attach)}`);
     expect(Math.max(...times.rollback)).toBeLessThan(2000);
-    expect(Math.max(...times.attach)).toBeLessThan(2000);
+    expect(Math.max(...times.attach)).toBeLessThan(4000);
+  });
+
+  it('of two settings changed at once, both are in force', async () => {
+    await deploy('config', 'set', ...settings(engine));
+    const changes = ['min_packet_size=1250', 'max_packet_size=3000'];
+    await Promise.all(changes.map((change) => deploy('config', 'set', change)));
+    const values = await Promise.all(changes.map((change) => deploy('config', 'get', change.replace(/=.*/, ''))));
+    expect(values.map((value) => value.trim())).toEqual(['1250', '3000']);
   });
 
   it.each([10, 50, 90])(
@@ -141,7 +176,7 @@ describe('under traffic', () => {
     async (percent) => {
       const progress = new Progress('split');
       const flows = 10_000;
-      await deploy('config', 'set', ...SETTINGS, `traffic_percent=${percent}`);
+      await deploy('config', 'set', ...settings(engine), `traffic_percent=${percent}`);
       await deploy('attach');
       const delta = await countersOf(async () => {
         const stream = await Stream.start({ pps: 5000, flows, count: 2 * flows }, progress);
@@ -160,10 +195,15 @@ describe('under traffic', () => {
       expect(Math.abs((100 * xdp) / (2 * flows) - percent)).toBeLessThanOrEqual(1.5);
     },
   );
+});
 
-  it('a killed legacy program takes no more than its queue with it, and the standby carries on', async () => {
+describe('the legacy program', () => {
+  beforeAll(() => labUp('bridge'));
+  afterAll(labDown);
+
+  it('killed takes no more than its queue with it, and the standby carries on', async () => {
     const progress = new Progress('kill');
-    await deploy('config', 'set', ...SETTINGS);
+    await deploy('config', 'set', ...settings('bridge'));
     await deploy('rollback');
     const stream = await Stream.start(STREAM, progress);
     try {
@@ -186,8 +226,8 @@ describe('under traffic', () => {
     }
   });
 
-  it('the legacy program, told to stop while its rule still stands, loses nothing', async () => {
-    await deploy('config', 'set', ...SETTINGS);
+  it('told to stop while its rule still stands, loses nothing', async () => {
+    await deploy('config', 'set', ...settings('bridge'));
     await deploy('rollback');
     const stopAndStart = async (): Promise<void> => {
       for (let round = 0; round < 3; round++) {
@@ -199,14 +239,6 @@ describe('under traffic', () => {
       }
     };
     // The longest that a session mirrors whole do not fit the buffers that netlink's libraries bring.
-    await underTraffic(new Progress('stop'), stopAndStart, undefined, [1428, 1320, 1390, 8486]);
-  });
-
-  it('of two settings changed at once, both are in force', async () => {
-    await deploy('config', 'set', ...SETTINGS);
-    const changes = ['min_packet_size=1250', 'max_packet_size=8000'];
-    await Promise.all(changes.map((change) => deploy('config', 'set', change)));
-    const values = await Promise.all(changes.map((change) => deploy('config', 'get', change.replace(/=.*/, ''))));
-    expect(values.map((value) => value.trim())).toEqual(['1250', '8000']);
+    await underTraffic(new Progress('stop'), stopAndStart, { bytes: [1428, 1320, 1390, 8486] });
   });
 });

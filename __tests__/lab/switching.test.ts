@@ -2,6 +2,7 @@
 // Changing engines under traffic: whatever an engine lets go of, netfilter takes with the very next packet.
 import { readFileSync } from 'node:fs';
 import { payloadHash } from '../../lab/judge';
+import { ENGINES, isXdp, statusOf } from '../../lab/engines';
 import { deploy, LEGACY_PID_FILE } from '../../lab/namespaces';
 import { Packet } from '../../lab/packet';
 import { countersOf, mirror, status, untranslated, useLab } from './gateway';
@@ -20,8 +21,11 @@ function hashes(packets: readonly Packet[]): string[] {
   return packets.map((packet) => payloadHash(packet.data())).sort();
 }
 
-describe('engine bridge', () => {
-  const lab = useLab('bridge');
+/** A veth drops what lies in its ring when XDP in its driver goes or comes; a card that takes its link down loses more. */
+const IN_A_RING = 64;
+
+describe.each(ENGINES.filter(isXdp))('engine %s', (engine) => {
+  const lab = useLab(engine);
 
   /** Engines change while datagrams flow, and some flow after each change: nothing here depends on how long it takes. */
   async function throughEach(verbs: readonly string[], each: number): Promise<void> {
@@ -32,22 +36,27 @@ describe('engine bridge', () => {
     }
   }
 
-  it('loses nothing while XDP is detached, attached, rolled back and attached again', async () => {
+  it('loses nothing, or no more than lies in a ring, while XDP is detached, attached, rolled back and attached again', async () => {
     const packets = stream(10_000);
     const frames = packets.map((packet) => mirror(packet));
+    const verbs = ['detach', 'attach', 'rollback', 'attach'];
     let finished = false;
     const delta = await countersOf(async () => {
       const exchanged = lab.send(frames, { packetsPerSecond: 500 }).finally(() => (finished = true));
-      await throughEach(['detach', 'attach', 'rollback', 'attach'], 100);
+      await throughEach(verbs, 100);
       expect(finished).toBe(false);
       const outcome = await exchanged;
-      expect(outcome.received.map((each) => each.payloadHash).sort()).toEqual(hashes(packets));
+      const received = new Set(outcome.received.map((each) => each.payloadHash));
+      expect(received.size).toBe(outcome.received.length);
+      const lost = hashes(packets).filter((hash) => !received.has(hash));
+      if (engine === 'direct/driver') expect(lost.length).toBeLessThanOrEqual(verbs.length * IN_A_RING);
+      else expect(lost).toEqual([]);
       expect(outcome.datagrams.filter(({ fragments }) => fragments.some(({ df }) => df))).toEqual([]);
       expect(untranslated(outcome.atSink)).toEqual([]);
       expect(outcome.strayAtSource).toEqual([]);
     });
     expect(delta.standby_packets).toBeGreaterThan(100);
-    expect(await status()).toMatchObject({ engine: 'bridge', attached: true });
+    expect(await status()).toMatchObject(statusOf(engine));
   });
 
   describe('with a share of the flows', () => {

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Debian 13 with the packages baked in, as a fleet would run it: both values of enable_xdp, both through a reboot.
+// Debian 13 with the packages baked in, as a fleet would run it: by default, in driver mode, and without XDP; all through a
+// reboot.
+import { DRIVER_MODE_MTU } from '../../constructs/limits';
+import { ENI_MTU } from '../../lab/engines';
 import { itKeepsItsSettings, itOutlives } from './lifecycle';
 import { itIsAGateway, itSurvivesAReboot, useMachine } from './machine';
 import { itMigrates } from './migration';
 
 describe('Debian 13, baked, enable_xdp=true, second interface attached while it boots', () => {
-  const machine = useMachine({ release: '13', baked: true, engine: 'bridge', secondary: 'late' });
+  const machine = useMachine({ release: '13', baked: true, engine: 'direct/generic', secondary: 'late' });
 
   it('user data runs without an error or a warning', () => {
     expect(machine.cloudInit).toEqual({ errors: [], warnings: {} });
@@ -17,6 +20,31 @@ describe('Debian 13, baked, enable_xdp=true, second interface attached while it 
   itSurvivesAReboot(machine);
 
   it('has its settings after the reboot as well', () => itKeepsItsSettings(machine));
+});
+
+describe('Debian 13, baked, xdp_mode=driver', () => {
+  const machine = useMachine({ release: '13', baked: true, engine: 'direct/driver', secondary: 'at boot' });
+
+  it('user data runs without an error or a warning', () => {
+    expect(machine.cloudInit).toEqual({ errors: [], warnings: {} });
+  });
+
+  itIsAGateway(machine);
+
+  it('gives the interfaces back as they were, and takes them again', async () => {
+    const mtus = async (): Promise<number[]> => {
+      const links = JSON.parse(await machine.vm.exec('ip -j link')) as { ifname: string; mtu: number }[];
+      return links.filter(({ ifname }) => /^ens[56]$/.test(ifname)).map(({ mtu }) => mtu);
+    };
+    expect(await mtus()).toEqual([DRIVER_MODE_MTU, DRIVER_MODE_MTU]);
+    await machine.vm.exec('deploy_xdp.sh rollback');
+    expect(await machine.status()).toMatchObject({ engine: 'nfqueue', attached: false });
+    expect(await mtus()).toEqual([ENI_MTU, ENI_MTU]);
+    await machine.vm.exec('deploy_xdp.sh attach');
+    expect(await machine.status()).toMatchObject({ engine: 'direct', xdp_mode: 'driver' });
+  });
+
+  itSurvivesAReboot(machine);
 });
 
 describe('Debian 13, baked, enable_xdp=false', () => {

@@ -14,7 +14,7 @@ export async function itKeepsItsSettings(machine: Machine): Promise<void> {
   expect(await machine.vm.exec('deploy_xdp.sh config get')).toContain('max_packet_size=8999 (deployed: 9000)\n');
 }
 
-/** On a machine whose engine is bridge; leaves it so, but for max_packet_size. */
+/** On a machine that runs the direct engine in generic mode; leaves it so, but for max_packet_size. */
 export function itOutlives(machine: Machine): void {
   const unit = 'xdp-processor.service';
   // The pin is the link itself: a program that was unhooked in between comes back under another inode.
@@ -70,23 +70,37 @@ export function itOutlives(machine: Machine): void {
       expect(await machine.state('modify_udp.service')).toBe('active');
       expect(await machine.health()).toMatch(/"state":"degraded".*\s+200$/s);
       await machine.vm.exec('deploy_xdp.sh attach');
-      expect(await machine.status()).toMatchObject({ engine: 'bridge', attached: true });
+      expect(await machine.status()).toMatchObject({ engine: 'direct', attached: true });
       expect(await machine.state('modify_udp.service')).toBe('inactive');
     });
 
-    it('a refused program leaves the traffic to netfilter, is not tried for ever, and is degraded, not broken', async () => {
-      await machine.vm.exec('deploy_xdp.sh detach');
-      const object = '/opt/ebpf-xdp-processor/bpf/udp_df_modifier.bpf.o';
-      await machine.vm.exec(`ip link set dev br0 xdpgeneric obj ${object} sec xdp`);
-      await machine.vm.tryExec(`systemctl start ${unit}`);
-      expect(await machine.state(unit)).toBe('failed');
-      expect(await machine.status()).toMatchObject({ engine: 'nfqueue', attached: false });
-      expect(await machine.health()).toMatch(/"state":"degraded".*\s+200$/s);
-      const { code, stderr } = await machine.vm.tryExec('deploy_xdp.sh attach');
-      expect(code).toBe(1);
-      expect(stderr).toMatch(/^FAIL no other XDP br0 carries program \d+ of somebody else/m);
-      await machine.vm.exec('ip link set dev br0 xdpgeneric off && deploy_xdp.sh attach');
-      await healthy();
+    describe('beside programs of somebody else', () => {
+      const foreign = (name: string): string =>
+        `ip link set dev ${name} xdpgeneric obj /opt/ebpf-xdp-processor/bpf/udp_df_modifier.bpf.o sec xdp`;
+
+      it('on the primary interface runs the bridge engine, which sends the same, degraded', async () => {
+        await machine.vm.exec(`deploy_xdp.sh detach && ${foreign('ens5')} && deploy_xdp.sh attach`);
+        expect(await machine.status()).toMatchObject({ engine: 'bridge', interface: 'br0', attached: true });
+        await machine.play();
+        expect([...machine.verdicts.values()].flatMap(({ problems }) => problems)).toEqual([]);
+        expect(machine.strays).toEqual([]);
+        expect(await machine.health()).toMatch(/"state":"degraded".*\s+200$/s);
+      });
+
+      it('on br0 as well leaves the traffic to netfilter, tries nothing for ever, and is degraded, not broken', async () => {
+        await machine.vm.exec(`deploy_xdp.sh detach && ${foreign('br0')}`);
+        await machine.vm.tryExec(`systemctl start ${unit}`);
+        expect(await machine.state(unit)).toBe('failed');
+        expect(await machine.status()).toMatchObject({ engine: 'nfqueue', attached: false });
+        expect(await machine.health()).toMatch(/"state":"degraded".*\s+200$/s);
+        const { code, stderr } = await machine.vm.tryExec('deploy_xdp.sh attach');
+        expect(code).toBe(1);
+        expect(stderr).toMatch(/^FAIL no other XDP br0 carries program \d+ of somebody else/m);
+        await machine.vm.exec(
+          'ip link set dev br0 xdpgeneric off; ip link set dev ens5 xdpgeneric off; deploy_xdp.sh attach',
+        );
+        await healthy();
+      });
     });
 
     it('loses nothing of a stream while its units change engines, restart and are killed', async () => {
@@ -106,7 +120,7 @@ export function itOutlives(machine: Machine): void {
       machine.vm.progress.say(`under a stream, emulated: ${took.join(', ')}`);
       expect(lost).toEqual([]);
       await healthy();
-      expect(await machine.status()).toMatchObject({ engine: 'bridge' });
+      expect(await machine.status()).toMatchObject({ engine: 'direct', xdp_mode: 'generic' });
     });
 
     it('decides once about the legacy program, whoever wants it started or stopped at the same time', async () => {
@@ -127,7 +141,7 @@ export function itOutlives(machine: Machine): void {
     it('is whole again after the second interface was unplugged and plugged in', async () => {
       await machine.vm.detachSecondary();
       const broken = async (): Promise<true | undefined> =>
-        /"state":"broken","engine":"\w+","reason":"ens6 is no active port of br0"}\s+503$/.test(
+        /"state":"broken","engine":"\w+","xdp_mode":"\w+","reason":"ens6 is no active port of br0"}\s+503$/.test(
           await machine.health(),
         ) || undefined;
       await waitFor('broken gateway', broken, { timeoutMs: 60_000, progress: machine.vm.progress });
@@ -185,10 +199,10 @@ export function itOutlives(machine: Machine): void {
 
     it('the journal has who carries the traffic as fields, and no line a packet', async () => {
       await machine.vm.exec(`systemctl restart ${unit}`);
-      const hooked = (await journal(`-u ${unit} PRIORITY=5`)).filter(({ MESSAGE }) => MESSAGE?.includes('br0'));
-      expect(hooked.at(-1)).toMatchObject({ ENGINE: 'bridge', XDP_MODE: 'generic', INTERFACE: 'br0' });
+      const hooked = (await journal(`-u ${unit} PRIORITY=5`)).filter(({ MESSAGE }) => MESSAGE?.includes('ens5'));
+      expect(hooked.at(-1)).toMatchObject({ ENGINE: 'direct', XDP_MODE: 'generic', INTERFACE: 'ens5' });
       const summaries = (await journal(`-u ${unit} PRIORITY=6`)).filter(({ PACKETS_SEEN }) => PACKETS_SEEN);
-      expect(summaries.at(-1)).toMatchObject({ ENGINE: 'bridge', INTERFACE: 'br0' });
+      expect(summaries.at(-1)).toMatchObject({ ENGINE: 'direct', INTERFACE: 'ens5' });
       for (const name of ['PACKETS_SEEN', 'PACKETS_MODIFIED', 'PACKETS_LEFT_TO_NETFILTER', 'PACKETS_MALFORMED'])
         expect(summaries.at(-1)?.[name]).toMatch(/^\d+$/);
       const rolled = await journal('SYSLOG_IDENTIFIER=deploy_xdp.sh ENGINE=nfqueue');
