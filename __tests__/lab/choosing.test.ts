@@ -138,6 +138,15 @@ describe('the XDP engine', () => {
       },
     );
 
+    it('changes in place from bridge to direct in driver mode, which needs br0 without a program', async () => {
+      deployed({ ...FITS, XDP_ENGINE: 'bridge' });
+      await attaches('bridge', 'generic');
+      deployed(FITS);
+      await attaches('direct', 'driver');
+      expect(await health()).toMatchObject({ state: 'healthy' });
+      expect(await inGateway('ip', 'link', 'show', 'br0')).not.toContain('xdp');
+    });
+
     it('is tried out by preflight, each with a line for what it needs', async () => {
       deployed(AUTO);
       const { code, stdout } = await attempt('preflight');
@@ -211,6 +220,18 @@ describe('the XDP engine', () => {
       });
       expect(await inGateway('ip', 'link', 'show', 'ens5')).toContain('xdpgeneric');
       await inGateway('ip', 'link', 'set', 'dev', 'ens5', 'xdpgeneric', 'off');
+    });
+
+    it("in driver mode because of somebody else's program on br0 gives way to generic mode, degraded", async () => {
+      deployed(FITS);
+      await inGateway('ip', 'link', 'set', 'dev', 'br0', 'xdpgeneric', 'obj', FOREIGN, 'sec', 'xdp');
+      await attaches('direct', 'generic');
+      const { state, reason } = await health();
+      expect(state).toBe('degraded');
+      expect(reason).toContain(
+        "interface 'ens6' refuses XDP: it, or the bridge that it belongs to, carries another program",
+      );
+      await inGateway('ip', 'link', 'set', 'dev', 'br0', 'xdpgeneric', 'off');
     });
 
     it('in driver mode by the sizes that were asked for with it is degraded, too', async () => {

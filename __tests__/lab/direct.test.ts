@@ -88,7 +88,7 @@ describe.each<[SmallEngine, number]>([
       expect({ options, missing, surplus }).toEqual({ options, missing: [], surplus: [] });
       expect(got.length).toBeGreaterThan(count / 2);
       process.stderr.write(
-        `direct ${engine}: ${JSON.stringify(options)}: ${got.length} frames agree ${JSON.stringify(await gateway.status())}\n`,
+        `direct ${engine}: ${count} datagrams agree in ${got.length} frames, ${JSON.stringify(options)} ${JSON.stringify(await gateway.status())}\n`,
       );
       done += count;
     }
