@@ -86,13 +86,13 @@ describe('the XDP engine', () => {
     expect(await inGateway('nft', 'list', 'ruleset')).not.toContain('ether saddr');
   });
 
-  async function forwards(): Promise<void> {
-    const packets = Array.from({ length: 20 }, () =>
-      Packet.udp({ from: `198.51.100.7:${1024 + id}`, to: '203.0.113.9:31765' })
-        .id(++id)
-        .totalLength(1428)
-        .df(),
-    );
+  const datagram = (bytes: number): Packet =>
+    Packet.udp({ from: `198.51.100.7:${1024 + id}`, to: '203.0.113.9:31765' })
+      .id(++id)
+      .totalLength(bytes)
+      .df();
+
+  async function forwards(packets = Array.from({ length: 20 }, () => datagram(1428))): Promise<void> {
     const outcome = await lab.send(packets.map((packet) => mirror(packet)));
     expect(outcome.received.map((each) => each.payloadHash).sort()).toEqual(
       packets.map((packet) => payloadHash(packet.data())).sort(),
@@ -269,6 +269,7 @@ describe('the XDP engine', () => {
 
     afterEach(async () => {
       await Promise.all([network.stop(), xdp.stop()]);
+      await peers(DRIVER_MODE_MTU);
       await must('ip', ['-n', LAB.sink.namespace, 'link', 'set', LAB.sink.interface, 'address', LAB.sink.mac]);
       await inGateway(
         'ip',
@@ -316,6 +317,18 @@ describe('the XDP engine', () => {
         return (await sent()) - before >= 20;
       });
       expect(await health()).toMatchObject({ engine: 'direct', xdp_mode: mode });
+    });
+
+    it('in generic mode still hands over what is too long for it after the ruleset was flushed', async () => {
+      await peers(LAB.mtu);
+      network.start();
+      await start(AUTO, 'generic');
+      const jumbo = () => [datagram(8900)];
+      await forwards(jumbo());
+      await inGateway('nft', 'flush', 'ruleset');
+      await becomes('broken gateway', async () => (await health()).state === 'broken');
+      await becomes('healthy gateway', async () => (await health()).state === 'healthy');
+      await forwards(jumbo());
     });
 
     it('follows a next hop that gets another address, which none of its own packets would ask for', async () => {
