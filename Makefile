@@ -14,10 +14,10 @@ export CHECKPOINT_DISABLE := 1
 PACKAGES := $(shell cat userdata/packages.txt lab/packages.txt)
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
 TS := node -r ts-node/register/transpile-only
-C_SOURCES = $(wildcard bpf/*.[ch] bpf/tests/*.[ch] netfilter/*.cpp netfilter/tests/*.cpp lab/*.c)
+C_SOURCES = $(wildcard bpf/*.[ch] bpf/tests/*.[ch] netfilter/*.cpp netfilter/tests/*.cpp lab/*.c bench/*.[ch])
 SCRIPTS := userdata/deploy_xdp.sh userdata/xdp-monitoring.sh userdata/fetch_bundle.sh .ci/run .ci/diff-comment
 
-.PHONY: help setup packages build synth size lint unit terraform-test python-tools lambda-test plan bpf-test lab-test vm-test test fuzz lab-up lab-down lab-status demo clean
+.PHONY: help setup packages build synth size lint unit terraform-test python-tools lambda-test plan bpf-test lab-test vm-test test fuzz bench lab-up lab-down lab-status demo clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  %-15s %s\n' "$$name" "$$what"; done
@@ -81,8 +81,13 @@ vm-test: build python-tools ## machines that boot from the synthesized user data
 
 test: unit terraform-test lambda-test bpf-test lab-test vm-test ## everything
 
-fuzz: build ## nightly, ten minutes: five million packets against the model, every parser under libFuzzer
+fuzz: build ## nightly, twenty minutes: five million packets against the model, 200 000 datagrams through each XDP engine, every parser under libFuzzer
 	@$(ROOT) $(TS) lab/fuzz.ts
+
+bench: build ## what each engine delivers and loses, an hour: BENCH='--repetitions 1' (BENCH=--help lists more)
+	@$(MAKE) -s --no-print-directory -C bpf test-tools
+	@$(MAKE) -s --no-print-directory -C bench
+	@$(ROOT) $(TS) bench/run.ts $(BENCH)
 
 lab-up: build ## a gateway in network namespaces: ENGINE=direct|bridge|standby|nfqueue, of direct MODE=generic|driver
 	@$(ROOT) $(TS) lab/namespaces.ts up '$(ENGINE)' '$(MODE)'
@@ -100,6 +105,7 @@ clean: ## remove what was built here (virtual machine images stay in the cache)
 	@$(MAKE) -s --no-print-directory -C bpf clean
 	@$(MAKE) -s --no-print-directory -C netfilter clean
 	@$(MAKE) -s --no-print-directory -C lab clean
+	@$(MAKE) -s --no-print-directory -C bench clean
 	@$(MAKE) -s --no-print-directory -C bpf/tests clean
 	@$(MAKE) -s --no-print-directory -C netfilter/tests clean
 	@rm -rf cdktf.out coverage

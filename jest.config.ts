@@ -18,7 +18,7 @@ function project(displayName: string, folders: string[], seconds: number): Confi
 
 export default {
   projects: [
-    project('unit', ['constructs', 'userdata'], 120),
+    project('unit', ['constructs', 'userdata', 'bench'], 120),
     project('terraform', ['terraform'], 600),
     project('lambda', ['lambda', 'fetch'], 600),
     project('bpf', ['bpf'], 600),

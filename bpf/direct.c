@@ -218,13 +218,33 @@ bool direct_can_watch(void)
 	       libbpf_find_vmlinux_btf_id("xdp_redirect_err", BPF_TRACE_RAW_TP) > 0;
 }
 
+static bool lays_out; /* as the program is told */
+
+/* Linux 5.18 and later. Before 5.15 generic mode runs no program on copies, and refuses maps that have room for one. */
+static bool can_lay_out(void)
+{
+	return libbpf_probe_bpf_helper(BPF_PROG_TYPE_XDP, BPF_FUNC_xdp_store_bytes, NULL) > 0;
+}
+
+static const char *tell_whether_it_lays_out(struct bpf_object *object)
+{
+	struct bpf_map *map = bpf_object__find_map_by_name(object, ".rodata");
+	__u32 value = lays_out;
+
+	if (!map || bpf_map__set_initial_value(map, &value, sizeof(value)))
+		return complain_finally("the BPF object lacks its constant 'lays_out'");
+	return NULL;
+}
+
 const char *direct_prepare(struct bpf_object *object, bool is_driver_mode, bool watches)
 {
+	lays_out = !is_driver_mode && can_lay_out();
+
 	const struct {
 		const char *name;
 		bool is_wanted;
 	} programs[] = {
-		{ CUT_PROGRAM, is_driver_mode },
+		{ CUT_PROGRAM, is_driver_mode || lays_out },
 		{ PASS_PROGRAM, is_driver_mode },
 		{ UNSENT_PROGRAM, watches },
 		{ REFUSED_PROGRAM, watches },
@@ -237,8 +257,8 @@ const char *direct_prepare(struct bpf_object *object, bool is_driver_mode, bool 
 		if (wrong)
 			return wrong;
 	}
-	if (is_driver_mode)
-		return NULL;
+	if (is_driver_mode || lays_out)
+		return tell_whether_it_lays_out(object);
 	/* Before Linux 5.15 generic mode takes no program whose device maps have room for another one. */
 	bpf_object__for_each_map(map, object)
 	{
@@ -285,7 +305,9 @@ const char *direct_fill(struct bpf_object *object, const struct direct_config *c
 	if (config->cuts)
 		value.bpf_prog.fd = bpf_program__fd(cut);
 	wrong = fill(object, WHOLE_MAP, &value);
-	for (char digit = '2'; config->cuts && !wrong && digit <= '0' + MOST_FRAGMENTS; digit++) {
+	if (config->cuts || lays_out)
+		value.bpf_prog.fd = bpf_program__fd(cut);
+	for (char digit = '2'; value.bpf_prog.fd && !wrong && digit <= '0' + MOST_FRAGMENTS; digit++) {
 		name[sizeof(name) - 2] = digit;
 		wrong = fill(object, name, &value);
 	}

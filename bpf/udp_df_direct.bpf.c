@@ -7,7 +7,11 @@
  * An XDP program cannot send twice. But a redirect to all entries of a device map gives each entry a copy, entries may name
  * one interface many times, and a second program runs on each copy just before it is sent. So a datagram of n
  * fragments goes to a map of n entries, with a slip in front of it, and that program cuts the n-th copy to the n-th fragment.
- * Copies of one frame follow each other on one CPU. In generic mode they would share one buffer: there the kernel cuts.
+ * Copies of one frame follow each other on one CPU.
+ *
+ * In generic mode copies share one buffer, and headers written for one fragment would spoil the data of the one before. There
+ * the first program lays out all fragments in that buffer beforehand, one beside the other with its headers, and the second
+ * writes nothing: it only lets each copy begin and end elsewhere. Where that is not possible, the kernel cuts.
  */
 #include <linux/bpf.h>
 
@@ -23,6 +27,13 @@
 #define IP_OPTION_NOP 1
 #define TAKEN PASSED_REASONS /* nothing hinders */
 #define LEAST_MTU 68         /* RFC 791: with the longest header, it leaves room for 8 bytes */
+#define LONGEST_DATA 8192    /* of a datagram whose fragments are laid out */
+#define LONGEST_PIECE 2048   /* in one of them */
+/* In front of every frame (XDP_PACKET_HEADROOM), less what the kernel keeps of it for itself (struct xdp_frame). */
+#define FREE_IN_FRONT 192
+
+/* Generic mode, and the kernel has what laying out needs; set by the loader. */
+const volatile __u32 lays_out = 0;
 
 GATEWAY_MAPS(struct direct_config_slots, struct direct_stats);
 
@@ -49,6 +60,7 @@ struct DEVICE_MAP(9) copies_9 SEC(".maps");
 /* No Ethernet address that a frame is sent to begins with an odd byte, unless it is a group's: that tells a slip. */
 #define SLIP 0x01
 #define SLIP_WITH_OPTIONS 0x03
+#define SLIP_LAID_OUT 0x05
 
 /* In front of a frame that is to be cut. Behind it, if the header has options, those of the later fragments. */
 struct slip {
@@ -56,7 +68,10 @@ struct slip {
 	__u8 fragments;
 	__u16 room;     /* for data in a fragment, in bytes */
 	__u16 sequence; /* the same in all copies */
-	__u16 options;  /* what the later fragments' options add to the sum over the header */
+	union {
+		__u16 options; /* what the later fragments' options add to the sum over the header */
+		__u16 header;  /* where fragments are laid out: bytes of each one's Ethernet and IP headers */
+	};
 };
 
 /* By how much a frame gets shorter. A slip and all options take less. */
@@ -98,14 +113,37 @@ struct way {
 	__u64 tick;
 	__be32 destination;
 	__u32 bridge_ifindex;
+	__u32 egress_ifindex;
 	__u32 mtu;
 	__u16 to[3], from[3];
 	__u8 tos;
 };
 
+/* What a fragment begins with. The halfword in front lets the IP header lie on a word's boundary while it is off the frame. */
+struct headers {
+	__u16 padding;
+	__u16 ethernet[sizeof(struct ethhdr) / 2];
+	struct iphdr ip;
+	__u32 options[LONGEST_OPTIONS / 4];
+};
+#define PADDING sizeof(__u16)
+#define PLAIN_HEADERS (sizeof(struct ethhdr) + sizeof(struct iphdr))
+
+/* While fragments are laid out. */
+struct layout {
+	struct headers headers; /* of the first */
+	__u16 options_change;
+	__u32 fragments;
+	__u32 header; /* bytes of a fragment's Ethernet and IP headers */
+	__u32 room;   /* for data in all fragments but the last, in bytes */
+	__u32 size;   /* of the datagram's data, in bytes */
+	__u8 data[LONGEST_DATA + LONGEST_PIECE];
+};
+
 /* What a CPU has at hand. */
 struct workbench {
 	struct way way;
+	struct layout layout;
 	__u16 sequence; /* of the last datagram that was redirected as copies */
 	struct group groups[GROUPS];
 	struct option_reader options;
@@ -118,6 +156,9 @@ struct {
 	__type(key, __u32);
 	__type(value, struct workbench);
 } workbench SEC(".maps");
+
+/* The verifier follows registers, and compilers compare one of several that hold the same. */
+#define IN_ONE_REGISTER(variable) asm volatile("" : "+r"(variable))
 
 /* ---- addresses and checksums ---- */
 
@@ -472,14 +513,19 @@ static __always_inline enum passed find_way(
 	enum passed hindrance;
 	__u32 only = 0;
 
-	/* The kernel empties the entry of an interface that is gone. */
+	/*
+	 * The kernel empties the entry of an interface that is gone. Asked by the redirect that a whole datagram needs anyway:
+	 * it is only noted, and another may follow it.
+	 */
+	if (bpf_redirect_map(&whole, 0, XDP_PASS) != XDP_REDIRECT)
+		return PASSED_NO_EGRESS;
+	if (way->tick == now && way->tos == ip->tos && way->destination == rules->ipsec_vm_ip &&
+		way->bridge_ifindex == rules->bridge_ifindex && way->egress_ifindex == rules->egress_ifindex)
+		return TAKEN;
+	way->tick = 0;
 	egress = bpf_map_lookup_elem(&whole, &only);
 	if (!egress || egress->ifindex != rules->egress_ifindex)
 		return PASSED_NO_EGRESS;
-	if (way->tick == now && way->tos == ip->tos && way->destination == rules->ipsec_vm_ip &&
-		way->bridge_ifindex == rules->bridge_ifindex)
-		return TAKEN;
-	way->tick = 0;
 	hindrance = look_up_way(ctx, ip, rules, way);
 	if (hindrance != TAKEN)
 		return hindrance;
@@ -487,6 +533,7 @@ static __always_inline enum passed find_way(
 	way->tos = ip->tos;
 	way->destination = rules->ipsec_vm_ip;
 	way->bridge_ifindex = rules->bridge_ifindex;
+	way->egress_ifindex = rules->egress_ifindex;
 	return TAKEN;
 }
 
@@ -523,10 +570,19 @@ static __always_inline __u32 age(struct iphdr *ip)
 	return change(old, *ttl_and_protocol);
 }
 
+/* What is behind the datagram. */
+static __always_inline __u32 size_behind(const struct frame *frame)
+{
+	long length = frame->end - (void *)frame->inner;
+
+	IN_ONE_REGISTER(length); /* a difference of pointers is one of 64 bits */
+	return length - sizeof(struct ethhdr) - frame->datagram.size;
+}
+
 /* Takes off what is before the frame, or before the slip in front of it, and what is behind it. */
 static __always_inline int strip(struct xdp_md *ctx, const struct frame *frame, __u32 slip)
 {
-	__u32 behind = frame->end - (void *)frame->inner - sizeof(struct ethhdr) - frame->datagram.size;
+	__u32 behind = size_behind(frame);
 
 	if (bpf_xdp_adjust_head(ctx, OUTER_HEADERS - slip))
 		return 0;
@@ -588,7 +644,7 @@ static __always_inline int send_whole(struct xdp_md *ctx, struct frame *frame, c
 	if (!strip(ctx, frame, 0))
 		return give_up(count);
 	count->sent_whole++;
-	return bpf_redirect_map(&whole, 0, XDP_DROP);
+	return XDP_REDIRECT; /* find_way() has said where to */
 }
 
 static __always_inline int send_copies(struct xdp_md *ctx, struct frame *frame, const struct direct_config *rules,
@@ -610,6 +666,132 @@ static __always_inline int send_copies(struct xdp_md *ctx, struct frame *frame, 
 	slip->sequence = ++here->sequence;
 	slip->options = frame->options_change;
 	if (!strip(ctx, frame, size))
+		return give_up(count);
+	count->sent_cut++;
+	count->fragments_due += fragments;
+	return redirect_copies(fragments);
+}
+
+/* Of an IP header that belonged to the whole datagram. The kernel keeps no other flag, either. */
+static __always_inline void make_fragment(struct iphdr *ip, __u16 length, __u16 fragment, __u32 more)
+{
+	more += change(ip->tot_len, length) + change(ip->frag_off, fragment);
+	ip->check = changed(ip->check, more);
+	ip->tot_len = length;
+	ip->frag_off = fragment;
+}
+
+/*
+ * Where fragment `number` begins in a frame of that length. They lie in reverse, the first one at the end, because a copy that
+ * ends where the frame ends needs no bpf_xdp_adjust_tail(): in generic mode that leaves the tail of the kernel's packet 14 bytes
+ * too far (bpf_prog_run_generic_xdp, net/core/dev.c), and a receiver behind a veth that reassembles appends to the first there.
+ */
+static __always_inline __u32 place_of(__u32 number, __u32 fragments, __u32 length, __u32 each)
+{
+	return number + 1 < fragments ? length - (number + 1) * each : sizeof(struct slip);
+}
+
+/* Writes headers and data of fragment `number`. */
+static __always_inline int lay_out_one(struct xdp_md *ctx, struct layout *layout, __u32 number, __u8 *later_options)
+{
+	__u32 is_last = number + 1 == layout->fragments, options = layout->header - PLAIN_HEADERS;
+	__u32 offset = number * layout->room, size = is_last ? layout->size - offset : layout->room;
+	__u32 length = sizeof(struct slip) + layout->fragments * layout->header + layout->size;
+	__u32 to = place_of(number, layout->fragments, length, layout->header + layout->room);
+	struct headers headers;
+
+	__builtin_memcpy(headers.ethernet, layout->headers.ethernet, sizeof(headers.ethernet));
+	headers.ip = layout->headers.ip;
+	make_fragment(&headers.ip, bpf_htons(layout->header - sizeof(struct ethhdr) + size),
+		bpf_htons(is_last ? offset / 8 : offset / 8 | IP_MF), number ? layout->options_change : 0);
+	IN_ONE_REGISTER(offset);
+	IN_ONE_REGISTER(size);
+	IN_ONE_REGISTER(options);
+	if (offset > LONGEST_DATA || size < 1 || size > LONGEST_PIECE)
+		return 0;
+	if (bpf_xdp_store_bytes(ctx, to, headers.ethernet, PLAIN_HEADERS) ||
+		bpf_xdp_store_bytes(ctx, to + layout->header, layout->data + offset, size))
+		return 0;
+	if (options < 1 || options > LONGEST_OPTIONS)
+		return 1;
+	later_options = number ? later_options : (__u8 *)layout->headers.options;
+	return !bpf_xdp_store_bytes(ctx, to + PLAIN_HEADERS, later_options, options);
+}
+
+/* Not static: so the verifier looks at it once, and not for every way that leads here. */
+__noinline int lay_out(struct xdp_md *ctx)
+{
+	__u32 only = 0, size;
+	struct workbench *here = bpf_map_lookup_elem(&workbench, &only);
+	struct layout *layout;
+
+	if (!here)
+		return 0;
+	layout = &here->layout;
+	size = layout->size;
+	IN_ONE_REGISTER(size);
+	if (size < 1 || size > LONGEST_DATA)
+		return 0;
+	/* Behind the slip, the further headers and the datagram's own. */
+	if (bpf_xdp_load_bytes(ctx, sizeof(struct slip) + layout->fragments * layout->header, layout->data, size))
+		return 0;
+#pragma nounroll
+	for (__u32 number = 0; number < MOST_FRAGMENTS; number++) {
+		if (number >= layout->fragments)
+			break;
+		if (!lay_out_one(ctx, layout, number, here->options.later))
+			return 0;
+	}
+	return 1;
+}
+
+static __always_inline __u32 size_of_headers(const struct frame *frame)
+{
+	return PLAIN_HEADERS + frame->options_size;
+}
+
+/* Nothing may have to be cut off at the end: see place_of(). */
+static __always_inline int can_lay_out(
+	const struct frame *frame, const struct direct_config *rules, const struct way *way, __u32 fragments)
+{
+	__u32 more = sizeof(struct slip) + (fragments - 1) * size_of_headers(frame), size = frame->datagram.size;
+
+	return lays_out && fragments <= MOST_FRAGMENTS && more <= FREE_IN_FRONT + OUTER_HEADERS &&
+	       way->mtu <= LONGEST_PIECE && size <= LONGEST_DATA && !size_behind(frame) &&
+	       sizeof(struct ethhdr) + size + more <= rules->longest_frame;
+}
+
+/* There is room in front of the frame, where the outer headers were and what the kernel leaves free. */
+static __always_inline int send_laid_out(struct xdp_md *ctx, struct frame *frame, const struct direct_config *rules,
+	__u32 fragments, struct workbench *here, struct direct_stats *count)
+{
+	struct layout *layout = &here->layout;
+	__u32 header = size_of_headers(frame), options = frame->options_size;
+	struct slip slip = {
+		.mark = SLIP_LAID_OUT,
+		.fragments = fragments,
+		.room = (here->way.mtu - sizeof(struct iphdr) - options) & ~7,
+		.sequence = ++here->sequence,
+		.header = header,
+	};
+	__u32 more = sizeof(slip) + (fragments - 1) * header;
+
+	translate(&frame->datagram, rules, age(frame->datagram.ip));
+	address(frame, here->way.to, here->way.from);
+	__builtin_memcpy(layout->headers.ethernet, frame->inner, sizeof(layout->headers.ethernet));
+	layout->headers.ip = *frame->datagram.ip;
+	layout->options_change = frame->options_change;
+	layout->fragments = fragments;
+	layout->header = header;
+	layout->room = slip.room;
+	layout->size = frame->datagram.size - sizeof(struct iphdr) - options;
+	if (!strip(ctx, frame, more))
+		return give_up(count);
+	IN_ONE_REGISTER(options);
+	if (options >= 1 && options <= LONGEST_OPTIONS &&
+		bpf_xdp_load_bytes(ctx, more + PLAIN_HEADERS, layout->headers.options, options))
+		return give_up(count);
+	if (!lay_out(ctx) || bpf_xdp_store_bytes(ctx, 0, &slip, sizeof(slip)))
 		return give_up(count);
 	count->sent_cut++;
 	count->fragments_due += fragments;
@@ -681,6 +863,8 @@ int udp_df_direct(struct xdp_md *ctx)
 		return send_whole(ctx, &frame, rules, &here->way, count);
 	if (rules->cuts)
 		return send_copies(ctx, &frame, rules, fragments, here, count);
+	if (can_lay_out(&frame, rules, &here->way, fragments))
+		return send_laid_out(ctx, &frame, rules, fragments, here, count);
 	return hand_over(ctx, &frame, rules, count);
 }
 
@@ -698,22 +882,22 @@ static __always_inline __u32 number_of(const struct slip *slip, struct workbench
 	return group->cut < group->fragments ? group->cut++ : MOST_FRAGMENTS;
 }
 
-/* What a fragment begins with. The halfword in front lets the IP header lie on a word's boundary while it is off the frame. */
-struct headers {
-	__u16 padding;
-	__u16 ethernet[sizeof(struct ethhdr) / 2];
-	struct iphdr ip;
-	__u32 options[LONGEST_OPTIONS / 4];
-};
-#define PADDING sizeof(__u16)
-
-/* Of an IP header that belonged to the whole datagram. The kernel keeps no other flag, either. */
-static __always_inline void make_fragment(struct iphdr *ip, __u16 length, __u16 fragment, __u32 more)
+/* It lies there already, beside the others. */
+static __always_inline int uncover(
+	struct xdp_md *ctx, const struct slip *slip, struct workbench *here, struct direct_stats *count)
 {
-	more += change(ip->tot_len, length) + change(ip->frag_off, fragment);
-	ip->check = changed(ip->check, more);
-	ip->tot_len = length;
-	ip->frag_off = fragment;
+	__u32 number = number_of(slip, here, count), each = slip->header + slip->room;
+	long length = (void *)(long)ctx->data_end - (void *)(long)ctx->data;
+
+	IN_ONE_REGISTER(length);
+	if (number >= slip->fragments)
+		return give_up(count);
+	if (number && bpf_xdp_adjust_tail(ctx, -(int)(number * each)))
+		return give_up(count);
+	if (bpf_xdp_adjust_head(ctx, place_of(number, slip->fragments, length, each)))
+		return give_up(count);
+	count->fragments_sent++;
+	return XDP_PASS;
 }
 
 SEC("xdp/devmap")
@@ -721,15 +905,22 @@ int cut_fragment(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	__u32 only = 0, live = STATS_LIVE, number, header, offset, left, carried, flags = 0, changes = 0, words = 0;
-	struct workbench *here = bpf_map_lookup_elem(&workbench, &only);
-	struct direct_stats *count = bpf_map_lookup_elem(&stats, &live);
 	__u32 before = sizeof(struct slip);
 	struct headers headers, *to;
+	struct direct_stats *count;
+	struct workbench *here;
 	struct slip slip;
 
-	if (!here || !count || data + sizeof(slip) > end || !(*(__u8 *)data & SLIP))
+	/* Whole datagrams come by here, too, and have no time to lose. */
+	if (data + sizeof(slip) > end || !(*(__u8 *)data & SLIP))
+		return XDP_PASS;
+	here = bpf_map_lookup_elem(&workbench, &only);
+	count = bpf_map_lookup_elem(&stats, &live);
+	if (!here || !count)
 		return XDP_PASS;
 	slip = *(struct slip *)data;
+	if (slip.mark == SLIP_LAID_OUT)
+		return uncover(ctx, &slip, here, count);
 	if (slip.mark == SLIP_WITH_OPTIONS) {
 		if (data + sizeof(slip) + LONGEST_OPTIONS > end)
 			return give_up(count);

@@ -21,7 +21,7 @@
 
 /*
  * Device maps: `whole` has one entry, `copies_2` to `copies_9` as many as their names say. Every entry names the secondary
- * ENI and, in driver mode, the cutting program: the kernel runs one program for all that it sends in a bulk.
+ * ENI and the cutting program: in driver mode the kernel runs one for all that it sends in a bulk. In generic mode `whole` needs none.
  */
 #define WHOLE_MAP "whole"
 #define COPIES_MAP "copies_" /* and a digit */
@@ -36,7 +36,7 @@ struct direct_config {
 	__u32 egress_ifindex; /* of the secondary ENI */
 	__u32 primary_ifindex;
 	__u32 longest_frame; /* that the secondary ENI's driver takes, with its Ethernet header */
-	__u32 cuts;          /* driver mode: 1, fragments are cut here; generic mode: 0, the kernel cuts them */
+	__u32 cuts;          /* driver mode: 1, each copy is cut; generic mode: 0, they are laid out or handed over */
 	__be32 ipsec_vm_ip;
 	__be32 primary_ip;   /* what mirrored packets are sent to */
 	__be32 secondary_ip; /* br0's */
@@ -47,7 +47,7 @@ struct direct_config {
 };
 
 /*
- * Generic mode hands what needs fragments to the kernel's forwarding, translated, from this source address to the primary
+ * Generic mode hands fragments that it cannot lay out to the kernel's forwarding, translated, from this source address to the primary
  * ENI. It is drawn when the mode is taken up, and a frame that arrives with it is dropped: nobody else can send what
  * netfilter lets pass for it.
  */

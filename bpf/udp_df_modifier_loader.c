@@ -289,13 +289,18 @@ static void die_if_foreign(int ifindex, __u32 ours)
 static bool is_final(int error)
 {
 	return error == EACCES || error == EINVAL || error == E2BIG || error == EOPNOTSUPP || error == EPERM ||
-	       error == ERANGE;
+	       error == ERANGE || error == EEXIST;
 }
 
 static void die_refused_by_driver(void)
 {
 	if (!is_final(errno))
 		die("interface '%s' takes no XDP program now: %s", interface, reason());
+	if (errno == EEXIST)
+		die_refused(
+			"interface '%s' refuses XDP: it, or the bridge that it belongs to, carries another program; "
+			"see: bpftool net",
+			interface);
 	if (mode == XDP_FLAGS_SKB_MODE)
 		die_refused("interface '%s' refuses XDP: %s; an XDP link needs Linux 5.9", interface, reason());
 	die_refused("interface '%s' refuses --mode driver: %s; a bridge or VXLAN device has no such mode, ENA wants an "
@@ -325,9 +330,27 @@ static void unhook_old(const struct hook *old)
 	bpf_link_detach(old->link);
 }
 
-static void hook_up(int program, int ifindex, const struct hook *old, const char *name)
+/*
+ * No port of a bridge takes a program while the bridge has one (dev_xdp_attach, net/core/dev.c): ours goes first then. Until
+ * the new one is hooked, packets take the way without XDP.
+ */
+static int create_link(int program, int ifindex)
 {
 	LIBBPF_OPTS(bpf_link_create_opts, how, .flags = mode);
+	int link = bpf_link_create(program, ifindex, BPF_XDP, &how);
+
+	if (link >= 0 || errno != EEXIST)
+		return link;
+	struct hook hooked = pinned_hook();
+
+	if (hooked.ifindex && hooked.ifindex == (int)direct_wanted.bridge_ifindex)
+		bpf_link_detach(hooked.link);
+	close(hooked.link);
+	return bpf_link_create(program, ifindex, BPF_XDP, &how);
+}
+
+static void hook_up(int program, int ifindex, const struct hook *old, const char *name)
+{
 	int link;
 
 	if (old->mode == mode && old->ifindex == ifindex) {
@@ -338,7 +361,7 @@ static void hook_up(int program, int ifindex, const struct hook *old, const char
 	/* An interface runs one mode at a time: there the old hook must go first. */
 	if (old->ifindex == ifindex)
 		unhook_old(old);
-	link = bpf_link_create(program, ifindex, BPF_XDP, &how);
+	link = create_link(program, ifindex);
 	if (link < 0) {
 		int error = errno;
 

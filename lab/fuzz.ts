@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The nightly fuzzing, `make fuzz`: the differential test with more packets, then libFuzzer on every parser there is. Each
+// The nightly fuzzing, `make fuzz`: the differential tests with more packets, and libFuzzer on every parser there is. Each
 // input that is a finding is kept in the cache, never in the repository, and replayed by the target itself:
-// bpf/tests/fuzz_loader INPUT. FUZZ_SECONDS (each target's), FUZZ_PACKETS and FUZZ_SEED change what is done.
+// bpf/tests/fuzz_loader INPUT. FUZZ_SECONDS (each target's), FUZZ_PACKETS, FUZZ_DATAGRAMS (each engine's)
+// and FUZZ_SEED change what is done.
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { basename, dirname, join } from 'node:path';
@@ -181,26 +182,57 @@ export async function fuzz(
   return { name, seed, seconds: report.seconds, executions, coverage, findings };
 }
 
-/** The differential test is jest's; it names the first packet that differs. */
-async function differential(wanted: number, seed: number, progress: Progress): Promise<Outcome> {
+/** A test of jest's that compares as much as it is told to, and names the first packet that differs. */
+interface Comparison {
+  readonly name: string;
+  readonly project: string;
+  readonly test: string;
+  readonly wanted: number;
+  /** Of the variables that it reads. */
+  readonly variables: { readonly wanted: string; readonly seed: string };
+  /** What agreed, of a line that it prints: a total, or what adds to one. */
+  readonly agreed: RegExp;
+  readonly adds: boolean;
+  /** How often it compares each. */
+  readonly times: number;
+}
+
+const modelAgainstProgram = (wanted: number): Comparison => ({
+  ...{ name: 'differential', project: 'bpf', test: '__tests__/bpf/running-kernel', wanted, times: 1 },
+  variables: { wanted: 'DIFFERENTIAL_PACKETS', seed: 'DIFFERENTIAL_SEED' },
+  ...{ agreed: /^differential: (\d+) packets agree/, adds: false },
+});
+
+const bridgeAgainstDirect = (wanted: number): Comparison => ({
+  ...{ name: 'engines', project: 'lab', test: '__tests__/lab/direct.test', wanted, times: 3 },
+  variables: { wanted: 'GENERATED', seed: 'SEED' },
+  ...{ agreed: /^direct .*: (\d+) datagrams agree/, adds: true },
+});
+
+async function compare(comparison: Comparison, seed: number, progress: Progress): Promise<Outcome> {
+  const { name, project, test, variables, agreed, adds } = comparison;
+  const wanted = comparison.wanted * comparison.times;
   const startedAt = Date.now();
   const elapsed = (): number => (Date.now() - startedAt) / 1000;
-  let executions = 0;
+  let [executions, saidAt] = [0, startedAt];
   const onLine = (line: string): void => {
-    executions = Number(/^differential: (\d+) packets agree/.exec(line)?.[1] ?? executions);
-    if (!line.endsWith('agree') || executions % 1_000_000 !== 0) return;
+    const count = agreed.exec(line)?.[1];
+    if (count === undefined) return;
+    executions = Number(count) + (adds ? executions : 0);
+    if (Date.now() - saidAt < 10_000) return;
+    saidAt = Date.now();
     const rate = `${grouped(Math.round(executions / elapsed()))}/s`;
     const left = Math.round((elapsed() * (wanted - executions)) / executions);
-    progress.say(`differential: ${grouped(executions)} packets agree, ${rate}, ${left} s left`);
+    progress.say(`${name}: ${grouped(executions)} packets agree, ${rate}, ${left} s left`);
   };
-  const env = { ...process.env, DIFFERENTIAL_PACKETS: String(wanted), DIFFERENTIAL_SEED: String(seed) };
+  const env = { ...process.env, [variables.wanted]: String(comparison.wanted), [variables.seed]: String(seed) };
   const { code, stderr } = await run(
     'npx',
-    ['jest', '--selectProjects', 'bpf', '--runInBand', '__tests__/bpf/running-kernel'],
-    { cwd: REPOSITORY, timeoutMs: 600_000 + wanted / 10, env, onLine },
+    ['jest', '--selectProjects', project, '--runInBand', test, '--testTimeout', '3600000'],
+    { cwd: REPOSITORY, timeoutMs: 3_600_000, env, onLine },
   );
   const findings = code === 0 ? [] : [`exit code ${code}\n${stderr.split('\n').slice(-60).join('\n')}`];
-  return { name: 'differential', seed, seconds: elapsed(), executions, coverage: '', findings };
+  return { name, seed, seconds: elapsed(), executions, coverage: '', findings };
 }
 
 function table(outcomes: readonly Outcome[]): string {
@@ -248,15 +280,18 @@ function setting(name: string, otherwise: number): number {
 async function main(): Promise<void> {
   const seconds = setting('FUZZ_SECONDS', 120);
   const wanted = setting('FUZZ_PACKETS', 5_000_000);
+  const datagrams = setting('FUZZ_DATAGRAMS', 200_000);
   const seed = setting('FUZZ_SEED', 1 + (Date.now() % (2 ** 31 - 1)));
   const progress = new Progress('fuzz');
   const folder = mkdtempSync(join(cacheDirectory(), 'fuzz-'));
   progress.say(`FUZZ_SEED=${seed}, inputs below ${folder}`);
   await buildTargets();
   const outcomes = await inParallel<Outcome>([
-    () => differential(wanted, seed, progress),
+    () => compare(modelAgainstProgram(wanted), seed, progress),
     ...TARGETS.map((target) => () => fuzz(target, { seconds, seed }, { folder, progress })),
   ]);
+  // Alone: a busy machine does not take frames off a namespace in time.
+  outcomes.push(await compare(bridgeAgainstDirect(datagrams), seed, progress));
   console.log(table(outcomes));
   const findings = outcomes.flatMap(({ name, findings: found }) => found.map((finding) => `${name}: ${finding}`));
   if (findings.length === 0) {

@@ -130,6 +130,14 @@ function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
   }
 }
 
+function groupLives(leader: ChildProcess): boolean {
+  try {
+    return leader.pid !== undefined && process.kill(-leader.pid, 0);
+  } catch {
+    return false;
+  }
+}
+
 /** A unit of the gateway, as systemd runs it: started again when it ends, unless it was stopped. */
 export class Unit {
   private child?: ChildProcess;
@@ -157,13 +165,15 @@ export class Unit {
     await this.end('SIGTERM');
   }
 
-  /** Whatever its program ends by, `later` starts it again. */
+  /** Whatever its program ends by, `later` starts it again. With all that it has started, as systemd does. */
   async end(signal: NodeJS.Signals): Promise<void> {
     const { child } = this;
     if (!child || child.exitCode !== null || child.signalCode !== null) return;
     const ended = once(child, 'exit');
-    child.kill(signal);
+    signalGroup(child, signal);
     await ended;
+    const limit = Date.now() + LOADER_START_MS;
+    while (groupLives(child) && Date.now() < limit) await sleep(5);
   }
 
   /** Of the loader: none starts meanwhile, as none does while systemd has a job of its unit in hand. */
@@ -186,7 +196,7 @@ export class Unit {
     const running = this.child && this.child.exitCode === null && this.child.signalCode === null;
     if (!this.wanted || running || this.holders > 0) return;
     const [command, args] = inside(LAB.primary, DEPLOY_SCRIPT, 'run', this.program);
-    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(command, args, { detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
     this.child = child;
     this.log = '';
     for (const stream of [child.stdout, child.stderr])

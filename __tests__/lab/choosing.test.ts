@@ -86,13 +86,13 @@ describe('the XDP engine', () => {
     expect(await inGateway('nft', 'list', 'ruleset')).not.toContain('ether saddr');
   });
 
-  async function forwards(): Promise<void> {
-    const packets = Array.from({ length: 20 }, () =>
-      Packet.udp({ from: `198.51.100.7:${1024 + id}`, to: '203.0.113.9:31765' })
-        .id(++id)
-        .totalLength(1428)
-        .df(),
-    );
+  const datagram = (bytes: number): Packet =>
+    Packet.udp({ from: `198.51.100.7:${1024 + id}`, to: '203.0.113.9:31765' })
+      .id(++id)
+      .totalLength(bytes)
+      .df();
+
+  async function forwards(packets = Array.from({ length: 20 }, () => datagram(1428))): Promise<void> {
     const outcome = await lab.send(packets.map((packet) => mirror(packet)));
     expect(outcome.received.map((each) => each.payloadHash).sort()).toEqual(
       packets.map((packet) => payloadHash(packet.data())).sort(),
@@ -137,6 +137,15 @@ describe('the XDP engine', () => {
         expect(await health()).toMatchObject({ state: 'healthy' });
       },
     );
+
+    it('changes in place from bridge to direct in driver mode, which needs br0 without a program', async () => {
+      deployed({ ...FITS, XDP_ENGINE: 'bridge' });
+      await attaches('bridge', 'generic');
+      deployed(FITS);
+      await attaches('direct', 'driver');
+      expect(await health()).toMatchObject({ state: 'healthy' });
+      expect(await inGateway('ip', 'link', 'show', 'br0')).not.toContain('xdp');
+    });
 
     it('is tried out by preflight, each with a line for what it needs', async () => {
       deployed(AUTO);
@@ -213,6 +222,18 @@ describe('the XDP engine', () => {
       await inGateway('ip', 'link', 'set', 'dev', 'ens5', 'xdpgeneric', 'off');
     });
 
+    it("in driver mode because of somebody else's program on br0 gives way to generic mode, degraded", async () => {
+      deployed(FITS);
+      await inGateway('ip', 'link', 'set', 'dev', 'br0', 'xdpgeneric', 'obj', FOREIGN, 'sec', 'xdp');
+      await attaches('direct', 'generic');
+      const { state, reason } = await health();
+      expect(state).toBe('degraded');
+      expect(reason).toContain(
+        "interface 'ens6' refuses XDP: it, or the bridge that it belongs to, carries another program",
+      );
+      await inGateway('ip', 'link', 'set', 'dev', 'br0', 'xdpgeneric', 'off');
+    });
+
     it('in driver mode by the sizes that were asked for with it is degraded, too', async () => {
       deployed({ ...AUTO, XDP_MODE: 'driver' });
       await attaches('direct', 'generic');
@@ -248,6 +269,7 @@ describe('the XDP engine', () => {
 
     afterEach(async () => {
       await Promise.all([network.stop(), xdp.stop()]);
+      await peers(DRIVER_MODE_MTU);
       await must('ip', ['-n', LAB.sink.namespace, 'link', 'set', LAB.sink.interface, 'address', LAB.sink.mac]);
       await inGateway(
         'ip',
@@ -295,6 +317,18 @@ describe('the XDP engine', () => {
         return (await sent()) - before >= 20;
       });
       expect(await health()).toMatchObject({ engine: 'direct', xdp_mode: mode });
+    });
+
+    it('in generic mode still hands over what is too long for it after the ruleset was flushed', async () => {
+      await peers(LAB.mtu);
+      network.start();
+      await start(AUTO, 'generic');
+      const jumbo = () => [datagram(8900)];
+      await forwards(jumbo());
+      await inGateway('nft', 'flush', 'ruleset');
+      await becomes('broken gateway', async () => (await health()).state === 'broken');
+      await becomes('healthy gateway', async () => (await health()).state === 'healthy');
+      await forwards(jumbo());
     });
 
     it('follows a next hop that gets another address, which none of its own packets would ask for', async () => {

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a benchmark computes: medians and spreads, and the search for the highest rate without loss.
+
+/** Of an odd number of values the one in the middle, else the mean of the two. NaN of none. */
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const upper = sorted[Math.floor(sorted.length / 2)] ?? NaN;
+  const lower = sorted[Math.ceil(sorted.length / 2) - 1] ?? NaN;
+  return (lower + upper) / 2;
+}
+
+export interface Summary {
+  readonly median: number;
+  readonly min: number;
+  readonly max: number;
+  readonly values: readonly number[];
+}
+
+export function summarize(values: readonly number[]): Summary {
+  return { median: median(values), min: Math.min(...values), max: Math.max(...values), values };
+}
+
+/** Of each repetition's own two figures, because what disturbs a machine disturbs both. */
+export function ratios(these: readonly number[], those: readonly number[]): number[] {
+  return these.map((value, repetition) => value / (those[repetition] ?? NaN)).filter((ratio) => !Number.isNaN(ratio));
+}
+
+/** What came of a trial at a rate. */
+export interface Verdict {
+  readonly lost: number;
+  /** What was really offered, in datagrams/s: below what was asked for when the generator can do no more. */
+  readonly rate: number;
+}
+
+export interface SearchOptions {
+  /** Where to begin: the closer, the fewer trials. Datagrams/s, as all rates. */
+  readonly guess: number;
+  readonly least: number;
+  readonly most: number;
+  /** The search ends when the rates that hold and that do not differ by less than this share (default 0.05). */
+  readonly precision?: number;
+  /** The search ends after so many trials, whatever it knows then (default 14). */
+  readonly trials?: number;
+}
+
+export interface Found {
+  /** The highest offered rate of a trial without loss; 0 if all lost something. */
+  readonly rate: number;
+  /** The generator could not offer more, so the rate may be higher still. */
+  readonly isLowerBound: boolean;
+  readonly trials: number;
+}
+
+/** A generator that offers less than this share of what it is asked for is at its end. */
+const OFFERED = 0.93;
+const STRIDE = 1.5;
+
+/** Nothing was lost, and as much was offered as was asked for. */
+export function isConclusive(verdict: Verdict, asked: number): boolean {
+  return verdict.lost === 0 && verdict.rate >= asked * OFFERED;
+}
+
+/** The highest rate without loss: strides from the guess until it lies between two rates, then halves their ratio. */
+export async function highestWithoutLoss(
+  tryRate: (rate: number) => Promise<Verdict>,
+  { guess, least, most, precision = 0.05, trials = 14 }: SearchOptions,
+): Promise<Found> {
+  let holds = 0;
+  let best = 0;
+  let fails = Infinity;
+  let rate = Math.min(Math.max(guess, least), most);
+  for (let done = 1; done <= trials; done++) {
+    const verdict = await tryRate(Math.round(rate));
+    if (verdict.lost === 0) {
+      holds = rate;
+      best = Math.max(best, verdict.rate);
+      if (!isConclusive(verdict, rate) || rate === most) return { rate: best, isLowerBound: true, trials: done };
+    } else {
+      fails = rate;
+      if (rate === least) return { rate: best, isLowerBound: false, trials: done };
+    }
+    if (holds > 0 && fails / holds < 1 + precision) return { rate: best, isLowerBound: false, trials: done };
+    if (fails === Infinity) rate = Math.min(rate * STRIDE, most);
+    else if (holds === 0) rate = Math.max(rate / STRIDE, least);
+    else rate = Math.sqrt(holds * fails);
+  }
+  return { rate: best, isLowerBound: false, trials };
+}

@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * One trial after the other: so many mirrored datagrams a second for so long into a gateway, and how many of them came out
+ * whole. Generator and sink are one process, so that a trial's two ends are counted by one clock; nothing of it stays when
+ * the process ends, however it ends.
+ *
+ * Reads a line "BYTES PPS MILLISECONDS" for each trial (IP total length; 0 packets/s: as fast as possible), answers with a
+ * line of JSON.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <linux/if_link.h>
+#include <net/if.h>
+#include <netinet/ether.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "traffic.h"
+
+#define SECOND 1000000000ull
+#define SHORTEST 36  /* of an inner IP packet, in bytes: its frame holds all that is written to it */
+#define LONGEST 3000 /* what of a page is left to a live frame (net/bpf/test_run.c), less the outer headers */
+#define MOST_PPS 100000000
+#define MOST_MS 600000
+#define SETTLED_MS 60 /* no frame for so long: the queues are empty */
+#define LONGEST_DRAIN_MS 3000
+
+static const char *folder = ".", *source, *sink, *ceiling;
+static const char *from_mac = "02:00:0a:4d:00:01", *to_mac = "02:00:0a:4d:00:02";
+static const char *from_ip = "10.77.0.1", *to_ip = "10.77.0.2", *inner_ip = "203.0.113.9";
+static unsigned vni = 1, port = 31765, flow_bits = 10, cpu, for_packets;
+
+static struct pacer *pacer;
+static struct arrived *arrived;
+static struct pieces *pieces;
+
+__attribute__((format(printf, 1, 2), noreturn)) static void die(const char *format, ...)
+{
+	va_list values;
+
+	va_start(values, format);
+	fputs("trial: ", stderr);
+	vfprintf(stderr, format, values);
+	va_end(values);
+	fputc('\n', stderr);
+	exit(EXIT_FAILURE);
+}
+
+static void on_alarm(int which)
+{
+	(void)which;
+}
+
+/* --- namespaces, objects, maps ------------------------------------------------------------------------------------ */
+
+/* Of "NAMESPACE:INTERFACE": enters the one, and returns the index of the other. */
+static unsigned enter(const char *where)
+{
+	const char *colon = strchr(where, ':');
+	char path[128];
+	unsigned ifindex;
+	int fd;
+
+	if (!colon)
+		die("'%s': give NAMESPACE:INTERFACE", where);
+	snprintf(path, sizeof(path), "/var/run/netns/%.*s", (int)(colon - where), where);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || setns(fd, CLONE_NEWNET))
+		die("network namespace '%s': %s; see `ip netns`", path, strerror(errno));
+	close(fd);
+	ifindex = if_nametoindex(colon + 1);
+	if (!ifindex)
+		die("interface '%s': not in this network namespace", where);
+	return ifindex;
+}
+
+static struct bpf_object *load(const char *name)
+{
+	char path[512];
+	struct bpf_object *object;
+
+	snprintf(path, sizeof(path), "%s/%s.bpf.o", folder, name);
+	object = bpf_object__open_file(path, NULL);
+	if (!object || bpf_object__load(object))
+		die("BPF object '%s': %s; build it: make -C bench", path, strerror(errno));
+	return object;
+}
+
+static int program_of(struct bpf_object *object, const char *name)
+{
+	return bpf_program__fd(bpf_object__find_program_by_name(object, name));
+}
+
+static void *map_memory(struct bpf_object *object, const char *name, size_t size)
+{
+	void *memory =
+		mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_object__find_map_fd_by_name(object, name), 0);
+
+	if (memory == MAP_FAILED)
+		die("map '%s': %s", name, strerror(errno));
+	return memory;
+}
+
+static void send_by(struct bpf_object *object, unsigned ifindex)
+{
+	__u32 only = 0;
+
+	if (bpf_map_update_elem(bpf_object__find_map_fd_by_name(object, "wire"), &only, &ifindex, BPF_ANY))
+		die("the kernel refuses interface %u in a device map: %s", ifindex, strerror(errno));
+}
+
+/* The link ends with the process. Driver mode, or the figure would be another one. */
+static void attach(int program, unsigned ifindex, const char *where)
+{
+	LIBBPF_OPTS(bpf_link_create_opts, options, .flags = XDP_FLAGS_DRV_MODE);
+
+	if (bpf_link_create(program, ifindex, BPF_XDP, &options) < 0)
+		die("XDP in driver mode on '%s': %s", where, strerror(errno));
+}
+
+/* Stays, as links of this kind need Linux 6.6; the next one takes its place. */
+static void attach_to_packets(int program, unsigned ifindex, const char *where)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_INGRESS);
+	LIBBPF_OPTS(bpf_tc_opts, options, .handle = 1, .priority = 1, .prog_fd = program, .flags = BPF_TC_F_REPLACE);
+	int error = bpf_tc_hook_create(&hook);
+
+	if (!error || error == -EEXIST)
+		error = bpf_tc_attach(&hook, &options);
+	if (error)
+		die("tc ingress of '%s': %s", where, strerror(-error));
+}
+
+/* Of "NAMESPACE:FROM:TO". */
+static void attach_ceiling(void)
+{
+	char in[128];
+	const char *last = strrchr(ceiling, ':');
+	struct bpf_object *object;
+	unsigned ifindex, to;
+
+	snprintf(in, sizeof(in), "%.*s", (int)(last ? last - ceiling : 0), ceiling);
+	ifindex = enter(in);
+	to = if_nametoindex(last + 1);
+	if (!to)
+		die("--ceiling %s: no interface '%s' there", ceiling, last + 1);
+	object = load("ceiling");
+	send_by(object, to);
+	attach(program_of(object, "ceiling"), ifindex, in);
+}
+
+/* --- traffic ------------------------------------------------------------------------------------------------------ */
+
+static uint32_t sum(const void *bytes, size_t size)
+{
+	uint32_t total = 0;
+
+	for (size_t i = 0; i + 1 < size; i += 2) {
+		uint16_t word;
+
+		memcpy(&word, (const char *)bytes + i, sizeof(word));
+		total += word;
+	}
+	return total;
+}
+
+static uint16_t fold(uint32_t total)
+{
+	total = (total & 0xffff) + (total >> 16);
+	return (total & 0xffff) + (total >> 16);
+}
+
+static struct iphdr ip_header(unsigned length, const char *from, const char *to)
+{
+	struct iphdr ip = { .version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_UDP, .tot_len = htons(length) };
+
+	ip.saddr = inet_addr(from);
+	ip.daddr = inet_addr(to);
+	return ip;
+}
+
+static void set_macs(struct ethhdr *ethernet, const char *from, const char *to)
+{
+	const struct ether_addr *mac = ether_aton(from);
+
+	if (mac)
+		memcpy(ethernet->h_source, mac, ETH_ALEN);
+	if (mac && (mac = ether_aton(to)))
+		memcpy(ethernet->h_dest, mac, ETH_ALEN);
+	if (!mac)
+		die("MAC addresses '%s' and '%s': give six bytes such as 02:00:0a:4d:00:01", from, to);
+	ethernet->h_proto = htons(ETH_P_IP);
+}
+
+/* The inner UDP checksum is some number: nobody on the way verifies it, and a gateway updates it as it would a right one. */
+static struct mirrored headers_of(unsigned bytes)
+{
+	struct mirrored frame = {
+		.outer_ip = ip_header(bytes + OUTER_HEADERS, from_ip, to_ip),
+		.outer_udp = { .dest = htons(VXLAN_PORT), .len = htons(bytes + OUTER_HEADERS - sizeof(struct iphdr)) },
+		.vxlan = { htonl(0x08000000), htonl(vni << 8) },
+		.ip = ip_header(bytes, "0.0.0.0", inner_ip),
+		.udp = { htons(40000), htons(port), htons(bytes - sizeof(struct iphdr)), htons(0x1234) },
+	};
+
+	set_macs(&frame.outer_ethernet, from_mac, to_mac);
+	set_macs(&frame.ethernet, "02:aa:00:00:00:01", "02:aa:00:00:00:02");
+	frame.ip.frag_off = htons(0x4000);
+	frame.outer_ip.ttl = 255;
+	frame.outer_ip.check = ~fold(sum(&frame.outer_ip, sizeof(frame.outer_ip)));
+	return frame;
+}
+
+static void prepare(unsigned bytes, uint64_t pps)
+{
+	struct mirrored headers = headers_of(bytes);
+
+	memset(pieces, 0xff, PIECES * sizeof(*pieces));
+	*arrived = (struct arrived){ .flow_bits = flow_bits, .carried = bytes - sizeof(struct iphdr) };
+	pacer->interval = pps ? (SECOND << 10) / pps : 0;
+	pacer->first = pacer->last = pacer->sent = pacer->slipped = 0;
+	pacer->flow_bits = flow_bits;
+	pacer->checksum_without = sum(&headers.ip, sizeof(headers.ip));
+	pacer->headers = headers;
+}
+
+static void offer(struct bpf_object *generator, unsigned bytes, unsigned milliseconds)
+{
+	static uint8_t frame[LONGEST + OUTER_HEADERS + sizeof(struct ethhdr)];
+	struct itimerval end = { .it_value = { milliseconds / 1000, milliseconds % 1000 * 1000 } }, never = { 0 };
+	LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = frame,
+		.data_size_in = bytes + OUTER_HEADERS + sizeof(struct ethhdr), .repeat = UINT32_MAX / 2,
+		.flags = BPF_F_TEST_XDP_LIVE_FRAMES);
+	int error;
+
+	setitimer(ITIMER_REAL, &end, NULL);
+	error = bpf_prog_test_run_opts(program_of(generator, "generate"), &run) ? errno : 0;
+	setitimer(ITIMER_REAL, &never, NULL);
+	if (error && error != EINTR)
+		die("live frames of %u bytes: %s; they need Linux 5.18", bytes, strerror(error));
+}
+
+/* The sink counts while this waits. */
+static uint64_t read_now(const void *counter)
+{
+	return *(const volatile uint64_t *)counter;
+}
+
+static void drain(void)
+{
+	const struct timespec pause = { 0, SETTLED_MS * 1000000 };
+
+	for (int waited = 0; waited < LONGEST_DRAIN_MS; waited += SETTLED_MS) {
+		uint64_t before = read_now(&arrived->frames);
+
+		nanosleep(&pause, NULL);
+		if (read_now(&arrived->frames) == before)
+			return;
+	}
+}
+
+static void trial(struct bpf_object *generator, unsigned bytes, uint64_t pps, unsigned milliseconds)
+{
+	uint64_t in_time;
+
+	prepare(bytes, pps);
+	offer(generator, bytes, milliseconds);
+	in_time = read_now(&arrived->datagrams);
+	drain();
+	printf("{\"bytes\":%u,\"pps\":%llu,\"offered\":%llu,\"slipped\":%llu,\"seconds\":%.6f,\"in_time\":%llu", bytes,
+		(unsigned long long)pps, (unsigned long long)pacer->sent, (unsigned long long)pacer->slipped,
+		(pacer->last - pacer->first) / (double)SECOND, (unsigned long long)in_time);
+	printf(",\"delivered\":%llu,\"frames\":%llu,\"with_df\":%llu,\"surplus\":%llu,\"foreign\":%llu}\n",
+		(unsigned long long)arrived->datagrams, (unsigned long long)arrived->frames,
+		(unsigned long long)arrived->with_df, (unsigned long long)arrived->surplus,
+		(unsigned long long)arrived->foreign);
+	fflush(stdout);
+}
+
+/* --- command line ------------------------------------------------------------------------------------------------- */
+
+static const struct {
+	const char *name;
+	const char **text;
+	unsigned *number, most;
+	const char *what;
+} settings[] = {
+	{ "objects", &folder, NULL, 0, "folder of the BPF objects" },
+	{ "source", &source, NULL, 0, "NAMESPACE:INTERFACE that sends" },
+	{ "sink", &sink, NULL, 0, "NAMESPACE:INTERFACE that counts, and drops" },
+	{ "ceiling", &ceiling, NULL, 0,
+		"NAMESPACE:FROM:TO, interfaces between which a program only takes off the outer headers" },
+	{ "from-mac", &from_mac, NULL, 0, "outer source" },
+	{ "to-mac", &to_mac, NULL, 0, "outer destination" },
+	{ "from-ip", &from_ip, NULL, 0, "outer source" },
+	{ "to-ip", &to_ip, NULL, 0, "outer destination" },
+	{ "vni", NULL, &vni, 0xffffff, "VXLAN network id" },
+	{ "target-port", NULL, &port, 65535, "destination port of the mirrored datagrams" },
+	{ "flow-bits", NULL, &flow_bits, MOST_FLOW_BITS, "flows, as a power of two" },
+	{ "sink-for-packets", NULL, &for_packets, 1,
+		"1: the sink takes the kernel's packets; 0: frames in the driver" },
+	{ "cpu", NULL, &cpu, CPU_SETSIZE - 1, "processor of the generator" },
+};
+#define SETTINGS (sizeof(settings) / sizeof(*settings))
+
+static uint64_t number(const char *name, const char *text, uint64_t least, uint64_t most)
+{
+	size_t digits = strspn(text, "0123456789");
+	uint64_t value = digits && digits < 19 ? strtoull(text, NULL, 10) : UINT64_MAX;
+
+	if (text[digits] || value < least || value > most)
+		die("%s '%s': give a whole number from %llu to %llu", name, text, (unsigned long long)least,
+			(unsigned long long)most);
+	return value;
+}
+
+static void parse(int argc, char **argv)
+{
+	struct option options[SETTINGS + 1] = { 0 };
+	int index;
+
+	for (size_t i = 0; i < SETTINGS; i++)
+		options[i] = (struct option){ settings[i].name, required_argument, NULL, 1 };
+	opterr = 0;
+	for (int which; (which = getopt_long(argc, argv, ":", options, &index)) != -1;) {
+		if (which != 1)
+			die("'%s' %s", argv[optind - 1], which == ':' ? "needs a value" : "is no option");
+		if (settings[index].text)
+			*settings[index].text = optarg;
+		else
+			*settings[index].number = number(settings[index].name, optarg, 0, settings[index].most);
+	}
+	if (optind == argc && source && sink)
+		return;
+	puts("usage: trial --source NAMESPACE:INTERFACE --sink NAMESPACE:INTERFACE [OPTION]...");
+	for (size_t i = 0; i < SETTINGS; i++)
+		printf("  --%-12s %s\n", settings[i].name, settings[i].what);
+	exit(EXIT_FAILURE);
+}
+
+int main(int argc, char **argv)
+{
+	const struct sigaction alarm = { .sa_handler = on_alarm };
+	struct bpf_object *counter, *generator;
+	char line[128], size[32], rate[32], time[32];
+	cpu_set_t only;
+	unsigned ifindex;
+
+	parse(argc, argv);
+	/* Whoever started this may have been killed. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	sigaction(SIGALRM, &alarm, NULL);
+	CPU_ZERO(&only);
+	CPU_SET(cpu, &only);
+	if (sched_setaffinity(0, sizeof(only), &only))
+		die("--cpu %u: %s", cpu, strerror(errno));
+	/* Others who use the machine shall not hold up the generator. */
+	setpriority(PRIO_PROCESS, 0, -20);
+	ifindex = enter(sink);
+	counter = load("sink");
+	if (for_packets)
+		attach_to_packets(program_of(counter, "count_packet"), ifindex, sink);
+	else
+		attach(program_of(counter, "count_in_driver"), ifindex, sink);
+	arrived = map_memory(counter, "arrived", sizeof(*arrived));
+	pieces = map_memory(counter, "pieces", PIECES * sizeof(*pieces));
+	if (ceiling)
+		attach_ceiling();
+	ifindex = enter(source);
+	generator = load("generator");
+	send_by(generator, ifindex);
+	pacer = map_memory(generator, "pacer", sizeof(*pacer));
+	puts("{\"ready\":true}");
+	fflush(stdout);
+	while (fgets(line, sizeof(line), stdin)) {
+		if (sscanf(line, "%31s %31s %31s", size, rate, time) != 3)
+			die("'%s': give BYTES PPS MILLISECONDS", strtok(line, "\n"));
+		trial(generator, number("BYTES", size, SHORTEST, LONGEST), number("PPS", rate, 0, MOST_PPS),
+			number("MILLISECONDS", time, 1, MOST_MS));
+	}
+	return EXIT_SUCCESS;
+}
