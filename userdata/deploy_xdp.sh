@@ -174,8 +174,11 @@ await_secondary() {
 network_is_up() {
 	[[ $(ip link show br0 2>/dev/null) == *[\<,]UP[,\>]* ]] &&
 		[[ $(nft list chain bridge mirror_gateway datagram 2>/dev/null) == *'pkttype set'* ]] &&
-		[[ $(nft list chain ip mirror_gateway translate 2>/dev/null) == *notrack* ]]
+		[[ $(nft list chain ip mirror_gateway translate 2>/dev/null) == *notrack* ]] &&
+		{ ! hands_over || [[ $(nft list chain ip mirror_gateway_handover prerouting 2>/dev/null) == *notrack* ]]; }
 }
+
+hands_over() { grep -qsx 'direct generic' "$RUN/hooked"; }
 
 need_network() { network_is_up || fail 'br0 or the netfilter rules are missing or incomplete; run: deploy_xdp.sh network-up'; }
 
@@ -252,6 +255,7 @@ make_network() {
 	without_ipv6 "$NAME"
 	ip link set br0 address "$MAC" mtu "$EGRESS_MTU"
 	load_rules # before the first frame can pass, and before the kernel forwards anything
+	if hands_over; then let_handed_over_pass; fi
 	kernel_settings
 	ip link set vxlan1 master br0 up
 	ip link set "$NAME" master br0 up
@@ -681,8 +685,8 @@ detach() {
 unhook() {
 	if [[ -e $PINS ]] && ! { [[ -x $LOADER ]] && "$LOADER" detach; }; then rm -rf "$PINS"; fi
 	if [[ -e $RUN/links ]]; then restore_links; fi
+	rm -f "$RUN/hooked" # first: while it says `direct generic`, the network is whole only with the hand-over's rules
 	drop_handover
-	rm -f "$RUN/hooked"
 }
 
 # A crash or a restart leaves the program on its interface and the network as it is, an orderly stop does not.
