@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The part of EC2's instance metadata service (version 2, tokens required) that the shipped scripts ask, so that they run
 // unchanged in both labs. As a program it serves one instance until it is killed; SIGUSR1 makes the --late interface
-// appear, as when the Lambda attaches it to an instance that is already running. `startImds` runs it in a namespace,
-// `imdsServer` in this process.
+// appear, as when the Lambda attaches it to an instance that is already running; SIGUSR2 takes the tags out of the metadata,
+// or brings them back. `startImds` runs it in a namespace, `imdsServer` in this process.
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -229,12 +229,19 @@ function main(argv: readonly string[]): void {
   if (!flags.has('--primary')) throw new Error('imds: --primary MAC,IP,CIDR is required');
   const file = flags.get('--credentials');
   const credentials = file === undefined ? undefined : readFileSync(file, 'utf8');
-  const instance = { id: 'i-00000000000000001', interfaces, credentials, group: GROUP };
+  let hasTags = true;
+  const instance: Instance = {
+    ...{ id: 'i-00000000000000001', interfaces, credentials },
+    get group() {
+      return hasTags ? GROUP : undefined;
+    },
+  };
   const late = flags.get('--late');
   const later = late === undefined ? undefined : parseInterface('--late', late);
   process.on('SIGUSR1', () => {
     if (later && !interfaces.includes(later)) interfaces.push(later);
   });
+  process.on('SIGUSR2', () => (hasTags = !hasTags));
   serve(instance, flags.get('--listen') ?? IMDS_ADDRESS, Number(flags.get('--port') ?? 80));
 }
 

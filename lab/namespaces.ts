@@ -167,6 +167,11 @@ async function serveMetadata(): Promise<void> {
   fs.writeFileSync(IMDS_PID, String(pid));
 }
 
+/** Takes the instance's tags out of its metadata, or brings them back. */
+export function toggleTags(): void {
+  process.kill(Number(fs.readFileSync(IMDS_PID, 'utf8')), 'SIGUSR2');
+}
+
 /** Ends the process that a pid file names, if it still runs the program it ran then. */
 function end(pidFile: string, program: string): void {
   if (!fs.existsSync(pidFile)) return;

@@ -102,7 +102,7 @@ const anchorOf = (heading: string) =>
     .replace(/[^\w\- ]/g, '')
     .replaceAll(' ', '-');
 
-test.each(['README.md', 'docs/migration.md', 'docs/direct-engine.md'])(
+test.each(['README.md', 'docs/migration.md', 'docs/direct-engine.md', 'docs/troubleshooting.md'])(
   'every link in %s leads to something',
   (file) => {
     const links = [...textOf(file).matchAll(/\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)/g)];
