@@ -73,7 +73,7 @@ lambda-test: python-tools ## the ENI function against an EC2 and the fetching of
 bpf-test: build ## the XDP program, packet by packet, in the running kernel
 	@$(ROOT) npm run --silent test:bpf
 
-lab-test: build ## every engine in network namespaces
+lab-test: build python-tools ## every engine in network namespaces
 	@$(ROOT) npm run --silent test:lab
 
 vm-test: build python-tools ## machines that boot from the synthesized user data; the XDP program on Debian's kernels, old and new

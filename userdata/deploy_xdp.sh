@@ -22,7 +22,10 @@ usage: deploy_xdp.sh VERB
   attach                    the best XDP engine that can takes the traffic; modify_udp_df the share of flows it leaves
   detach                    XDP lets go; the standby rule takes over
   rollback                  modify_udp_df takes the traffic
-  status [--json]           engine, counters, settings
+  status                    can packets flow, by which engine, how many now and in all, what is lost; settings
+         --watch [SECONDS]  again and again, every 2 seconds unless told otherwise
+         --json             for programs: counters, state, settings
+         --prometheus       for programs: counters and state in Prometheus's text format
   stats                     every counter of every part
   config get [KEY]          what can change under traffic, and where it differs from what was deployed
   config set KEY=VALUE...   change it, now and for the next start
@@ -778,11 +781,77 @@ status_json() {
 		+ {stats_map: ($xdp.stats_map // 0), nfqueue_socket: $socket, config: $xdp.config}'
 }
 
+# With the machine's own losses, and for how many seconds what carries the traffic has been there.
+sample() {
+	local status losses running=null uptime socket='"engine":"nfqueue".*"nfqueue_socket":([1-9][0-9]*)'
+	status=$(status_json)
+	losses=$("$HOME_DIR/userdata/xdp-monitoring.sh" --losses)
+	if [[ $status == *'"attached":true'* ]]; then
+		running=$((EPOCHSECONDS - $(stat -c %Y "$PINS/link")))
+	elif [[ $status =~ $socket ]]; then # its number is that of the process
+		running=$(ps -o etimes= -p "${BASH_REMATCH[1]}") || running=null
+	fi
+	read -r uptime _ </proc/uptime
+	printf '{"uptime":%s,"processors":%s,"status":%s,"machine":%s,"running":%s}\n' "$uptime" "$(nproc)" "$status" "$losses" "$running"
+}
+
+prometheus() {
+	local sample
+	sample=$(sample)
+	jq -r -L "$HOME_DIR/userdata" --argjson list "$(<"$HOME_DIR/userdata/metrics.json")" -f "$HOME_DIR/userdata/prometheus.jq" <<<"$sample"
+}
+
+is_terminal() { [[ -t 1 && ${TERM:-dumb} != dumb ]]; }
+
+# BEFORE NOW SECONDS: two samples, for people. SECONDS of 0: the only view.
+view() {
+	local key colour=false rows=0 deployed=''
+	for key in "${KEYS[@]}"; do deployed+="$key=${DEPLOYED[$(env_name "$key")]:-}"$'\n'; done
+	if is_terminal; then
+		[[ ${NO_COLOR:-} ]] || colour=true # https://no-color.org
+		if (($3)); then rows=$(stty size 2>/dev/null </dev/tty) || rows=24; fi
+	fi
+	jq -nr -L "$HOME_DIR/userdata" --argjson list "$(<"$HOME_DIR/userdata/metrics.json")" --argjson enable_xdp "$ENABLE_XDP" \
+		--arg deployed "$deployed" --argjson colour $colour --argjson every "$3" --argjson rows "${rows% *}" \
+		-f "$HOME_DIR/userdata/status.jq" <<<"$1$2"
+}
+
+# Rates need a second at least.
+status_once() {
+	local before now
+	before=$(sample)
+	sleep 1.05
+	now=$(sample)
+	view "$before" "$now" 0
+}
+
+status_watch() { # SECONDS
+	local before now
+	[[ $1 =~ ^[1-9][0-9]{0,3}$ ]] || fail "status: --watch '$1' is no number of seconds; it must be a whole number from 1 to 9999"
+	trap 'exit 0' INT TERM HUP
+	if is_terminal; then
+		trap 'printf "\e[?7h\e[?25h"' EXIT
+		printf '\e[?25l\e[?7l\e[2J' # no cursor, no second line of what is too long
+	fi
+	before=$(sample)
+	sleep 1.05
+	while :; do
+		now=$(sample)
+		view "$before" "$now" "$1"
+		before=$now
+		sleep "$1" & # a trap waits for a program, but not for this
+		wait $!
+	done
+}
+
 status() {
-	case ${1:-} in
-	'') status_json | jq -r '(del(.config) + .config) | to_entries[] | "\(.key) \(.value)"' | align ;;
+	case "$*" in
+	'') status_once ;;
 	--json) status_json ;;
-	*) fail "status: no option '$1'; the only one is --json" ;;
+	--prometheus) prometheus ;;
+	--watch) status_watch 2 ;;
+	'--watch '*) status_watch "${*:2}" ;;
+	*) fail "status: no option '$*'; it is one of --json, --prometheus, --watch [SECONDS], or none" ;;
 	esac
 }
 

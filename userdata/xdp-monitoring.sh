@@ -117,7 +117,7 @@ machine() {
 	count_forwarding /proc/net/netstat IpExt InNoRoutes
 	count_neighbours
 	for name in "${!MACHINE[@]}"; do text+=",\"$name\":${MACHINE[$name]}"; done
-	printf '{%s}' "${text:1}"
+	printf '{%s}\n' "${text:1}"
 }
 
 memory() {
@@ -188,7 +188,12 @@ main() {
 	local about list
 	about=$(find_out)
 	list=$(<"$HOME_DIR/userdata/metrics.json")
-	samples | jq -nRc --unbuffered --argjson list "$list" --argjson about "$about" -f "$HOME_DIR/userdata/xdp-monitoring.jq" | publish
+	samples | jq -nRc --unbuffered -L "$HOME_DIR/userdata" --argjson list "$list" --argjson about "$about" \
+		-f "$HOME_DIR/userdata/xdp-monitoring.jq" | publish
 }
 
-main
+case ${1:-} in
+'') main ;;
+--losses) machine ;;
+*) say "xdp-monitoring.sh: no option '$1'; the only one is --losses: the machine's own, once, for deploy_xdp.sh status" && exit 1 ;;
+esac

@@ -60,8 +60,9 @@ function sample(number: number, status: object | null, rest: Partial<Sample> = {
 function documentsOf(...lines: (Sample | string)[]): Emf[] {
   const input = lines.map((line) => (typeof line === 'string' ? line : JSON.stringify(line))).join('\n');
   const values = ['--argjson', 'list', JSON.stringify(list), '--argjson', 'about', JSON.stringify(ABOUT)];
-  const program = path.join(REPOSITORY, 'userdata/xdp-monitoring.jq');
-  const { stdout, stderr } = spawnSync('jq', ['-nRc', ...values, '-f', program], { input, encoding: 'utf8' });
+  const folder = path.join(REPOSITORY, 'userdata');
+  const program = ['-L', folder, '-f', path.join(folder, 'xdp-monitoring.jq')];
+  const { stdout, stderr } = spawnSync('jq', ['-nRc', ...values, ...program], { input, encoding: 'utf8' });
   expect(stderr).toBe('');
   return stdout
     .split('\n')
@@ -240,8 +241,10 @@ describe(`a gateway's metrics${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`,
   });
 });
 
-test('every sum of losses is the sum of their places', () => {
+test('every sum of losses is the sum of their places, and an operator on the gateway sees the same places', () => {
   const { PacketsLostPerSecond, ...others } = list.metrics;
+  const lost = list.counters.find(({ group }) => group === 'lost');
+  expect(Object.keys(lost?.names ?? {}).sort()).toEqual([...PacketsLostPerSecond.rate_of].sort());
   const places = Object.entries(others).filter(([name]) => name.endsWith('DropsPerSecond'));
   expect(PacketsLostPerSecond.rate_of).toEqual(
     places.flatMap(([, metric]) => ('rate_of' in metric ? metric.rate_of : [])),
