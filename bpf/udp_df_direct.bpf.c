@@ -22,11 +22,13 @@
 #define AF_INET 2 /* sys/socket.h is no header for BPF */
 #define VXLAN_PORT 4789
 #define IP_ECN 3 /* the bits of TOS that a tunnel's end must merge with the inner header's */
+#define LEAST_OPTIONS 4
 #define LONGEST_OPTIONS 40
 #define IP_OPTION_END 0
 #define IP_OPTION_NOP 1
 #define TAKEN PASSED_REASONS /* nothing hinders */
 #define LEAST_MTU 68         /* RFC 791: with the longest header, it leaves room for 8 bytes */
+#define LEAST_ROOM 8         /* in all fragments but the last */
 #define LONGEST_DATA 8192    /* of a datagram whose fragments are laid out */
 #define LONGEST_PIECE 2048   /* in one of them */
 /* In front of every frame (XDP_PACKET_HEADROOM), less what the kernel keeps of it for itself (struct xdp_frame). */
@@ -691,6 +693,16 @@ static __always_inline __u32 place_of(__u32 number, __u32 fragments, __u32 lengt
 	return number + 1 < fragments ? length - (number + 1) * each : sizeof(struct slip);
 }
 
+/* Compilers make one comparison of two, from which verifiers before Linux 6.2 learn no least value. */
+static __always_inline int are_options(__u32 *size)
+{
+	IN_ONE_REGISTER(*size);
+	if (*size < LEAST_OPTIONS)
+		return 0;
+	IN_ONE_REGISTER(*size);
+	return *size <= LONGEST_OPTIONS;
+}
+
 /* Writes headers and data of fragment `number`. */
 static __always_inline int lay_out_one(struct xdp_md *ctx, struct layout *layout, __u32 number, __u8 *later_options)
 {
@@ -705,17 +717,16 @@ static __always_inline int lay_out_one(struct xdp_md *ctx, struct layout *layout
 	make_fragment(&headers.ip, bpf_htons(layout->header - sizeof(struct ethhdr) + size),
 		bpf_htons(is_last ? offset / 8 : offset / 8 | IP_MF), number ? layout->options_change : 0);
 	IN_ONE_REGISTER(offset);
+	size--; /* that it is not 0 tells verifiers before Linux 6.2 nothing; that it is at least 1 does */
 	IN_ONE_REGISTER(size);
-	IN_ONE_REGISTER(options);
-	if (offset > LONGEST_DATA || size < 1 || size > LONGEST_PIECE)
+	if (offset > LONGEST_DATA || size >= LONGEST_PIECE)
 		return 0;
 	if (bpf_xdp_store_bytes(ctx, to, headers.ethernet, PLAIN_HEADERS) ||
-		bpf_xdp_store_bytes(ctx, to + layout->header, layout->data + offset, size))
+		bpf_xdp_store_bytes(ctx, to + layout->header, layout->data + offset, size + 1))
 		return 0;
-	if (options < 1 || options > LONGEST_OPTIONS)
-		return 1;
 	later_options = number ? later_options : (__u8 *)layout->headers.options;
-	return !bpf_xdp_store_bytes(ctx, to + PLAIN_HEADERS, later_options, options);
+	return !options ||
+	       (are_options(&options) && !bpf_xdp_store_bytes(ctx, to + PLAIN_HEADERS, later_options, options));
 }
 
 /* Not static: so the verifier looks at it once, and not for every way that leads here. */
@@ -725,12 +736,13 @@ __noinline int lay_out(struct xdp_md *ctx)
 	struct workbench *here = bpf_map_lookup_elem(&workbench, &only);
 	struct layout *layout;
 
-	if (!here)
+	/* Verified even where nothing calls it, so on kernels without the helpers, too. */
+	if (!lays_out || !here)
 		return 0;
 	layout = &here->layout;
 	size = layout->size;
 	IN_ONE_REGISTER(size);
-	if (size < 1 || size > LONGEST_DATA)
+	if (size <= LEAST_ROOM || size > LONGEST_DATA)
 		return 0;
 	/* Behind the slip, the further headers and the datagram's own. */
 	if (bpf_xdp_load_bytes(ctx, sizeof(struct slip) + layout->fragments * layout->header, layout->data, size))
@@ -787,9 +799,8 @@ static __always_inline int send_laid_out(struct xdp_md *ctx, struct frame *frame
 	layout->size = frame->datagram.size - sizeof(struct iphdr) - options;
 	if (!strip(ctx, frame, more))
 		return give_up(count);
-	IN_ONE_REGISTER(options);
-	if (options >= 1 && options <= LONGEST_OPTIONS &&
-		bpf_xdp_load_bytes(ctx, more + PLAIN_HEADERS, layout->headers.options, options))
+	if (options && (!are_options(&options) ||
+			       bpf_xdp_load_bytes(ctx, more + PLAIN_HEADERS, layout->headers.options, options)))
 		return give_up(count);
 	if (!lay_out(ctx) || bpf_xdp_store_bytes(ctx, 0, &slip, sizeof(slip)))
 		return give_up(count);
