@@ -903,14 +903,46 @@ shortfall() {
 	fi
 }
 
+# Hundredths of a second since the boot; no change of the clock disturbs them.
+hundredths() {
+	local uptime
+	read -r uptime _ </proc/uptime
+	say "$((10#${uptime/./}))"
+}
+
+verdict_is_recent() {
+	local at
+	read -r at 2>/dev/null <"$RUN/verdict" && (($(hundredths) - at < 100))
+}
+
+# -> code and body. However many ask at once, one of them finds out, and for a second that is the answer.
+verdict() {
+	if ! verdict_is_recent; then
+		exec 5>>"$RUN/verdict.lock"
+		flock -w 3 5 || return
+		verdict_is_recent || renew_verdict
+		exec 5>&-
+	fi
+	{ read -r _ && IFS= read -r code && IFS= read -r body; } <"$RUN/verdict"
+}
+
+renew_verdict() {
+	local at code='200 OK' body
+	at=$(hundredths)
+	body=$(health) || code='503 Service Unavailable'
+	printf '%s\n' "$at" "$code" "$body" >"$RUN/verdict.new"
+	mv "$RUN/verdict.new" "$RUN/verdict"
+}
+
+# Whoever says nothing, or not all of it, holds a connection for two seconds at most.
 health_http() {
-	local request code='200 OK' body='{"error":"only GET /healthz is served"}' lines=0
-	IFS= read -r -t 2 request || return 0
-	while ((lines++ < 64)) && IFS= read -r -t 2 line && [[ $line != $'\r' && $line ]]; do :; done
+	local request line code body until=$((SECONDS + 2))
+	IFS= read -r -t 1 request || return 0
+	while ((SECONDS < until)) && IFS= read -r -t 1 line && [[ $line != $'\r' && $line ]]; do :; done
 	if [[ $request != 'GET /healthz '* ]]; then
-		code='404 Not Found'
-	else
-		body=$(health) || code='503 Service Unavailable'
+		code='404 Not Found' body='{"error":"only GET /healthz is served"}'
+	elif ! verdict; then
+		code='503 Service Unavailable' body='{"state":"broken","reason":"the verdict is not known within 3 s"}'
 	fi
 	printf 'HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s\n' "$code" $((${#body} + 1)) "$body"
 }

@@ -110,6 +110,29 @@ export function itOutlives(machine: Machine): void {
       });
     });
 
+    it('answers the health check during and after a crowd at its endpoint, which costs no datagram and no memory', async () => {
+      const slice = '/sys/fs/cgroup/system.slice/system-mirror\\x2dgateway\\x2dhealth.slice';
+      const peaks: number[] = [];
+      const lost = await machine.streamThrough(async () => {
+        for (let round = 0; round < 3; round++) {
+          const { answers, seconds, silentSeconds } = await machine.crowd(1000, 200);
+          peaks.push(Number(await machine.vm.exec(`cat '${slice}/memory.peak'`)));
+          machine.vm.progress.say(
+            `1000 asked in a second, 200 said nothing: ${JSON.stringify(answers)} within ${seconds} s, silent ones closed ` +
+              `after ${silentSeconds} s; memory at most ${peaks.at(-1)} bytes`,
+          );
+          const { refused = 0, ...answered } = answers;
+          expect(Object.keys(answered)).toEqual([expect.stringMatching(/^HTTP\/1\.1 200 OK .*"state":"healthy"/)]);
+          expect(Object.values(answered)[0]).toBeGreaterThan(0);
+          expect(refused).toBeLessThan(1000);
+          await healthy();
+        }
+      });
+      expect(lost).toEqual([]);
+      expect(await machine.state('mirror-gateway-health.socket')).toBe('active');
+      expect((peaks[2] ?? NaN) / (peaks[0] ?? NaN)).toBeLessThan(1.5);
+    });
+
     it('loses nothing of a stream while its units change engines, restart and are killed', async () => {
       const operations = [
         ...['deploy_xdp.sh rollback', 'deploy_xdp.sh attach', 'deploy_xdp.sh config set traffic_percent=50'],

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the VM tests share: a machine booted from user data that cdktf synthesized, all cases played through it, and what
 // must be true of every gateway, whatever its release and engine.
+import { join } from 'node:path';
 import { type Case, cases, firstDatagram, play, type Verdict } from '../../lab/cases';
-import { inNamespace, must, Progress, waitFor } from '../../lab/host';
+import type { Crowd } from '../../lab/crowd';
+import { inNamespace, must, Progress, REPOSITORY, waitFor } from '../../lab/host';
 import { type Release } from '../../lab/image';
 import { DEFAULT_ENGINE, type Engine, isXdp, longestDatagram, settingsOf, statusOf } from '../../lab/engines';
 import { synthesize } from '../../lab/synth';
@@ -118,6 +120,15 @@ export class Machine {
   async health(): Promise<string> {
     const ask = ['curl', '-s', '-m', '30', '-o', '-', '-w', ' %{http_code}', HEALTH];
     return must(...inNamespace(VM_LAB.source.namespace, ...ask));
+  }
+
+  /** At the health endpoint: so many ask within a second, so many others connect and say nothing. */
+  async crowd(asking: number, silent: number): Promise<Crowd> {
+    const { namespace } = VM_LAB.source;
+    const { hostname, port } = new URL(HEALTH);
+    const program = join(REPOSITORY, 'lab/crowd.ts');
+    const args = ['-r', 'ts-node/register/transpile-only', program, hostname, port, String(asking), String(silent)];
+    return JSON.parse(await must(...inNamespace(namespace, process.execPath, ...args))) as Crowd;
   }
 
   private async attachSecondaryWhenAwaited(): Promise<void> {
