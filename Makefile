@@ -67,7 +67,7 @@ unit: setup ## lint and unit tests: no root, under a minute
 terraform-test: python-tools ## the stack through the cdktf CLI, real Terraform (with a stand-in for the AWS provider) and checkov
 	@npm run --silent test:terraform
 
-lambda-test: python-tools ## the ENI function against an EC2 and the fetching of the bundle against an S3, on loopback, with failures injected
+lambda-test: python-tools ## against AWS on loopback: the ENI function with failures injected, the fetching of the bundle, the states of all alarms
 	@npm run --silent test:lambda
 
 bpf-test: build ## the XDP program, packet by packet, in the running kernel

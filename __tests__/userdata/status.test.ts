@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { REPOSITORY } from '../../lab/host';
+import { COUNTERS } from '../../lab/samples';
 import list from '../../userdata/metrics.json';
 
 const hasJq = spawnSync('jq', ['--version']).status === 0;
@@ -22,12 +23,6 @@ interface Sample {
   readonly machine: Numbers;
 }
 
-const COUNTERS = {
-  ...{ packets_seen: 0, packets_matched: 0, packets_modified: 0, bytes_processed: 0, packets_left_to_netfilter: 0 },
-  ...{ packets_malformed: 0, fragments_seen: 0, frames_unmatched: 0, standby_packets: 0, packets_misrouted: 0 },
-  ...{ nfqueue_packets: 0, nfqueue_dropped: 0, redirects_refused: 0, redirects_unsent: 0, fragments_due: 0 },
-  ...{ fragments_sent: 0, copies_lost: 0, forged: 0, failed: 0 },
-};
 const SETTINGS = { target_port: 31765, min_packet_size: 1400, max_packet_size: 9000, traffic_percent: 100 };
 const DEPLOYED = Object.entries(SETTINGS).map(([key, value]) => `${key}=${value}\n`);
 const ENA = ['pps', 'bw_in', 'bw_out', 'conntrack'].map((name) => `ena_${name}_allowance_exceeded`);
