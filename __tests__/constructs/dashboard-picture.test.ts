@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// The picture in docs/ shows the dashboard as it is, so that nobody reads of graphs that are not there.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { draw } from '../../lab/dashboard';
+import { REPOSITORY } from '../../lab/host';
+import { synth } from './synthesized';
+
+test('the picture of the dashboard is that of the present stack (make dashboard draws it anew)', () => {
+  expect(draw(synth().resource)).toBe(readFileSync(join(REPOSITORY, 'docs/dashboard.svg'), 'utf8'));
+});
+
+test('a graph of a metric that nobody thought of is not drawn as if it were empty', () => {
+  const { resource } = synth();
+  const changed = JSON.parse(
+    JSON.stringify(resource).replace('NfqueuePacketsPerSecond', 'OtherPacketsPerSecond'),
+  ) as never;
+  expect(() => draw(changed)).toThrow(/OtherPacketsPerSecond: the sample fleet has no such metric/);
+});
