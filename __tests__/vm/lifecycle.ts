@@ -13,6 +13,8 @@ const SERVICES = [
   'xdp-latency',
 ] as const;
 const LINK = '/sys/fs/bpf/mirror_gateway/link';
+/** systemd puts the answers to all connections there. */
+const HEALTH_SLICE = '/sys/fs/cgroup/system.slice/system-mirror\\x2dgateway\\x2dhealth.slice';
 
 type Entry = Readonly<Record<string, string | undefined>>;
 
@@ -110,21 +112,25 @@ export function itOutlives(machine: Machine): void {
       });
     });
 
-    it('answers the health check during and after a crowd at its endpoint, which costs no datagram and no memory', async () => {
-      const slice = '/sys/fs/cgroup/system.slice/system-mirror\\x2dgateway\\x2dhealth.slice';
+    it('answers health checks during and after a crowd, which costs no datagram and no more memory each time', async () => {
       const peaks: number[] = [];
       const lost = await machine.streamThrough(async () => {
         for (let round = 0; round < 3; round++) {
-          const { answers, seconds, silentSeconds } = await machine.crowd(1000, 200);
-          peaks.push(Number(await machine.vm.exec(`cat '${slice}/memory.peak'`)));
-          machine.vm.progress.say(
-            `1000 asked in a second, 200 said nothing: ${JSON.stringify(answers)} within ${seconds} s, silent ones closed ` +
-              `after ${silentSeconds} s; memory at most ${peaks.at(-1)} bytes`,
-          );
+          const { answers, seconds } = await machine.crowd({ asking: 1000 });
           const { refused = 0, ...answered } = answers;
           expect(Object.keys(answered)).toEqual([expect.stringMatching(/^HTTP\/1\.1 200 OK .*"state":"healthy"/)]);
-          expect(Object.values(answered)[0]).toBeGreaterThan(0);
           expect(refused).toBeLessThan(1000);
+          // From elsewhere: a source alone cannot take all connections.
+          const [{ silentSeconds }, other] = await Promise.all([
+            machine.crowd({ silent: 200 }),
+            machine.vm.exec('sleep 0.5; curl -s -m 20 http://127.0.0.1:8079/healthz'),
+          ]);
+          expect(other).toContain('"state":"healthy"');
+          peaks.push(Number(await machine.vm.exec(`cat '${HEALTH_SLICE}/memory.peak'`)));
+          machine.vm.progress.say(
+            `1000 asked within a second: ${1000 - refused} were answered in ${seconds} s, the others refused; 200 silent ones ` +
+              `were gone after ${silentSeconds} s; memory at most ${(peaks.at(-1) ?? NaN) >> 10} KiB`,
+          );
           await healthy();
         }
       });

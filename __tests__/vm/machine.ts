@@ -123,7 +123,7 @@ export class Machine {
   }
 
   /** At the health endpoint: so many ask within a second, so many others connect and say nothing. */
-  async crowd(asking: number, silent: number): Promise<Crowd> {
+  async crowd({ asking = 0, silent = 0 }: { asking?: number; silent?: number }): Promise<Crowd> {
     const { namespace } = VM_LAB.source;
     const { hostname, port } = new URL(HEALTH);
     const program = join(REPOSITORY, 'lab/crowd.ts');
