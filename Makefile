@@ -67,7 +67,7 @@ unit: setup ## lint and unit tests: no root, under a minute
 terraform-test: python-tools ## the stack through the cdktf CLI, real Terraform (with a stand-in for the AWS provider) and checkov
 	@npm run --silent test:terraform
 
-lambda-test: python-tools ## the ENI function against an EC2 and the fetching of the bundle against an S3, on loopback, with failures injected
+lambda-test: python-tools ## the ENI function against an EC2, the fetching of the bundle against an S3, the alarms against a CloudWatch, on loopback, with failures injected
 	@npm run --silent test:lambda
 
 bpf-test: build ## the XDP program, packet by packet, in the running kernel

@@ -20,7 +20,7 @@ export default {
   projects: [
     project('unit', ['constructs', 'userdata'], 120),
     project('terraform', ['terraform'], 600),
-    project('lambda', ['lambda', 'fetch'], 600),
+    project('lambda', ['lambda', 'fetch', 'cloudwatch'], 600),
     project('bpf', ['bpf'], 600),
     project('lab', ['lab'], 600),
     project('vm', ['vm'], 1800),

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a gateway makes of its counters: no rate where it would be a guess, and documents that CloudWatch takes.
-import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { METRIC_NAMESPACE, METRICS } from '../../constructs/metrics';
@@ -8,66 +7,9 @@ import { logGroupName } from '../../constructs/names';
 import { type Emf, emfProblems } from '../../lab/emf';
 import { REPOSITORY } from '../../lab/host';
 import list from '../../userdata/metrics.json';
+import { COUNTERS, documentsOf, hasJq, sample, type Sample } from './samples';
 
-const hasJq = spawnSync('jq', ['--version']).status === 0;
 const testJq = hasJq ? test : test.skip;
-
-type Numbers = Readonly<Record<string, number>>;
-
-interface Sample {
-  readonly at: number;
-  readonly uptime: number;
-  readonly processors: number;
-  readonly status: Readonly<Record<string, unknown>> | null;
-  readonly latency: object | null;
-  readonly machine: Numbers;
-  readonly memory: Numbers;
-  readonly disk: Numbers;
-}
-
-const ABOUT = { group: 'some-group', instance: 'i-1', region: 'eu-central-1', log_group: '/some/group' };
-const COUNTERS = {
-  ...{ packets_seen: 0, packets_matched: 0, packets_modified: 0, bytes_processed: 0, packets_left_to_netfilter: 0 },
-  ...{ packets_malformed: 0, fragments_seen: 0, frames_unmatched: 0, standby_packets: 0, packets_misrouted: 0 },
-  ...{ nfqueue_packets: 0, nfqueue_dropped: 0, redirects_refused: 0, redirects_unsent: 0, fragments_due: 0 },
-  ...{ fragments_sent: 0, copies_lost: 0, forged: 0, failed: 0 },
-};
-
-/** As the script takes it, ten seconds after the one before. */
-function sample(number: number, status: object | null, rest: Partial<Sample> = {}): Sample {
-  const uptime = 1000 + 10 * number;
-  const running = {
-    engine: 'direct',
-    xdp_mode: 'driver',
-    interface: 'ens5',
-    attached: true,
-    state: 'healthy',
-    reason: '',
-  };
-  return {
-    at: 1_700_000_000_000 + 10_000 * number,
-    uptime,
-    processors: 2,
-    status: status && { ...running, ...COUNTERS, stats_map: 7, nfqueue_socket: 0, uptime, config: {}, ...status },
-    latency: null,
-    machine: { softnet_dropped: 0, interface_dropped: 0, forwarding_dropped: 0 },
-    memory: { total: 1000, available: 250 },
-    disk: { used: 10, available: 30 },
-    ...rest,
-  };
-}
-
-function documentsOf(...lines: (Sample | string)[]): Emf[] {
-  const input = lines.map((line) => (typeof line === 'string' ? line : JSON.stringify(line))).join('\n');
-  const values = ['--argjson', 'list', JSON.stringify(list), '--argjson', 'about', JSON.stringify(ABOUT)];
-  const program = path.join(REPOSITORY, 'userdata/xdp-monitoring.jq');
-  const { stdout, stderr } = spawnSync('jq', ['-nRc', ...values, '-f', program], { input, encoding: 'utf8' });
-  expect(stderr).toBe('');
-  return stdout
-    .split('\n')
-    .filter(Boolean)
-    .map((line) => JSON.parse(line) as Emf);
-}
 
 const last = (...samples: (Sample | string)[]): Emf => documentsOf(...samples).at(-1) as Emf;
 const RATES = Object.keys(list.metrics).filter((name) => name.endsWith('PerSecond'));
