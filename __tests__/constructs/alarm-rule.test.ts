@@ -57,11 +57,11 @@ describe('an alarm, as AWS’s tables have it,', () => {
 });
 
 describe('an alarm', () => {
-  test('forgets what is older than its evaluation range', () => {
+  test('forgets what is older than its evaluation range, and needs no more than N of it', () => {
     const rule = above(0.5, 3);
     expect(evaluationRange(rule)).toBe(5);
     expect(evaluate(rule, pointsOf('X X X - - - - -'), 'ALARM')).toBe('INSUFFICIENT_DATA');
-    expect(evaluate(rule, pointsOf('X X X 0 0 0'), 'ALARM')).toBe('OK');
+    expect(evaluate(rule, pointsOf('X X X 0 0'), 'ALARM')).toBe('OK');
   });
 
   test('takes no fill where enough is real', () => {
