@@ -93,14 +93,16 @@ export class GatewayAlarms extends Construct {
     );
     const standby = this.alarm(
       this.named('standby-carries-traffic'),
-      'The standby rule clears DF because no engine does. First run "sudo deploy_xdp.sh status" on the gateway with the highest ' +
-        'StandbyPacketsPerSecond: its engine is the one that was asked for, or the journal of xdp-processor or modify_udp ' +
-        'says why not.',
+      'The standby rule clears DF because no engine does, or because the queue of the legacy program is full. First run "sudo ' +
+        'deploy_xdp.sh status" on the gateway with the highest StandbyPacketsPerSecond: when nfqueue_packets grows, the program ' +
+        'is too slow for its share ("sudo deploy_xdp.sh attach", or a higher xdp_traffic_percent); otherwise the journal of ' +
+        'xdp-processor or modify_udp says why the engine that was asked for does not run.',
       { ...this.gatewayMetric('StandbyPacketsPerSecond'), ...above(0), statistic: 'Maximum', ...lasting(3) },
     );
+    // modify_udp_df has the kernel send what its queue cannot take past it, to the standby: only a queue without that drops.
     this.alarm(
       this.named('nfqueue-drops'),
-      'The legacy program loses datagrams: its queue is full. First return to XDP in place ("sudo ' +
+      'The queue of the legacy program drops datagrams. First return to XDP in place ("sudo ' +
         'deploy_xdp.sh attach") or raise xdp_traffic_percent; on netfilter alone add gateways.',
       { ...this.gatewayMetric('NfqueueDropsPerSecond'), ...above(0), statistic: 'Maximum', ...lasting(2) },
     );

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// CloudWatch for alarms to be tried on: moto keeps logs, metrics and alarms behind the real API. What it lacks is done here:
-// documents of the embedded metric format become metrics, and alarms take states.
+// The way of a document from a gateway to an alarm, through the real APIs of CloudWatch and CloudWatch Logs, which moto serves.
+// Two things moto leaves undone are done here: it makes no metrics out of log events, and its alarms keep the state they are
+// given (OK from the start), whatever the data. So the forwarder puts what CloudWatch would extract, and the states come from
+// lab/alarm-rule.ts, out of the alarm and the data that moto gives back; they are set there with SetAlarmState.
 import {
   CloudWatchClient,
   DescribeAlarmsCommand,
-  type Dimension,
-  GetMetricStatisticsCommand,
+  GetMetricDataCommand,
   type MetricAlarm,
   type MetricDatum,
   PutMetricAlarmCommand,
@@ -20,180 +21,223 @@ import {
   CreateLogStreamCommand,
   GetLogEventsCommand,
   PutLogEventsCommand,
+  ResourceAlreadyExistsException,
 } from '@aws-sdk/client-cloudwatch-logs';
 import { AwsQueryProtocol } from '@aws-sdk/core/protocols';
-import { type AlarmRule, type AlarmState, type DataPoint, EXTRA_PERIODS, stateAfter } from './alarm-rule';
+import { comparisonOf, evaluate, evaluationRange, type State, treatmentOf } from './alarm-rule';
 import type { Emf } from './emf';
-import { type Moto, startMoto } from './moto';
 
-/** What AWS itself measures, or the function: `at` in milliseconds since 1970. */
-export interface Datum {
+// What one call carries. CloudWatch takes ten times as many data, over which moto's query parser broods for ever.
+const DATA_AT_ONCE = 100;
+const EVENTS_AT_ONCE = 10_000;
+
+// As in the tests of the function: they run on an older Node.js than the SDK would like, too.
+process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED = 'true';
+
+export interface Connection {
+  readonly region: string;
+  readonly endpoint: string;
+  readonly credentials: { readonly accessKeyId: string; readonly secretAccessKey: string };
+}
+
+/** A metric that AWS itself sends: a value at a time. */
+export interface AwsDatum {
   readonly namespace: string;
   readonly name: string;
-  readonly unit?: string;
   readonly dimensions: Readonly<Record<string, string>>;
-  readonly at: number;
   readonly value: number;
+  readonly timestamp: number;
 }
 
-// PutMetricData and PutLogEvents, API references.
-const MOST_DATA = 1000;
-const MOST_EVENTS = 10_000;
-
-export class CloudWatch {
-  private constructor(
-    private readonly moto: Moto,
-    private readonly metrics: CloudWatchClient,
-    private readonly logs: CloudWatchLogsClient,
-  ) {}
-
-  static async start(): Promise<CloudWatch> {
-    const moto = await startMoto();
-    const settings = {
-      region: 'eu-central-1',
-      endpoint: `http://127.0.0.1:${moto.port}`,
-      credentials: { accessKeyId: 'test', secretAccessKey: 'test' },
-    };
-    // The newer protocols of this service are none that moto speaks.
-    const metrics = new CloudWatchClient({ ...settings, protocol: AwsQueryProtocol });
-    return new CloudWatch(moto, metrics, new CloudWatchLogsClient(settings));
-  }
-
-  async stop(): Promise<void> {
-    this.metrics.destroy();
-    this.logs.destroy();
-    await this.moto.stop();
-  }
-
-  async reset(): Promise<void> {
-    await this.moto.reset();
-  }
-
-  /** As the agent does with what comes over UDP, and CloudWatch Logs with what the agent sends. */
-  async take(documents: readonly Emf[]): Promise<void> {
-    for (const events of groups(documents, ({ _aws }) => `${_aws.LogGroupName} ${_aws.LogStreamName}`)) {
-      const { LogGroupName: logGroupName, LogStreamName: logStreamName } = events[0]._aws;
-      await this.logs.send(new CreateLogGroupCommand({ logGroupName })).catch(alreadyExists);
-      await this.logs.send(new CreateLogStreamCommand({ logGroupName, logStreamName })).catch(alreadyExists);
-      for (const logEvents of chunks(events, MOST_EVENTS)) {
-        const messages = logEvents.map((each) => ({ timestamp: each._aws.Timestamp, message: JSON.stringify(each) }));
-        await this.logs.send(new PutLogEventsCommand({ logGroupName, logStreamName, logEvents: messages }));
-      }
-    }
-    await this.put(documents.flatMap(dataOf));
-  }
-
-  async put(data: readonly Datum[]): Promise<void> {
-    for (const ours of groups(data, ({ namespace }) => namespace))
-      for (const chunk of chunks(ours, MOST_DATA))
-        await this.metrics.send(
-          new PutMetricDataCommand({ Namespace: ours[0].namespace, MetricData: chunk.map(metricDatum) }),
-        );
-  }
-
-  async events(logGroupName: string, logStreamName: string): Promise<string[]> {
-    const { events = [] } = await this.logs.send(
-      new GetLogEventsCommand({ logGroupName, logStreamName, startFromHead: true, limit: MOST_EVENTS }),
-    );
-    return events.map(({ message = '' }) => message);
-  }
-
-  async putAlarm(alarm: PutMetricAlarmCommandInput): Promise<void> {
-    await this.metrics.send(new PutMetricAlarmCommand(alarm));
-  }
-
-  /** Every alarm's state after each minute from `from` to `to` was evaluated; both in milliseconds since 1970. */
-  async evaluate(from: number, to: number): Promise<Record<string, AlarmState>> {
-    const { MetricAlarms = [] } = await this.metrics.send(new DescribeAlarmsCommand({ MaxRecords: 100 }));
-    const states: Record<string, AlarmState> = {};
-    for (const alarm of MetricAlarms) {
-      const { AlarmName = '' } = alarm;
-      states[AlarmName] = await this.stateOf(alarm, from, to);
-      const StateReason = 'by the M-out-of-N rule';
-      await this.metrics.send(new SetAlarmStateCommand({ AlarmName, StateValue: states[AlarmName], StateReason }));
-    }
-    return states;
-  }
-
-  private async stateOf(alarm: MetricAlarm, from: number, to: number): Promise<AlarmState> {
-    const { Period = 60, EvaluationPeriods: evaluationPeriods = 1, TreatMissingData = 'missing' } = alarm;
-    const rule: AlarmRule = {
-      evaluationPeriods,
-      datapointsToAlarm: alarm.DatapointsToAlarm ?? evaluationPeriods,
-      treatMissingData: TreatMissingData as AlarmRule['treatMissingData'],
-    };
-    const points = await this.pointsOf(alarm, from, to);
-    const seen = evaluationPeriods + EXTRA_PERIODS;
-    const before = Array<DataPoint>(seen).fill(undefined);
-    let state: AlarmState = 'INSUFFICIENT_DATA'; // as a new alarm's
-    for (let end = 1; end <= (to - from) / 1000 / Period; end++)
-      state = stateAfter(rule, [...before, ...points.slice(0, end)].slice(-seen), state);
-    return state;
-  }
-
-  private async pointsOf(alarm: MetricAlarm, from: number, to: number): Promise<DataPoint[]> {
-    const { Namespace, MetricName, Dimensions, Unit, Statistic = 'Average', Period = 60 } = alarm;
-    const { Datapoints = [] } = await this.metrics.send(
-      new GetMetricStatisticsCommand({
-        ...{ Namespace, MetricName, Dimensions, Unit, Period, Statistics: [Statistic] },
-        ...{ StartTime: new Date(from), EndTime: new Date(to) },
-      }),
-    );
-    const values = new Map(Datapoints.map((point) => [point.Timestamp?.getTime(), point[Statistic]]));
-    return Array.from({ length: (to - from) / 1000 / Period }, (_, period) => {
-      const value = values.get(from + period * Period * 1000);
-      return value === undefined ? undefined : breaches(alarm, value);
-    });
-  }
+/** A state from this time on. */
+export interface Transition {
+  readonly timestamp: number;
+  readonly state: State;
 }
 
-function breaches({ ComparisonOperator, Threshold = NaN, AlarmName }: MetricAlarm, value: number): boolean {
-  switch (ComparisonOperator) {
-    case 'GreaterThanThreshold':
-      return value > Threshold;
-    case 'GreaterThanOrEqualToThreshold':
-      return value >= Threshold;
-    case 'LessThanThreshold':
-      return value < Threshold;
-    case 'LessThanOrEqualToThreshold':
-      return value <= Threshold;
-    default:
-      throw new Error(`${AlarmName}: comparison operator ${ComparisonOperator} is none that this rule knows`);
-  }
+function dimensionsOf(dimensions: Readonly<Record<string, string>>): { Name: string; Value: string }[] {
+  return Object.entries(dimensions).map(([Name, Value]) => ({ Name, Value }));
 }
 
-function dataOf(document: Emf): Datum[] {
-  return document._aws.CloudWatchMetrics.flatMap(({ Namespace, Dimensions, Metrics }) =>
+function inPieces<T>(all: readonly T[], size: number): T[][] {
+  return Array.from({ length: Math.ceil(all.length / size) }, (_, i) => all.slice(i * size, (i + 1) * size));
+}
+
+function groupBy<T>(all: readonly T[], keyOf: (each: T) => string): Map<string, T[]> {
+  const groups = new Map<string, T[]>();
+  for (const each of all) {
+    const group = groups.get(keyOf(each));
+    if (group) group.push(each);
+    else groups.set(keyOf(each), [each]);
+  }
+  return groups;
+}
+
+/** What CloudWatch makes of a document: every metric once for every set of dimensions. */
+function dataOf(document: Emf): { namespace: string; datum: MetricDatum }[] {
+  const { Timestamp, CloudWatchMetrics } = document._aws;
+  return CloudWatchMetrics.flatMap(({ Namespace, Dimensions, Metrics }) =>
     Dimensions.flatMap((keys) =>
-      Metrics.map(({ Name, Unit }) => ({
-        ...{ namespace: Namespace, name: Name, unit: Unit, at: document._aws.Timestamp, value: Number(document[Name]) },
-        dimensions: Object.fromEntries(keys.map((key) => [key, String(document[key])])),
+      Metrics.map(({ Name, Unit = 'None' }) => ({
+        namespace: Namespace,
+        datum: {
+          MetricName: Name,
+          Unit: Unit as StandardUnit,
+          Value: Number(document[Name]),
+          Timestamp: new Date(Timestamp),
+          Dimensions: dimensionsOf(Object.fromEntries(keys.map((key) => [key, String(document[key])]))),
+        },
       })),
     ),
   );
 }
 
-function metricDatum({ name, unit, dimensions, at, value }: Datum): MetricDatum {
-  return {
-    ...{ MetricName: name, Unit: unit as StandardUnit | undefined, Timestamp: new Date(at), Value: value },
-    Dimensions: Object.entries(dimensions).map(([Name, Value]): Dimension => ({ Name, Value })),
-  };
-}
+export class CloudWatch {
+  private readonly metrics: CloudWatchClient;
+  private readonly logs: CloudWatchLogsClient;
 
-function groups<T>(all: readonly T[], keyOf: (each: T) => string): [T, ...T[]][] {
-  const known = new Map<string, [T, ...T[]]>();
-  for (const each of all) {
-    const group = known.get(keyOf(each));
-    if (group) group.push(each);
-    else known.set(keyOf(each), [each]);
+  constructor(connection: Connection) {
+    // The SDK would speak the JSON protocol, which moto does not know for CloudWatch.
+    this.metrics = new CloudWatchClient({ ...connection, protocol: AwsQueryProtocol });
+    this.logs = new CloudWatchLogsClient(connection);
   }
-  return [...known.values()];
-}
 
-function chunks<T>(all: readonly T[], most: number): T[][] {
-  return Array.from({ length: Math.ceil(all.length / most) }, (_, at) => all.slice(at * most, (at + 1) * most));
-}
+  /** Log events first, as the agent sends them, then the metrics in them. */
+  async forward(documents: readonly Emf[]): Promise<void> {
+    const streamOf = ({ _aws: { LogGroupName, LogStreamName } }: Emf) => JSON.stringify([LogGroupName, LogStreamName]);
+    for (const [key, ofStream] of groupBy(documents, streamOf)) {
+      const [group, stream] = JSON.parse(key) as [string, string];
+      await this.log(group, stream, ofStream);
+    }
+    await this.putData(documents.flatMap(dataOf));
+  }
 
-function alreadyExists(error: Error): void {
-  if (error.name !== 'ResourceAlreadyExistsException') throw error;
+  async putAwsData(data: readonly AwsDatum[]): Promise<void> {
+    await this.putData(
+      data.map(({ namespace, name, dimensions, value, timestamp }) => ({
+        namespace,
+        datum: {
+          MetricName: name,
+          Value: value,
+          Timestamp: new Date(timestamp),
+          Dimensions: dimensionsOf(dimensions),
+        },
+      })),
+    );
+  }
+
+  /** Every message of a stream, the oldest first. */
+  async logged(logGroupName: string, logStreamName: string): Promise<string[]> {
+    const messages: string[] = [];
+    for (let nextToken: string | undefined, before: string | undefined; ; before = nextToken) {
+      const page = await this.logs.send(
+        new GetLogEventsCommand({ logGroupName, logStreamName, nextToken, startFromHead: true }),
+      );
+      messages.push(...(page.events ?? []).map(({ message }) => String(message)));
+      nextToken = page.nextForwardToken;
+      // The end is where the token no longer changes.
+      if (nextToken === before) return messages;
+    }
+  }
+
+  /** Begins without data, as in AWS. */
+  async putAlarm(alarm: PutMetricAlarmCommandInput): Promise<void> {
+    await this.metrics.send(new PutMetricAlarmCommand(alarm));
+    await this.set(String(alarm.AlarmName), 'INSUFFICIENT_DATA');
+  }
+
+  async alarms(): Promise<MetricAlarm[]> {
+    return (await this.metrics.send(new DescribeAlarmsCommand({ MaxRecords: 100 }))).MetricAlarms ?? [];
+  }
+
+  /**
+   * Evaluates every alarm at the end of every period between two times, which begin a period. -> what each went through, by
+   * name; moto has its last state.
+   */
+  async run(from: number, to: number): Promise<Map<string, Transition[]>> {
+    const histories = new Map<string, Transition[]>();
+    for (const alarm of await this.alarms()) {
+      const history = await this.history(alarm, from, to);
+      const last = history.at(-1);
+      if (last) await this.set(String(alarm.AlarmName), last.state);
+      histories.set(String(alarm.AlarmName), history);
+    }
+    return histories;
+  }
+
+  destroy(): void {
+    this.metrics.destroy();
+    this.logs.destroy();
+  }
+
+  private async log(logGroupName: string, logStreamName: string, documents: readonly Emf[]): Promise<void> {
+    await this.create(new CreateLogGroupCommand({ logGroupName }));
+    await this.create(new CreateLogStreamCommand({ logGroupName, logStreamName }));
+    const events = documents.map((it) => ({ timestamp: it._aws.Timestamp, message: JSON.stringify(it) }));
+    for (const logEvents of inPieces(events, EVENTS_AT_ONCE)) {
+      const sent = await this.logs.send(new PutLogEventsCommand({ logGroupName, logStreamName, logEvents }));
+      const refused = JSON.stringify(sent.rejectedLogEventsInfo ?? {});
+      if (refused !== '{}') throw new Error(`log events of ${logStreamName} refused: ${refused}`);
+    }
+  }
+
+  private async create(command: CreateLogGroupCommand | CreateLogStreamCommand): Promise<void> {
+    try {
+      await (command instanceof CreateLogGroupCommand ? this.logs.send(command) : this.logs.send(command));
+    } catch (error) {
+      if (!(error instanceof ResourceAlreadyExistsException)) throw error;
+    }
+  }
+
+  private async putData(data: readonly { readonly namespace: string; readonly datum: MetricDatum }[]): Promise<void> {
+    for (const [Namespace, ofNamespace] of groupBy(data, ({ namespace }) => namespace)) {
+      for (const piece of inPieces(ofNamespace, DATA_AT_ONCE)) {
+        const MetricData = piece.map(({ datum }) => datum);
+        await this.metrics.send(new PutMetricDataCommand({ Namespace, MetricData }));
+      }
+    }
+  }
+
+  private async history(alarm: MetricAlarm, from: number, to: number): Promise<Transition[]> {
+    const { AlarmName, Threshold, EvaluationPeriods: evaluationPeriods, Period } = alarm;
+    if (Threshold === undefined || evaluationPeriods === undefined || Period === undefined) {
+      throw new Error(
+        `alarm ${AlarmName}: no threshold, evaluation periods or period; only alarms on one metric are judged`,
+      );
+    }
+    const rule = {
+      comparison: comparisonOf(alarm.ComparisonOperator),
+      threshold: Threshold,
+      evaluationPeriods,
+      datapointsToAlarm: alarm.DatapointsToAlarm ?? evaluationPeriods,
+      treatMissingData: treatmentOf(alarm.TreatMissingData),
+    };
+    const points = await this.points(alarm, from, to);
+    const transitions: Transition[] = [];
+    let state = alarm.StateValue as State;
+    for (let end = 1; end <= points.length; end++) {
+      const range = points.slice(Math.max(0, end - evaluationRange(rule)), end);
+      const next = evaluate(rule, range, state);
+      if (next !== state) transitions.push({ timestamp: from + end * Period * 1000, state: next });
+      state = next;
+    }
+    return transitions;
+  }
+
+  /** One for each period; `undefined` where there is none. */
+  private async points(alarm: MetricAlarm, from: number, to: number): Promise<(number | undefined)[]> {
+    const { Namespace, MetricName, Dimensions, Unit, Statistic: Stat, Period = 60 } = alarm;
+    const query = { Id: 'it', MetricStat: { Metric: { Namespace, MetricName, Dimensions }, Unit, Stat, Period } };
+    const { MetricDataResults } = await this.metrics.send(
+      // GetMetricStatistics would not do: moto mixes a group's data with those of its instances.
+      new GetMetricDataCommand({ StartTime: new Date(from), EndTime: new Date(to), MetricDataQueries: [query] }),
+    );
+    const { Timestamps = [], Values = [] } = MetricDataResults?.[0] ?? {};
+    const values = new Map(Timestamps.map((time, i) => [time.getTime(), Values[i]]));
+    return Array.from({ length: (to - from) / (Period * 1000) }, (_, i) => values.get(from + i * Period * 1000));
+  }
+
+  private async set(AlarmName: string, StateValue: State): Promise<void> {
+    await this.metrics.send(new SetAlarmStateCommand({ AlarmName, StateValue, StateReason: 'lab/alarm-rule.ts' }));
+  }
 }

@@ -1,19 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a gateway makes of its counters: no rate where it would be a guess, and documents that CloudWatch takes.
-import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { METRIC_NAMESPACE, METRICS } from '../../constructs/metrics';
 import { logGroupName } from '../../constructs/names';
 import { type Emf, emfProblems } from '../../lab/emf';
 import { REPOSITORY } from '../../lab/host';
-import { COUNTERS, published, sample, type Sample } from '../../lab/samples';
 import list from '../../userdata/metrics.json';
+import { COUNTERS, documentsOf, hasJq, sample, type Sample } from './samples';
 
-const hasJq = spawnSync('jq', ['--version']).status === 0;
 const testJq = hasJq ? test : test.skip;
 
-const documentsOf = (...lines: (Sample | string)[]) => published(lines);
 const last = (...samples: (Sample | string)[]): Emf => documentsOf(...samples).at(-1) as Emf;
 const RATES = Object.keys(list.metrics).filter((name) => name.endsWith('PerSecond'));
 const ratesOf = (document: Emf) => RATES.filter((name) => name in document);

@@ -4,10 +4,9 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { REPOSITORY } from '../../lab/host';
-import { COUNTERS } from '../../lab/samples';
 import list from '../../userdata/metrics.json';
+import { COUNTERS, hasJq } from './samples';
 
-const hasJq = spawnSync('jq', ['--version']).status === 0;
 const testJq = hasJq ? test : test.skip;
 /** Stands for the control character. */
 const ESCAPE = '<ESC>';

@@ -40,6 +40,6 @@ test('every service states the capabilities it needs, none needs them all, and o
     const [, capabilities] = /^CapabilityBoundingSet=(.+)$/m.exec(text) ?? [];
     expect({ service, capabilities: capabilities?.split(' ').length ?? 0 }).not.toEqual({ service, capabilities: 0 });
     expect(capabilities).not.toMatch(service === MEASURES ? /~/ : /CAP_SYS_ADMIN|~/);
-    if (service === MEASURES) expect(text).toMatch(/^Type=oneshot$[^]*^TimeoutStartSec=10$[^]*^PrivateNetwork=yes$/m);
+    if (service === MEASURES) expect(text).toMatch(/^Type=oneshot$[^]*^TimeoutStartSec=30$[^]*^PrivateNetwork=yes$/m);
   }
 });

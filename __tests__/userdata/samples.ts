@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// What xdp-monitoring.sh reads of a gateway, made up, and what the program that it ships makes of that.
+// Samples as xdp-monitoring.sh takes them, and what the shipped xdp-monitoring.jq makes of them.
 import { spawnSync } from 'node:child_process';
-import { join } from 'node:path';
-import list from '../userdata/metrics.json';
-import type { Emf } from './emf';
-import { REPOSITORY } from './host';
+import * as path from 'node:path';
+import type { Emf } from '../../lab/emf';
+import { REPOSITORY } from '../../lab/host';
+import list from '../../userdata/metrics.json';
 
-type Numbers = Readonly<Record<string, number>>;
+export const hasJq = spawnSync('jq', ['--version']).status === 0;
+export type Numbers = Readonly<Record<string, number>>;
 
 export interface Sample {
   readonly at: number;
@@ -19,6 +20,7 @@ export interface Sample {
   readonly disk: Numbers;
 }
 
+/** Who the gateway is, as the script finds out. */
 const ABOUT = { group: 'some-group', instance: 'i-1', region: 'eu-central-1', log_group: '/some/group' };
 export const COUNTERS = {
   ...{ packets_seen: 0, packets_matched: 0, packets_modified: 0, bytes_processed: 0, packets_left_to_netfilter: 0 },
@@ -51,18 +53,17 @@ export function sample(number: number, status: object | null, rest: Partial<Samp
   };
 }
 
-/** Runs the program over samples, or lines that are none. */
-export function published(lines: readonly (Sample | string)[], about: object = ABOUT): Emf[] {
+export function documentsOf(...lines: (Sample | string)[]): Emf[] {
+  return documentsOfGateway(ABOUT, lines);
+}
+
+export function documentsOfGateway(about: typeof ABOUT, lines: readonly (Sample | string)[]): Emf[] {
   const input = lines.map((line) => (typeof line === 'string' ? line : JSON.stringify(line))).join('\n');
   const values = ['--argjson', 'list', JSON.stringify(list), '--argjson', 'about', JSON.stringify(about)];
-  const folder = join(REPOSITORY, 'userdata');
-  const program = ['-L', folder, '-f', join(folder, 'xdp-monitoring.jq')];
-  const { stdout, stderr } = spawnSync('jq', ['-nRc', ...values, ...program], {
-    input,
-    encoding: 'utf8',
-    maxBuffer: 1 << 28,
-  });
-  if (stderr !== '') throw new Error(stderr);
+  const folder = path.join(REPOSITORY, 'userdata');
+  const program = ['-L', folder, '-f', path.join(folder, 'xdp-monitoring.jq')];
+  const { stdout, stderr } = spawnSync('jq', ['-nRc', ...values, ...program], { input, encoding: 'utf8' });
+  expect(stderr).toBe('');
   return stdout
     .split('\n')
     .filter(Boolean)
