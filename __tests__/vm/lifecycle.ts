@@ -8,7 +8,7 @@ const SERVICES = [
   'mirror-gateway-network',
   'xdp-processor',
   'modify_udp',
-  'mirror-gateway-health@1',
+  'mirror-gateway-health',
   'xdp-monitoring',
   'xdp-latency',
 ] as const;
