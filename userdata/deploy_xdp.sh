@@ -29,7 +29,7 @@ usage: deploy_xdp.sh VERB
   stats                     every counter of every part
   config get [KEY]          what can change under traffic, and where it differs from what was deployed
   config set KEY=VALUE...   change it, now and for the next start
-  health [--http]           can packets flow? exit 0 or 1; --http answers a GET on stdin
+  health                    can packets flow? exit 0 or 1
 for the units:
   run network|xdp|legacy    keep the network whole; the programs, in the foreground
   build bpf|netfilter       what is not built yet, or runs no more since a library changed
@@ -315,17 +315,22 @@ is_port() { [[ $(ip link show "$1" 2>/dev/null) == *[\<,]LOWER_UP[,\>]*' master 
 
 # What is deleted, unplugged or flushed is made again as soon as the kernel says so, or within ten seconds.
 keep_network_whole() {
-	local events fault said=''
+	local events said='' XDP NOW MODE STATE REASON
 	"$0" network-up # its lock goes with it
 	if [[ ${NOTIFY_SOCKET:-} ]]; then systemd-notify --ready; fi
 	exec {events}< <(exec ip -o monitor link)
 	while :; do
-		await_event "$events"
-		fault=$(network_fault)
-		if [[ $fault && $fault != "$said" ]]; then notice "packets cannot flow: $fault"; fi
-		if [[ $fault ]]; then mend_network; elif [[ $said ]]; then notice 'packets can flow again'; fi
+		publish_health
+		if [[ $STATE == broken ]]; then
+			[[ $REASON == "$said" ]] || notice "packets cannot flow: $REASON"
+			said=$REASON
+			mend_network
+		elif [[ $said ]]; then
+			notice 'packets can flow again'
+			said=''
+		fi
 		keep_next_hop
-		said=$fault
+		await_event "$events"
 	done
 }
 
@@ -336,13 +341,14 @@ keep_next_hop() {
 	[[ -z $hop ]] || ip neigh replace "$hop" dev br0 use 2>/dev/null || true
 }
 
-# Events come in bursts: looks once they are over.
+# Events come in bursts: looks once they are over, but not for ever.
 await_event() {
-	local code=0
+	local code=0 limit
 	read -r -t 10 -u "$1" || code=$?
 	((code <= 128)) || return 0
 	((code == 0)) || sleep 10 # no more events from there
-	while read -r -t 0.2 -u "$1"; do :; done
+	limit=$((SECONDS + 5))
+	while ((SECONDS < limit)) && read -r -t 0.2 -u "$1"; do :; done
 }
 
 # A process of its own, where the first failure is the last step. Only with an interface to make it of.
@@ -710,6 +716,7 @@ unit_ended() {
 		;;
 	*) fail "ended: '$1' is neither network nor xdp" ;;
 	esac
+	publish_after
 }
 
 is_stopping() {
@@ -866,8 +873,29 @@ health() {
 	local XDP NOW MODE STATE REASON
 	XDP=$(loader_status)
 	judge
-	jq -cn --arg state "$STATE" --arg engine "$NOW" --arg xdp_mode "$MODE" --arg reason "$REASON" '$ARGS.named'
+	verdict
 	[[ $STATE != broken ]]
+}
+
+verdict() { jq -cn --arg state "$STATE" --arg engine "$NOW" --arg xdp_mode "$MODE" --arg reason "$REASON" '$ARGS.named'; }
+
+# -> STATE and REASON; and for health_endpoint, which answers from $RUN/health: when this was, the HTTP status, the verdict.
+# Whoever looked last writes last. A file that cannot be written grows old, and that is seen.
+publish_health() {
+	local at code='200 OK'
+	{
+		flock -w 5 5 || true
+		read -r at _ </proc/uptime
+		XDP=$(loader_status)
+		judge
+		if [[ $STATE == broken ]]; then code='503 Service Unavailable'; fi
+		if printf '%s %s\n%s\n' "${at%.*}" "$code" "$(verdict)" >"$RUN/health.new"; then mv "$RUN/health.new" "$RUN/health"; fi
+	} 5>>"$RUN/health.lock"
+}
+
+publish_after() {
+	local XDP NOW MODE STATE REASON
+	publish_health 2>/dev/null
 }
 
 # XDP, the loader's status -> NOW and MODE, what carries the traffic; STATE and REASON, whether packets can flow, and by
@@ -901,50 +929,6 @@ shortfall() {
 	elif ((XDP_TRAFFIC_PERCENT < 100)) && ! queue_is_served; then
 		say "modify_udp_df does not run: the standby carries what XDP leaves, $((100 - XDP_TRAFFIC_PERCENT)) % of the flows"
 	fi
-}
-
-# Hundredths of a second since the boot; no change of the clock disturbs them.
-hundredths() {
-	local uptime
-	read -r uptime _ </proc/uptime
-	say "$((10#${uptime/./}))"
-}
-
-verdict_is_recent() {
-	local at
-	read -r at 2>/dev/null <"$RUN/verdict" && (($(hundredths) - at < 100))
-}
-
-# -> code and body. However many ask at once, one of them finds out, and for a second that is the answer.
-verdict() {
-	if ! verdict_is_recent; then
-		exec 5>>"$RUN/verdict.lock"
-		flock -w 3 5 || return
-		verdict_is_recent || renew_verdict
-		exec 5>&-
-	fi
-	{ read -r _ && IFS= read -r code && IFS= read -r body; } <"$RUN/verdict"
-}
-
-renew_verdict() {
-	local at code='200 OK' body
-	at=$(hundredths)
-	body=$(health) || code='503 Service Unavailable'
-	printf '%s\n' "$at" "$code" "$body" >"$RUN/verdict.new"
-	mv "$RUN/verdict.new" "$RUN/verdict"
-}
-
-# Whoever says nothing, or not all of it, holds a connection for two seconds at most.
-health_http() {
-	local request line code body until=$((SECONDS + 2))
-	IFS= read -r -t 1 request || return 0
-	while ((SECONDS < until)) && IFS= read -r -t 1 line && [[ $line != $'\r' && $line ]]; do :; done
-	if [[ $request != 'GET /healthz '* ]]; then
-		code='404 Not Found' body='{"error":"only GET /healthz is served"}'
-	elif ! verdict; then
-		code='503 Service Unavailable' body='{"state":"broken","reason":"the verdict is not known within 3 s"}'
-	fi
-	printf 'HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s\n' "$code" $((${#body} + 1)) "$body"
 }
 
 # --- installing -----------------------------------------------------------------------------------------------------
@@ -1061,6 +1045,12 @@ start_network() {
 	systemctl kill --signal=KILL mirror-gateway-network
 }
 
+# Anew, for the port and the program may be others. The socket does not start while its service runs.
+start_health_endpoint() {
+	systemctl stop mirror-gateway-health.socket mirror-gateway-health.service 2>/dev/null || true
+	systemctl -q enable --now mirror-gateway-health.socket || say 'no health endpoint; see: systemctl status mirror-gateway-health.socket'
+}
+
 # The lock is for what changes the traffic, and that is done by verbs of their own: a rollback need not wait for apt.
 install_all() {
 	local engines=(modify_udp) failed=0 folder
@@ -1070,7 +1060,7 @@ install_all() {
 	for folder in bpf netfilter; do build $folder -B || failed=1; done
 	install_units
 	systemctl -q enable mirror-gateway-network "${engines[@]}"
-	systemctl -q enable --now mirror-gateway-health.socket
+	start_health_endpoint
 	start_network
 	if [[ $ENABLE_XDP == true ]]; then "$0" attach || failed=1; else "$0" rollback || failed=1; fi
 	start_monitoring
@@ -1093,6 +1083,7 @@ locked() {
 		say "$1, process $$" >"$RUN/lock"
 		load_settings # again: another config set may have been faster
 	fi
+	trap 'publish_after || true' EXIT # however it ends: the load balancer need not wait for the watch
 	"$@"
 }
 
@@ -1122,13 +1113,7 @@ main() {
 	ended) unit_ended "${2:-}" ;;
 	queue) queue_rule "${2:-}" ;;
 	run) run "${2:-}" ;;
-	health)
-		case ${2:-} in
-		'') health ;;
-		--http) health_http ;;
-		*) fail "health: no option '$2'; the only one is --http" ;;
-		esac
-		;;
+	health) health ;;
 	*) fail "no verb '$verb'; see: deploy_xdp.sh --help" ;;
 	esac
 }

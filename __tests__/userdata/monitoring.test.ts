@@ -205,8 +205,8 @@ describe('the settings of the CloudWatch agent', () => {
     expect(script()).toContain('/dev/udp/127.0.0.1/25888');
   });
 
-  test('collect the journals of our services, all but of those that answer health checks', () => {
-    const services = readdirSync(path.join(REPOSITORY, 'userdata')).filter((file) => /^[^@]+\.service$/.test(file));
+  test('collect the journals of all our services', () => {
+    const services = readdirSync(path.join(REPOSITORY, 'userdata')).filter((file) => file.endsWith('.service'));
     const [journal] = config.logs.logs_collected.journald.collect_list;
     expect(journal?.log_group_name).toBe(logGroupName('mirror-gateway'));
     expect([...(journal?.units ?? [])].sort()).toEqual(services.map((file) => file.replace('.service', '')).sort());

@@ -3,7 +3,7 @@
 // must be true of every gateway, whatever its release and engine.
 import { join } from 'node:path';
 import { type Case, cases, firstDatagram, play, type Verdict } from '../../lab/cases';
-import type { Crowd } from '../../lab/crowd';
+import type { Flood } from '../../lab/flood';
 import { inNamespace, must, Progress, REPOSITORY, waitFor } from '../../lab/host';
 import { type Release } from '../../lab/image';
 import { DEFAULT_ENGINE, type Engine, isXdp, longestDatagram, settingsOf, statusOf } from '../../lab/engines';
@@ -122,13 +122,14 @@ export class Machine {
     return must(...inNamespace(VM_LAB.source.namespace, ...ask));
   }
 
-  /** At the health endpoint: so many ask within a second, so many others connect and say nothing. */
-  async crowd({ asking = 0, silent = 0 }: { asking?: number; silent?: number }): Promise<Crowd> {
-    const { namespace } = VM_LAB.source;
+  /** So many ask the health endpoint within a second, so many others connect and say nothing, or not enough. */
+  async flood(requests: number, held: number): Promise<Flood> {
     const { hostname, port } = new URL(HEALTH);
-    const program = join(REPOSITORY, 'lab/crowd.ts');
-    const args = ['-r', 'ts-node/register/transpile-only', program, hostname, port, String(asking), String(silent)];
-    return JSON.parse(await must(...inNamespace(namespace, process.execPath, ...args))) as Crowd;
+    const program = ['-r', 'ts-node/register/transpile-only', join(REPOSITORY, 'lab/flood.ts')];
+    const args = [hostname, port, String(requests), String(held)];
+    return JSON.parse(
+      await must(...inNamespace(VM_LAB.source.namespace, process.execPath, ...program, ...args)),
+    ) as Flood;
   }
 
   private async attachSecondaryWhenAwaited(): Promise<void> {
