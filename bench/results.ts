@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// The shape of docs/performance.json: what run.ts measured, as it was measured; report.ts and sizing.ts compute the rest.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { REPOSITORY } from '../lab/host';
+
+/** `generic` and `driver` are modes of the direct engine. */
+export const ENGINES = ['nfqueue', 'standby', 'bridge', 'generic', 'driver'] as const;
+export type Engine = (typeof ENGINES)[number];
+
+/**
+ * `ceiling` is a program that only takes off the outer headers and redirects, in the driver; `path` is no gateway at all: what
+ * the generator offers is counted at the primary interface.
+ */
+export const SUBJECTS = [...ENGINES, 'ceiling', 'path'] as const;
+export type Subject = (typeof SUBJECTS)[number];
+
+/** Those whose frames never become the kernel's packets. */
+export const IN_DRIVER: readonly Subject[] = ['driver', 'ceiling', 'path'];
+
+/** Rates are whole datagrams a second, times nanoseconds. */
+export interface Latency {
+  /** Of the highest rate without loss. */
+  readonly share: number;
+  readonly rate: number;
+  /** Datagrams that did not come. */
+  readonly lost: number;
+  readonly p50: number;
+  readonly p99: number;
+  readonly p999: number;
+}
+
+/** One subject at one size in one run. */
+export interface Point {
+  readonly subject: Subject;
+  /** IP total length of the mirrored datagrams. */
+  readonly bytes: number;
+  /** At overload: what was offered and what came, a value for each repetition. */
+  readonly offered: readonly number[];
+  readonly overload: readonly number[];
+  /** The highest rate at which nothing was lost (RFC 2544, section 26.1). */
+  readonly lossless?: { readonly rate: number; readonly isLowerBound: boolean; readonly trials: number };
+  readonly latency?: readonly Latency[];
+  /** What the gateway's processor worked for each datagram that came, at `rate`. */
+  readonly cost?: { readonly rate: number; readonly nanoseconds: number };
+}
+
+export interface FlowPoint {
+  readonly subject: Engine;
+  readonly flows: number;
+  /** Delivered at overload, a value for each repetition. */
+  readonly overload: readonly number[];
+}
+
+export interface CorePoint {
+  readonly subject: Engine;
+  /** That take the kernel's packets; one of two is also the generator's. */
+  readonly cores: number;
+  readonly overload: readonly number[];
+}
+
+/** Nanoseconds of one run of the program alone (BPF_PROG_TEST_RUN), the clock's own included: that of the empty program. */
+export interface StepCost {
+  readonly bytes: number;
+  readonly empty: number;
+  readonly bridge: number;
+  readonly direct: number;
+}
+
+export interface Memory {
+  readonly subject: Engine;
+  /** Resident set of its long-lived processes after an overload, in bytes; 0: it has none. */
+  readonly processes: number;
+  /** Its BPF maps, in bytes; 0: it has none. */
+  readonly maps: number;
+}
+
+/** One complete run: all that is in it was measured in turns. */
+export interface Run {
+  readonly date: string;
+  readonly seconds: number;
+  readonly points: readonly Point[];
+  readonly flows: readonly FlowPoint[];
+  readonly cores: readonly CorePoint[];
+  readonly steps: readonly StepCost[];
+  /** The same with both processors running the programs at once: the mean of the two. */
+  readonly stepsOnBoth: readonly StepCost[];
+  readonly memory: readonly Memory[];
+}
+
+export interface Results {
+  readonly how: {
+    readonly sizes: readonly number[];
+    readonly repetitions: number;
+    /** Offered at overload, datagrams/s; 0: as many as the generator can. */
+    readonly overload: number;
+    /** Of one trial. */
+    readonly milliseconds: number;
+    /** IP total length at which flows and cores were varied. */
+    readonly growthBytes: number;
+  };
+  readonly machine: {
+    readonly cpu: string;
+    readonly cores: number;
+    readonly kernel: string;
+    readonly load: readonly number[];
+  };
+  readonly software: { readonly commit: string; readonly clang: string };
+  readonly runs: readonly Run[];
+}
+
+export const CHECKED_IN = join(REPOSITORY, 'docs/performance.json');
+
+export function readResults(file: string): Results {
+  return JSON.parse(readFileSync(file, 'utf8')) as Results;
+}
