@@ -6,7 +6,6 @@
  */
 #include <linux/bpf.h>
 
-#include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 #include "traffic.h"
@@ -59,7 +58,7 @@ SEC("xdp")
 int generate(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	__u32 only = 0, number, flow, source, sum;
+	__u32 only = 0, number;
 	struct pacer *at = bpf_map_lookup_elem(&pacer, &only);
 	struct mirrored *frame = data;
 	__u64 *to = data;
@@ -70,19 +69,10 @@ int generate(struct xdp_md *ctx)
 		return XDP_DROP;
 	number = at->number++;
 	at->sent++;
-	flow = number & ((1u << (at->flow_bits & 31)) - 1);
 #pragma unroll
 	for (__u32 i = 0; i < sizeof(at->headers) / sizeof(__u64) + 1; i++)
 		to[i] = ((const __u64 *)&at->headers)[i];
-	/* As mirror sessions do: a hash of the flow in the outer source port. */
-	frame->outer_udp.source = bpf_htons(49152 | (flow * 2654435761u >> 18));
-	source = bpf_htonl(FIRST_SOURCE | flow);
-	frame->ip.saddr = source;
-	frame->ip.id = bpf_htons(number >> (at->flow_bits & 31));
-	sum = at->checksum_without + (source & 0xffff) + (source >> 16) + frame->ip.id;
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	frame->ip.check = ~sum;
+	make_datagram(frame, at, number);
 	return bpf_redirect_map(&wire, 0, XDP_ABORTED);
 }
 

@@ -7,7 +7,6 @@
 #include <linux/in.h>
 #include <linux/pkt_cls.h>
 
-#include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 #include "traffic.h"
@@ -28,7 +27,16 @@ struct {
 	__type(value, struct pieces);
 } pieces SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, BUCKETS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, __u64);
+} latencies SEC(".maps");
+
 #define IP_DF 0x4000
+#define IP_OFFSET 0x1fff
 
 static __always_inline const struct iphdr *find_ip(const void *data, const void *end)
 {
@@ -42,6 +50,34 @@ static __always_inline const struct iphdr *find_ip(const void *data, const void 
 		(bpf_ntohl(frame->outer_ip.saddr) & SOURCE_MASK) != FIRST_SOURCE)
 		return data + __builtin_offsetof(struct mirrored, ip);
 	return data + __builtin_offsetof(struct mirrored, outer_ip);
+}
+
+/* Of a first fragment; 0: not in this part of the frame. */
+static __always_inline __u64 sent_at(const struct iphdr *ip, const void *end)
+{
+	const void *at = (const void *)ip + sizeof(struct iphdr) + sizeof(struct udphdr);
+	__u64 time;
+
+	if (at + sizeof(time) > end)
+		return 0;
+	__builtin_memcpy(&time, at, sizeof(time));
+	return time;
+}
+
+static __always_inline void count_latency(__u64 nanoseconds)
+{
+	__u32 power = 0, bucket;
+	__u64 *count;
+
+	for (__u32 step = 32; step; step /= 2)
+		if (nanoseconds >> (power + step))
+			power += step;
+	bucket = nanoseconds;
+	if (power >= BUCKET_BITS)
+		bucket = (power - BUCKET_BITS) * (1 << BUCKET_BITS) + (nanoseconds >> (power - BUCKET_BITS));
+	count = bpf_map_lookup_elem(&latencies, &bucket);
+	if (count)
+		(*count)++;
 }
 
 /* Of a frame whose headers lie between `data` and `end`. */
@@ -68,11 +104,16 @@ static __always_inline void count(const void *data, const void *end)
 		return;
 	if (datagram->number != number)
 		*datagram = (struct pieces){ .number = number };
+	if (all->timed && !(ip->frag_off & bpf_htons(IP_OFFSET)))
+		datagram->sent_at = sent_at(ip, end);
 	datagram->carried += bpf_ntohs(ip->tot_len) - ip->ihl * 4;
-	if (datagram->carried == all->carried)
-		all->datagrams++;
-	else if (datagram->carried > all->carried)
+	if (datagram->carried > all->carried)
 		all->surplus++;
+	if (datagram->carried != all->carried)
+		return;
+	all->datagrams++;
+	if (datagram->sent_at)
+		count_latency(bpf_ktime_get_ns() - datagram->sent_at);
 }
 
 SEC("xdp.frags")

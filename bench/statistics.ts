@@ -20,9 +20,26 @@ export function summarize(values: readonly number[]): Summary {
   return { median: median(values), min: Math.min(...values), max: Math.max(...values), values };
 }
 
-/** Of each repetition's own two figures, because what disturbs a machine disturbs both. */
-export function ratios(these: readonly number[], those: readonly number[]): number[] {
-  return these.map((value, repetition) => value / (those[repetition] ?? NaN)).filter((ratio) => !Number.isNaN(ratio));
+const BUCKET_BITS = 5;
+
+/** The middle of a bucket of traffic.h, in nanoseconds. */
+function middle(bucket: number): number {
+  const width = 2 ** Math.max((bucket >> BUCKET_BITS) - 1, 0);
+  const lowest = bucket < 2 << BUCKET_BITS ? bucket : (2 ** BUCKET_BITS + (bucket % 2 ** BUCKET_BITS)) * width;
+  return lowest + (width - 1) / 2;
+}
+
+/**
+ * What the `share` of datagrams that took least took at most, in nanoseconds, from a histogram in ascending order. NaN of none.
+ */
+export function percentile(histogram: readonly (readonly [bucket: number, count: number])[], share: number): number {
+  const all = histogram.reduce((sum, [, count]) => sum + count, 0);
+  let below = 0;
+  for (const [bucket, count] of histogram) {
+    below += count;
+    if (below >= all * share) return middle(bucket);
+  }
+  return NaN;
 }
 
 /** What came of a trial at a rate. */

@@ -1,27 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is measured: the engines, each on the same small gateway, and the references beside them.
 import { type ChildProcess, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { inNamespace, must, type Progress, REPOSITORY, run, waitFor } from '../lab/host';
-import { ADDRESSES, SmallGateway, type SmallGatewayOptions } from '../lab/small-gateway';
+import { inNamespace, must, type Progress, REPOSITORY, run, sleep, waitFor } from '../lab/host';
+import { ADDRESSES, MTU, SmallGateway } from '../lab/small-gateway';
 import { onto } from '../lab/exchange';
 import { Packet } from '../lab/packet';
-import { type Ends, TrialProcess } from './trials';
-
-export const SUBJECTS = ['nfqueue', 'standby', 'bridge', 'generic', 'driver', 'ceiling', 'path'] as const;
-/**
- * `generic` and `driver` are modes of the direct engine. `ceiling` is a program that only takes off the outer headers and
- * redirects, in the driver; `path` is no gateway at all: what the generator offers is counted at the primary interface.
- */
-export type Subject = (typeof SUBJECTS)[number];
-
-/** Those whose frames never become the kernel's packets. */
-const IN_DRIVER: readonly Subject[] = ['driver', 'ceiling', 'path'];
+import { type Engine, IN_DRIVER, type Memory, type StepCost, type Subject } from './results';
+import { type Ends, type Trial, type TrialOptions, TrialProcess } from './trials';
 
 /** Which core takes frames off the wire. */
-export const PLACEMENTS = ['softirq', 'thread'] as const;
-export type Placement = (typeof PLACEMENTS)[number];
+export type Placement = 'softirq' | 'thread';
 
+/** What each is good for, and what it is not. */
 export const PLACEMENT_MEANS: Readonly<Record<Placement, string>> = {
   softirq:
     'The generator and, as a veth has it, the polling of the primary interface share core 0; RPS hands what becomes a packet ' +
@@ -29,24 +21,22 @@ export const PLACEMENT_MEANS: Readonly<Record<Placement, string>> = {
     'with the generator and the sink, so its figures hold their work, too. What is too much is dropped between the cores, at a price.',
   thread:
     'The generator has core 0. A kernel thread on core 1 polls the primary interface, and all that follows, the sink included, ' +
-    'stays there, in every engine; what is too much is dropped at the wire and costs the gateway nothing. Only overload means ' +
-    'something: the wire holds 256 frames, so that a core which stops for 2 ms loses some at 150 000/s, without a gateway as well.',
+    'stays there, in every engine, so that the work of core 1 is that of the gateway.',
 };
 
-const GENERATOR_CORE = 0;
-const GATEWAY_CORE = 1;
-const DRIVER_MTU = 3498;
+export const GENERATOR_CORE = 0;
+export const GATEWAY_CORE = 1;
 const LEGACY = join(REPOSITORY, 'netfilter/modify_udp_df');
 /** As deploy_xdp.sh has it. */
 const QUEUE_RULE = 'PREROUTING -m mark --mark 0x4d470002 -j NFQUEUE --queue-num 0 --queue-bypass';
 
-export interface StepCost {
-  /** IP total length inside, in bytes. */
+/** As many flows as trials have that do not ask for others, as a power of two. */
+const FLOW_BITS = 10;
+
+export interface UseOptions {
+  /** IP total length of the datagrams to come: longer ones need interfaces that take them. */
   readonly bytes: number;
-  /** Nanoseconds of one run, the clock's own included: that of the empty program. */
-  readonly empty: number;
-  readonly bridge: number;
-  readonly direct: number;
+  readonly flowBits?: number;
 }
 
 export class Bench {
@@ -54,10 +44,10 @@ export class Bench {
   private readonly namespaces: { readonly source: string; readonly gateway: string; readonly sink: string };
   private legacy: ChildProcess | undefined;
   private trial: TrialProcess | undefined;
+  private placement: Placement = 'softirq';
 
   constructor(
     prefix: string,
-    private readonly placement: Placement,
     private readonly progress: Progress,
   ) {
     this.gateway = new SmallGateway(prefix);
@@ -70,53 +60,83 @@ export class Bench {
     await this.gateway.up();
     // A veth takes frames from XDP only while its peer polls.
     await this.gateway.inGateway('ethtool -K ens5 gro on');
-    if (this.placement === 'softirq') {
-      await sysfs(this.namespaces.gateway, `echo ${1 << GATEWAY_CORE} >/sys/class/net/ens5/queues/rx-0/rps_cpus`);
-      return;
-    }
     const before = await pollingThreads();
-    await sysfs(this.namespaces.gateway, 'echo 1 >/sys/class/net/ens5/threaded');
+    await this.sysfs('echo 1 >/sys/class/net/ens5/threaded');
     for (const thread of (await pollingThreads()).filter((pid) => !before.includes(pid))) {
       await must('taskset', ['-pc', String(GATEWAY_CORE), thread]);
       await must('renice', ['-n', String(FAVOUR), thread]);
     }
+    await this.place('softirq');
+  }
+
+  /** Of all trials to come, until it is called again. */
+  async place(placement: Placement, cores: readonly number[] = [GATEWAY_CORE]): Promise<void> {
+    const mask = placement === 'thread' ? 0 : cores.reduce((sum, core) => sum | (1 << core), 0);
+    this.placement = placement;
+    await this.sysfs(`
+      echo ${Number(placement === 'thread')} >/sys/class/net/ens5/threaded
+      echo ${mask.toString(16)} >/sys/class/net/ens5/queues/rx-0/rps_cpus`);
   }
 
   /** Puts the subject in charge, with the sink behind it. */
-  async use(subject: Subject, options: SmallGatewayOptions = {}): Promise<void> {
+  async use(subject: Subject, { bytes, flowBits = FLOW_BITS }: UseOptions): Promise<void> {
     await this.rest();
     const { source, gateway, sink } = this.namespaces;
     // Behind RPS, packets for such a sink would wait in the same queue as those for the gateway.
     const takesPackets = this.placement === 'thread' && !IN_DRIVER.includes(subject);
-    let ends: Ends = { source: `${source}:s0`, sink: `${sink}:k0`, takesPackets };
+    let ends: Ends = { source: `${source}:s0`, sink: `${sink}:k0`, takesPackets, flowBits };
     switch (subject) {
       case 'nfqueue':
         await this.gateway.use('standby');
         await this.startLegacy();
         break;
       case 'path':
-        await this.bare();
+        await this.bare(bytes > MTU.driver ? MTU.other : MTU.driver);
         ends = { ...ends, sink: `${gateway}:ens5` };
         break;
       case 'ceiling':
-        await this.bare();
+        await this.bare(MTU.driver);
         ends = { ...ends, ceiling: `${gateway}:ens5:ens6` };
         break;
       default:
-        await this.gateway.use(subject, options);
+        await this.gateway.use(subject);
     }
     this.trial = await TrialProcess.start(ends);
   }
 
-  run(...[bytes, pps, milliseconds]: Parameters<TrialProcess['run']>): ReturnType<TrialProcess['run']> {
+  run(options: TrialOptions): Promise<Trial> {
     if (this.trial === undefined) throw new Error('no subject is in charge yet');
-    return this.trial.run(bytes, pps, milliseconds);
+    return this.trial.run(options);
   }
 
-  /** The programs alone. */
-  async stepCosts(sizes: readonly number[]): Promise<StepCost[]> {
+  /** Resident set of the long-lived processes of the engine in charge, and what its maps take. */
+  async memory(subject: Engine): Promise<Memory> {
+    const maps = (await this.gateway.maps()).reduce((sum, { bytes_memlock }) => sum + bytes_memlock, 0);
+    if (this.legacy?.pid !== undefined) return { subject, processes: residentSet(this.legacy.pid), maps };
+    const service = this.gateway.service();
+    if (service === undefined) return { subject, processes: 0, maps };
+    const loader = spawn(...service, { stdio: 'ignore' });
+    try {
+      await sleep(SETTLED_MS);
+      return { subject, processes: residentSet(loader.pid ?? 0), maps };
+    } finally {
+      await end(loader);
+    }
+  }
+
+  /** The programs alone, on some cores at once: the mean. */
+  async stepCosts(sizes: readonly number[], cores: readonly number[] = [GATEWAY_CORE]): Promise<StepCost[]> {
     await this.rest();
     await this.gateway.use('standby');
+    const each = await Promise.all(cores.map((core) => this.stepCostsOn(core, sizes)));
+    return (each[0] ?? []).map(({ bytes }, at) => {
+      const mean = (key: keyof StepCost): number =>
+        each.reduce((sum, costs) => sum + (costs[at]?.[key] ?? NaN), 0) / each.length;
+      return { bytes, empty: mean('empty'), bridge: mean('bridge'), direct: mean('direct') };
+    });
+  }
+
+  private async stepCostsOn(core: number, sizes: readonly number[]): Promise<StepCost[]> {
     const input = Buffer.concat(
       sizes.flatMap((bytes) => {
         const packet = Packet.udp({ from: '100.64.0.1:40000', to: '203.0.113.9:31765' }).totalLength(bytes).df();
@@ -128,16 +148,8 @@ export class Bench {
     );
     const objects = ['bpf/udp_df_modifier.bpf.o', 'bpf/udp_df_direct.bpf.o'].map((object) => join(REPOSITORY, object));
     const interfaces = ['ens5', 'ens6', 'br0', ADDRESSES.sink.address];
-    const tool = join(REPOSITORY, 'bpf/tests/step_cost');
-    const command = inNamespace(
-      this.namespaces.gateway,
-      'taskset',
-      '-c',
-      String(GATEWAY_CORE),
-      tool,
-      ...objects,
-      ...interfaces,
-    );
+    const tool = ['taskset', '-c', String(core), join(REPOSITORY, 'bpf/tests/step_cost')];
+    const command = inNamespace(this.namespaces.gateway, ...tool, ...objects, ...interfaces);
     const said = await must(...command, { input });
     return said
       .trim()
@@ -162,16 +174,20 @@ export class Bench {
   }
 
   /** The network without an engine's program, and with an MTU at which interfaces take one. */
-  private async bare(): Promise<void> {
-    const { source, sink } = this.namespaces;
+  private async bare(mtu: number): Promise<void> {
     await this.gateway.use('standby');
-    await must('ip', ['-n', source, 'link', 'set', 's0', 'mtu', String(DRIVER_MTU)]);
-    await must('ip', ['-n', sink, 'link', 'set', 'k0', 'mtu', String(DRIVER_MTU)]);
-    await this.gateway.inGateway(`ip link set ens5 mtu ${DRIVER_MTU}; ip link set ens6 mtu ${DRIVER_MTU}`);
+    await this.gateway.setMtu(mtu);
+  }
+
+  /** In the gateway's namespace, whose interfaces only a file system of its own shows. */
+  private sysfs(script: string): Promise<string> {
+    const mounted = `mount -t sysfs sysfs /sys; ${script}`;
+    return must(...inNamespace(this.namespaces.gateway, 'unshare', '--mount', 'sh', '-ec', mounted));
   }
 
   private async startLegacy(): Promise<void> {
-    const [command, args] = inNamespace(this.namespaces.gateway, 'nice', '-n', String(FAVOUR), LEGACY);
+    const favoured = ['nice', '-n', String(FAVOUR), 'taskset', '-c', String(GATEWAY_CORE), LEGACY];
+    const [command, args] = inNamespace(this.namespaces.gateway, ...favoured);
     let said = '';
     const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'] });
     child.stderr.setEncoding('utf8').on('data', (text: string) => (said = `${said}${text}`.slice(-400)));
@@ -190,14 +206,39 @@ export class Bench {
     if (child === undefined) return;
     this.legacy = undefined;
     await this.gateway.inGateway(`iptables-nft -t raw -D ${QUEUE_RULE} 2>/dev/null || true`);
-    if (child.exitCode !== null || child.signalCode !== null) return;
-    const ended = new Promise((done) => child.once('close', done));
-    child.kill('SIGTERM');
-    const timer = setTimeout(() => child.kill('SIGKILL'), 10_000);
-    await ended;
-    clearTimeout(timer);
+    await end(child);
   }
 }
+
+async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const ended = new Promise((done) => child.once('close', done));
+  child.kill('SIGTERM');
+  const timer = setTimeout(() => child.kill('SIGKILL'), 10_000);
+  await ended;
+  clearTimeout(timer);
+}
+
+/** In bytes. */
+function residentSet(pid: number): number {
+  const kilobytes = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+  return Number(kilobytes ?? NaN) * 1024;
+}
+
+/**
+ * Seconds since boot in which the gateway's processor was idle, or not this machine's at all. The kernel takes the times of
+ * idleness from its clock, and the others from samples (kernel/time/tick-sched.c, get_cpu_idle_time_us).
+ */
+export function idleSeconds(): number {
+  const line = new RegExp(`^cpu${GATEWAY_CORE} (.*)$`, 'm').exec(readFileSync('/proc/stat', 'utf8'))?.[1] ?? '';
+  const [, , , idle = NaN, waiting = NaN, , , stolen = NaN] = line.split(' ').map(Number);
+  return (idle + waiting + stolen) / TICKS;
+}
+
+/** USER_HZ (proc(5)). */
+const TICKS = 100;
+/** A loader has read its object and hooked its program. */
+const SETTLED_MS = 1500;
 
 /** Of all that works for a gateway, as of the generator: others who use the machine shall not take its processor. */
 const FAVOUR = -20;
@@ -208,13 +249,6 @@ async function favour(nice: number): Promise<void> {
     const thread = (await run('pgrep', ['-x', `ksoftirqd/${core}`])).stdout.trim();
     if (thread !== '') await run('renice', ['-n', String(nice), thread]);
   }
-}
-
-export const CORES = { generator: GENERATOR_CORE, gateway: GATEWAY_CORE } as const;
-
-/** In a namespace, whose interfaces only a file system of its own shows. */
-function sysfs(namespace: string, script: string): Promise<string> {
-  return must(...inNamespace(namespace, 'unshare', '--mount', 'sh', '-ec', `mount -t sysfs sysfs /sys; ${script}`));
 }
 
 async function pollingThreads(): Promise<string[]> {

@@ -4,8 +4,8 @@
  * whole. Generator and sink are one process, so that a trial's two ends are counted by one clock; nothing of it stays when
  * the process ends, however it ends.
  *
- * Reads a line "BYTES PPS MILLISECONDS" for each trial (IP total length; 0 packets/s: as fast as possible), answers with a
- * line of JSON.
+ * Reads a line "BYTES PPS MILLISECONDS TIMED" for each trial (IP total length; 0 packets/s: as fast as possible; 1: with
+ * latencies), answers with a line of JSON.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <linux/if_link.h>
+#include <linux/if_packet.h>
 #include <net/if.h>
 #include <netinet/ether.h>
 #include <sched.h>
@@ -36,8 +37,9 @@
 #include "traffic.h"
 
 #define SECOND 1000000000ull
-#define SHORTEST 36  /* of an inner IP packet, in bytes: its frame holds all that is written to it */
-#define LONGEST 3000 /* what of a page is left to a live frame (net/bpf/test_run.c), less the outer headers */
+#define SHORTEST 40       /* of an inner IP packet, in bytes: its frame holds all that is written to it */
+#define LONGEST_LIVE 3000 /* what of a page is left to a live frame (net/bpf/test_run.c), less the outer headers */
+#define LONGEST 8951      /* EC2's jumbo MTU of 9001, less the outer headers */
 #define MOST_PPS 100000000
 #define MOST_MS 600000
 #define SETTLED_MS 60 /* no frame for so long: the queues are empty */
@@ -51,6 +53,7 @@ static unsigned vni = 1, port = 31765, flow_bits = 10, cpu, for_packets;
 static struct pacer *pacer;
 static struct arrived *arrived;
 static struct pieces *pieces;
+static uint64_t *latencies;
 
 __attribute__((format(printf, 1, 2), noreturn)) static void die(const char *format, ...)
 {
@@ -229,12 +232,13 @@ static struct mirrored headers_of(unsigned bytes)
 	return frame;
 }
 
-static void prepare(unsigned bytes, uint64_t pps)
+static void prepare(unsigned bytes, uint64_t pps, bool timed)
 {
 	struct mirrored headers = headers_of(bytes);
 
 	memset(pieces, 0xff, PIECES * sizeof(*pieces));
-	*arrived = (struct arrived){ .flow_bits = flow_bits, .carried = bytes - sizeof(struct iphdr) };
+	memset(latencies, 0, BUCKETS * sizeof(*latencies));
+	*arrived = (struct arrived){ .flow_bits = flow_bits, .carried = bytes - sizeof(struct iphdr), .timed = timed };
 	pacer->interval = pps ? (SECOND << 10) / pps : 0;
 	pacer->first = pacer->last = pacer->sent = pacer->slipped = 0;
 	pacer->flow_bits = flow_bits;
@@ -242,9 +246,9 @@ static void prepare(unsigned bytes, uint64_t pps)
 	pacer->headers = headers;
 }
 
-static void offer(struct bpf_object *generator, unsigned bytes, unsigned milliseconds)
+static void offer_live_frames(struct bpf_object *generator, unsigned bytes, unsigned milliseconds)
 {
-	static uint8_t frame[LONGEST + OUTER_HEADERS + sizeof(struct ethhdr)];
+	static uint8_t frame[LONGEST_LIVE + OUTER_HEADERS + sizeof(struct ethhdr)];
 	struct itimerval end = { .it_value = { milliseconds / 1000, milliseconds % 1000 * 1000 } }, never = { 0 };
 	LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = frame,
 		.data_size_in = bytes + OUTER_HEADERS + sizeof(struct ethhdr), .repeat = UINT32_MAX / 2,
@@ -256,6 +260,56 @@ static void offer(struct bpf_object *generator, unsigned bytes, unsigned millise
 	setitimer(ITIMER_REAL, &never, NULL);
 	if (error && error != EINTR)
 		die("live frames of %u bytes: %s; they need Linux 5.18", bytes, strerror(error));
+}
+
+static uint64_t now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec * SECOND + time.tv_nsec;
+}
+
+/* Frames too long to be live ones, at the same pace. */
+static void offer_packets(int packets, unsigned bytes, unsigned milliseconds)
+{
+	static union {
+		struct mirrored headers;
+		uint8_t bytes[LONGEST + OUTER_HEADERS + sizeof(struct ethhdr)];
+	} frame;
+	size_t size = bytes + OUTER_HEADERS + sizeof(struct ethhdr);
+	uint64_t interval = pacer->interval >> 10, due = pacer->first = pacer->last = now();
+	uint64_t end = pacer->first + milliseconds * 1000000ull;
+
+	frame.headers = pacer->headers;
+	for (uint64_t at; (at = now()) < end;) {
+		if (interval && due > at)
+			continue;
+		if (interval && due + LONGEST_BURST_NS < at) {
+			pacer->slipped += (at - LONGEST_BURST_NS - due) / interval;
+			due = at - LONGEST_BURST_NS;
+		}
+		due += interval;
+		pacer->last = at;
+		make_datagram(&frame.headers, pacer, pacer->number++);
+		pacer->sent++;
+		/* No buffer: the wire is full, and the datagram lost as one of live frames would be. */
+		if (send(packets, &frame, size, 0) < 0 && errno != ENOBUFS)
+			die("packet socket: %zu bytes: %s", size, strerror(errno));
+	}
+}
+
+/* In the network namespace of the interface. */
+static int open_packet_socket(unsigned ifindex)
+{
+	struct sockaddr_ll to = { .sll_family = AF_PACKET, .sll_ifindex = ifindex };
+	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0), yes = 1, much = 64 << 20;
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&to, sizeof(to)) ||
+		setsockopt(fd, SOL_PACKET, PACKET_QDISC_BYPASS, &yes, sizeof(yes)) ||
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &much, sizeof(much)))
+		die("packet socket: %s", strerror(errno));
+	return fd;
 }
 
 /* The sink counts while this waits. */
@@ -277,21 +331,38 @@ static void drain(void)
 	}
 }
 
-static void trial(struct bpf_object *generator, unsigned bytes, uint64_t pps, unsigned milliseconds)
+/* In the form [[bucket, datagrams], ...]. */
+static void print_latencies(void)
+{
+	const char *before = "";
+
+	fputs(",\"latencies\":[", stdout);
+	for (unsigned bucket = 0; bucket < BUCKETS; bucket++)
+		if (latencies[bucket]) {
+			printf("%s[%u,%llu]", before, bucket, (unsigned long long)latencies[bucket]);
+			before = ",";
+		}
+	fputs("]}\n", stdout);
+}
+
+static void trial(struct bpf_object *generator, int packets, unsigned bytes, unsigned milliseconds)
 {
 	uint64_t in_time;
 
-	prepare(bytes, pps);
-	offer(generator, bytes, milliseconds);
+	if (bytes <= LONGEST_LIVE)
+		offer_live_frames(generator, bytes, milliseconds);
+	else
+		offer_packets(packets, bytes, milliseconds);
 	in_time = read_now(&arrived->datagrams);
 	drain();
-	printf("{\"bytes\":%u,\"pps\":%llu,\"offered\":%llu,\"slipped\":%llu,\"seconds\":%.6f,\"in_time\":%llu", bytes,
-		(unsigned long long)pps, (unsigned long long)pacer->sent, (unsigned long long)pacer->slipped,
+	printf("{\"bytes\":%u,\"offered\":%llu,\"slipped\":%llu,\"seconds\":%.6f,\"in_time\":%llu", bytes,
+		(unsigned long long)pacer->sent, (unsigned long long)pacer->slipped,
 		(pacer->last - pacer->first) / (double)SECOND, (unsigned long long)in_time);
-	printf(",\"delivered\":%llu,\"frames\":%llu,\"with_df\":%llu,\"surplus\":%llu,\"foreign\":%llu}\n",
+	printf(",\"delivered\":%llu,\"frames\":%llu,\"with_df\":%llu,\"surplus\":%llu,\"foreign\":%llu",
 		(unsigned long long)arrived->datagrams, (unsigned long long)arrived->frames,
 		(unsigned long long)arrived->with_df, (unsigned long long)arrived->surplus,
 		(unsigned long long)arrived->foreign);
+	print_latencies();
 	fflush(stdout);
 }
 
@@ -360,9 +431,10 @@ int main(int argc, char **argv)
 {
 	const struct sigaction alarm = { .sa_handler = on_alarm };
 	struct bpf_object *counter, *generator;
-	char line[128], size[32], rate[32], time[32];
+	char line[160], size[32], rate[32], time[32], timed[32];
 	cpu_set_t only;
-	unsigned ifindex;
+	unsigned ifindex, bytes;
+	int packets;
 
 	parse(argc, argv);
 	/* Whoever started this may have been killed. */
@@ -382,19 +454,22 @@ int main(int argc, char **argv)
 		attach(program_of(counter, "count_in_driver"), ifindex, sink);
 	arrived = map_memory(counter, "arrived", sizeof(*arrived));
 	pieces = map_memory(counter, "pieces", PIECES * sizeof(*pieces));
+	latencies = map_memory(counter, "latencies", BUCKETS * sizeof(*latencies));
 	if (ceiling)
 		attach_ceiling();
 	ifindex = enter(source);
 	generator = load("generator");
 	send_by(generator, ifindex);
 	pacer = map_memory(generator, "pacer", sizeof(*pacer));
+	packets = open_packet_socket(ifindex);
 	puts("{\"ready\":true}");
 	fflush(stdout);
 	while (fgets(line, sizeof(line), stdin)) {
-		if (sscanf(line, "%31s %31s %31s", size, rate, time) != 3)
-			die("'%s': give BYTES PPS MILLISECONDS", strtok(line, "\n"));
-		trial(generator, number("BYTES", size, SHORTEST, LONGEST), number("PPS", rate, 0, MOST_PPS),
-			number("MILLISECONDS", time, 1, MOST_MS));
+		if (sscanf(line, "%31s %31s %31s %31s", size, rate, time, timed) != 4)
+			die("'%s': give BYTES PPS MILLISECONDS TIMED", strtok(line, "\n"));
+		bytes = number("BYTES", size, SHORTEST, LONGEST);
+		prepare(bytes, number("PPS", rate, 0, MOST_PPS), number("TIMED", timed, 0, 1));
+		trial(generator, packets, bytes, number("MILLISECONDS", time, 1, MOST_MS));
 	}
 	return EXIT_SUCCESS;
 }

@@ -29,6 +29,17 @@ export interface Trial {
   readonly foreign: number;
   /** Not offered because the generator was held up. */
   readonly slipped: number;
+  /** Buckets of traffic.h, and how many datagrams took as long; empty where they were not asked for. */
+  readonly latencies: readonly (readonly [bucket: number, datagrams: number])[];
+}
+
+export interface TrialOptions {
+  readonly bytes: number;
+  /** 0: as fast as possible. */
+  readonly pps: number;
+  readonly milliseconds: number;
+  /** With latencies, for which the sink looks at the clock for each datagram. */
+  readonly isTimed?: boolean;
 }
 
 export interface Ends {
@@ -39,6 +50,8 @@ export interface Ends {
   readonly ceiling?: string;
   /** The kernel's packets arrive there, not frames of XDP. */
   readonly takesPackets: boolean;
+  /** Flows, as a power of two: 0 to 20. */
+  readonly flowBits: number;
 }
 
 export class TrialProcess {
@@ -60,19 +73,18 @@ export class TrialProcess {
     child.on('close', (code, signal) => ended(`trial: ended by itself with ${signal ?? `exit code ${code}`}`));
   }
 
-  static async start({ source, sink, ceiling, takesPackets }: Ends): Promise<TrialProcess> {
-    const args = ['--objects', FOLDER, '--source', source, '--sink', sink];
+  static async start({ source, sink, ceiling, takesPackets, flowBits }: Ends): Promise<TrialProcess> {
+    const args = ['--objects', FOLDER, '--source', source, '--sink', sink, '--flow-bits', String(flowBits)];
     if (takesPackets) args.push('--sink-for-packets', '1');
-    const child = spawn(join(FOLDER, 'trial'), ceiling === undefined ? args : [...args, '--ceiling', ceiling]);
-    const trial = new TrialProcess(child);
+    if (ceiling !== undefined) args.push('--ceiling', ceiling);
+    const trial = new TrialProcess(spawn(join(FOLDER, 'trial'), args));
     await trial.answer(PATIENCE_MS);
     return trial;
   }
 
-  /** `pps` 0: as fast as possible. */
-  async run(bytes: number, pps: number, milliseconds: number): Promise<Trial> {
+  async run({ bytes, pps, milliseconds, isTimed = false }: TrialOptions): Promise<Trial> {
     const answer = this.answer(milliseconds + PATIENCE_MS);
-    this.child.stdin.write(`${bytes} ${pps} ${milliseconds}\n`);
+    this.child.stdin.write(`${bytes} ${pps} ${milliseconds} ${Number(isTimed)}\n`);
     return JSON.parse(await answer) as Trial;
   }
 

@@ -14,7 +14,7 @@ export type SmallEngine = (typeof SMALL_ENGINES)[number];
 const LOADER = join(REPOSITORY, 'bpf/udp_df_modifier_loader');
 const BPFFS = '/sys/fs/bpf';
 /** The longest that a driver with XDP takes (field notes: ENA), and what AWS gives an ENI. */
-const MTU = { driver: 3498, other: 9001 } as const;
+export const MTU = { driver: 3498, other: 9001 } as const;
 
 export const ADDRESSES = {
   source: { mac: '02:00:0a:4d:00:01', address: '10.77.0.1' },
@@ -43,6 +43,7 @@ export class SmallGateway {
   private readonly gateway: string;
   private readonly sink: string;
   private readonly pins: string;
+  private attached: string | undefined;
 
   constructor(private readonly prefix: string) {
     [this.source, this.gateway, this.sink] = ['s', 'g', 'k'].map((end) => `${prefix}${end}`) as [
@@ -149,14 +150,14 @@ export class SmallGateway {
     const rule = `--min-packet-size ${minPacketSize} --max-packet-size ${maxPacketSize} --traffic-percent ${trafficPercent}`;
     const direct = `${this.direct()} ${rule}${object === undefined ? '' : ` --object ${object}`}`;
     await this.setMtu(engine === 'driver' ? MTU.driver : MTU.other);
-    if (engine === 'bridge') await this.loader(`attach --interface br0 ${rule}`);
-    if (engine === 'driver') await this.loader(`attach ${direct} --mode driver`);
+    if (engine === 'bridge') await this.attach(`--interface br0 ${rule}`);
+    if (engine === 'driver') await this.attach(`${direct} --mode driver`);
     if (engine === 'generic') {
       const mac = `02${randomBytes(5).toString('hex').replaceAll(/../g, ':$&')}`;
       const { sink } = ADDRESSES;
       const values = `-D primary=ens5 -D handover_mac=${mac} -D ipsec_vm_ip=${sink.address} -D ipsec_vm_port=${sink.port}`;
       await this.inGateway(`nft ${values} -f ${REPOSITORY}/netfilter/handover.nft`);
-      await this.loader(`attach ${direct} --mode generic --handover-mac ${mac}`);
+      await this.attach(`${direct} --mode generic --handover-mac ${mac}`);
     }
   }
 
@@ -170,18 +171,29 @@ export class SmallGateway {
 
   /** Takes one entry out of a device map of the program that runs, as if the copy for it could not be made. */
   async losesCopy(map: string): Promise<void> {
-    const show = (what: string): Promise<string> => this.inGateway(`bpftool -j ${what}`);
-    const { prog_id } = JSON.parse(await show(`link show pinned ${this.pins}/link`).catch(asOutput)) as {
-      prog_id: number;
-    };
-    const { map_ids } = JSON.parse(await show(`prog show id ${prog_id}`)) as { map_ids: number[] };
-    for (const id of map_ids) {
-      const { name } = JSON.parse(await show(`map show id ${id}`)) as { name: string };
-      if (name === map) await show(`map delete id ${id} key 1 0 0 0`);
-    }
+    for (const { id, name } of await this.maps())
+      if (name === map) await this.bpftool(`map delete id ${id} key 1 0 0 0`);
+  }
+
+  /** Of the program that runs; none where none does. */
+  async maps(): Promise<readonly { readonly id: number; readonly name: string; readonly bytes_memlock: number }[]> {
+    const link = await this.bpftool(`link show pinned ${this.pins}/link`).catch(asOutput);
+    const { prog_id } = JSON.parse(link || '{}') as { prog_id?: number };
+    if (prog_id === undefined) return [];
+    const { map_ids } = JSON.parse(await this.bpftool(`prog show id ${prog_id}`)) as { map_ids: number[] };
+    const all: string[] = [];
+    for (const id of map_ids) all.push(await this.bpftool(`map show id ${id}`));
+    return all.map((shown) => JSON.parse(shown) as { id: number; name: string; bytes_memlock: number });
+  }
+
+  /** The loader that logs a summary each minute, with what the engine in charge was attached by. */
+  service(): [string, string[]] | undefined {
+    if (this.attached === undefined) return undefined;
+    return inNamespace(this.gateway, LOADER, 'run', ...this.attached.split(' '), '--pin-dir', this.pins);
   }
 
   async detach(): Promise<void> {
+    this.attached = undefined;
     await this.loader('detach');
     await this.inGateway(`nft 'table ip mirror_gateway_handover; delete table ip mirror_gateway_handover'`);
   }
@@ -213,10 +225,19 @@ export class SmallGateway {
     return `--engine direct ${interfaces} --ipsec-vm-ip ${sink.address} --ipsec-vm-port ${sink.port}`;
   }
 
-  private async setMtu(mtu: number): Promise<void> {
+  async setMtu(mtu: number): Promise<void> {
     await this.in(this.source, `ip link set s0 mtu ${mtu}`);
     await this.in(this.sink, `ip link set k0 mtu ${mtu}`);
     await this.inGateway(`ip link set ens5 mtu ${mtu}; ip link set ens6 mtu ${mtu}`);
+  }
+
+  private async attach(words: string): Promise<void> {
+    await this.loader(`attach ${words}`);
+    this.attached = words;
+  }
+
+  private bpftool(words: string): Promise<string> {
+    return this.inGateway(`bpftool -j ${words}`);
   }
 
   private loader(words: string): Promise<string> {

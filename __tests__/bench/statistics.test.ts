@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { highestWithoutLoss, median, ratios, summarize, type Verdict } from '../../bench/statistics';
+import { highestWithoutLoss, median, percentile, summarize, type Verdict } from '../../bench/statistics';
 
 describe('median', () => {
   test.each([
@@ -20,8 +20,31 @@ test('a summary has the spread', () => {
   expect(summarize([2, 9, 4])).toEqual({ median: 4, min: 2, max: 9, values: [2, 9, 4] });
 });
 
-test('ratios are those of each repetition, and of none that lacks one', () => {
-  expect(ratios([10, 40, 7], [5, 10])).toEqual([2, 4]);
+describe('a percentile of a histogram with 32 buckets for each power of two', () => {
+  test.each([
+    [0.5, 31],
+    [0.9, 63],
+    [0.99, 64.5],
+    [0.999, 1_023_999.5],
+  ])('of %p is %p ns, the middle of its bucket', (share, expected) => {
+    const histogram = [
+      [31, 500],
+      [63, 400],
+      [64, 90],
+      [510, 10],
+    ] as const;
+    expect(percentile(histogram, share)).toBe(expected);
+  });
+
+  test('errs by 2 % at most, up to half a minute', () => {
+    for (const nanoseconds of [17, 100, 999, 12_345, 7_654_321, 30_000_000_000]) {
+      const power = Math.max(Math.floor(Math.log2(nanoseconds)) - 5, 0);
+      const bucket = nanoseconds < 32 ? nanoseconds : power * 32 + Math.floor(nanoseconds / 2 ** power);
+      expect(Math.abs(percentile([[bucket, 1]], 0.5) / nanoseconds - 1)).toBeLessThan(0.02);
+    }
+  });
+
+  test('of nothing is not a number', () => expect(percentile([], 0.5)).toBeNaN());
 });
 
 describe('the search for the highest rate without loss', () => {

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+// One complete run as a list of steps, each short enough to say how long the rest takes. Within a size, subjects take turns,
+// so that whatever disturbs the machine disturbs all.
+import { performance } from 'node:perf_hooks';
+import { sleep } from '../lab/host';
+import {
+  type CorePoint,
+  type Engine,
+  ENGINES,
+  type FlowPoint,
+  IN_DRIVER,
+  type Latency,
+  type Memory,
+  type Point,
+  type Run,
+  type StepCost,
+  type Subject,
+} from './results';
+import { type Found, highestWithoutLoss, isConclusive, percentile, type Verdict } from './statistics';
+import { type Bench, GATEWAY_CORE, GENERATOR_CORE, idleSeconds } from './subjects';
+import type { Trial, TrialOptions } from './trials';
+
+export interface Plan {
+  readonly subjects: readonly Subject[];
+  readonly sizes: readonly number[];
+  readonly repetitions: number;
+  readonly milliseconds: number;
+  /** Flows, cores and memory, too. */
+  readonly hasGrowth: boolean;
+}
+
+export interface Step {
+  readonly what: string;
+  /** About what it takes, against the others. */
+  readonly seconds: number;
+  /** Says in a few words what came of it. */
+  readonly measure: () => Promise<string>;
+}
+
+/** Offered at overload: as many as the generator can. */
+export const OVERLOAD = 0;
+/** At least this many datagrams/s, or the search for a rate without loss gives up. */
+const LEAST_RATE = 1000;
+const MOST_RATE = 10_000_000;
+/** A machine that others use loses something or is held up now and then: a rate fails only when that happens twice. */
+const TRIES = 2;
+const LATENCY_SHARES = [0.5, 0.9] as const;
+/** Of the rate without loss: the gateway's processor works, and is idle, too. */
+const COST_SHARE = 0.5;
+/** Of a gateway at rest: with less, the work of others is more than that of some engines. */
+const LEAST_IDLE = 0.9;
+/** Fragments, as most of the traffic for which there is a gateway. */
+export const GROWTH_BYTES = 1428;
+const FLOW_BITS = [0, 10, 16, 20] as const;
+/** Longest of the datagrams of which a run of BPF_PROG_TEST_RUN holds a frame. */
+const LONGEST_STEP = 3448;
+const SWITCHING_SECONDS = 1.2;
+const SEARCH_TRIALS = 7;
+
+/** The driver's programs take no jumbo frames (docs/direct-engine.md). */
+export function isPossible(subject: Subject, bytes: number): boolean {
+  return bytes <= 3448 || !['driver', 'ceiling'].includes(subject);
+}
+
+const rounded = (rate: number): string => `${Math.round(rate).toLocaleString('en')}/s`;
+
+export class Measurement {
+  private readonly points = new Map<string, Point>();
+  private readonly flows: FlowPoint[] = [];
+  private readonly cores: CorePoint[] = [];
+  private readonly memory: Memory[] = [];
+  private steps: StepCost[] = [];
+  private stepsOnBoth: StepCost[] = [];
+  private readonly startedAt = Date.now();
+
+  constructor(
+    private readonly bench: Bench,
+    private readonly plan: Plan,
+    private readonly say: (message: string) => void,
+  ) {}
+
+  all(): Step[] {
+    const { hasGrowth } = this.plan;
+    return [
+      ...this.programs(),
+      ...this.rates(),
+      ...this.costs(),
+      ...(hasGrowth ? [...this.growthWithFlows(), ...this.growthWithCores()] : []),
+    ];
+  }
+
+  result(): Run {
+    const { steps, stepsOnBoth, flows, cores, memory } = this;
+    return {
+      date: new Date(this.startedAt).toISOString(),
+      seconds: Math.round((Date.now() - this.startedAt) / 1000),
+      points: [...this.points.values()],
+      ...{ flows, cores, steps, stepsOnBoth, memory },
+    };
+  }
+
+  private programs(): Step[] {
+    const sizes = this.plan.sizes.filter((bytes) => bytes <= LONGEST_STEP);
+    const measure = async (): Promise<string> => {
+      this.steps = await this.bench.stepCosts(sizes);
+      this.stepsOnBoth = await this.bench.stepCosts(sizes, [GENERATOR_CORE, GATEWAY_CORE]);
+      return this.steps.map(({ bytes, direct }) => `direct ${direct} ns at ${bytes} bytes`).join(', ');
+    };
+    return [{ what: 'the programs alone', seconds: sizes.length * 3, measure }];
+  }
+
+  private rates(): Step[] {
+    const { milliseconds, repetitions } = this.plan;
+    const trial = milliseconds / 1000;
+    const turns = Array.from({ length: repetitions }, (_, turn) => turn);
+    return turns.flatMap((turn) =>
+      this.pairs().map(([subject, bytes]) => ({
+        what: `${subject}, ${bytes} bytes`,
+        seconds: SWITCHING_SECONDS + trial * (turn === 0 ? 1 + SEARCH_TRIALS + LATENCY_SHARES.length : 1),
+        measure: async () => {
+          if (turn === 0) await this.bench.place('softirq');
+          await this.bench.use(subject, { bytes });
+          const came = await this.overload(subject, bytes);
+          return turn > 0 ? came : `${came}; ${await this.withoutLoss(subject, bytes)}`;
+        },
+      })),
+    );
+  }
+
+  private pairs(): [Subject, number][] {
+    const { sizes, subjects } = this.plan;
+    return sizes.flatMap((bytes) =>
+      subjects.filter((subject) => isPossible(subject, bytes)).map((subject): [Subject, number] => [subject, bytes]),
+    );
+  }
+
+  private async overload(subject: Subject, bytes: number): Promise<string> {
+    const { offered, came } = await this.overloadRate(bytes);
+    const before = this.point(subject, bytes);
+    this.keep({ ...before, offered: [...before.offered, offered], overload: [...before.overload, came] });
+    return `${rounded(came)} of ${rounded(offered)}`;
+  }
+
+  private async overloadRate(bytes: number): Promise<{ offered: number; came: number }> {
+    const { offered, in_time, seconds } = await this.trial({ bytes, pps: OVERLOAD });
+    return { offered: offered / seconds, came: in_time / seconds };
+  }
+
+  private async withoutLoss(subject: Subject, bytes: number): Promise<string> {
+    const lossless = await this.search(bytes, (this.point(subject, bytes).overload.at(-1) ?? 0) * 0.8);
+    this.keep({ ...this.point(subject, bytes), lossless });
+    const latency: Latency[] = [];
+    for (const share of LATENCY_SHARES) latency.push(await this.latency(bytes, share, lossless.rate));
+    this.keep({ ...this.point(subject, bytes), latency });
+    return (
+      `without loss ${lossless.isLowerBound ? 'at least ' : ''}${rounded(lossless.rate)}, ` +
+      latency.map(({ share, p50, p99 }) => `at ${share * 100} % p50 ${p50} ns, p99 ${p99} ns`).join(', ')
+    );
+  }
+
+  private search(bytes: number, guess: number): Promise<Found> {
+    const tryRate = async (pps: number): Promise<Verdict> => {
+      for (let tries = 1; ; tries++) {
+        const { offered, delivered, seconds } = await this.trial({ bytes, pps });
+        const verdict = { lost: offered - delivered, rate: offered / seconds };
+        if (isConclusive(verdict, pps) || tries === TRIES) return verdict;
+      }
+    };
+    return highestWithoutLoss(tryRate, { guess, least: LEAST_RATE, most: MOST_RATE });
+  }
+
+  private async latency(bytes: number, share: number, lossless: number): Promise<Latency> {
+    const pps = Math.max(Math.round(lossless * share), LEAST_RATE);
+    const { offered, delivered, seconds, latencies } = await this.trial({ bytes, pps, isTimed: true });
+    const at = (part: number): number => Math.round(percentile(latencies, part));
+    return {
+      ...{ share, rate: offered / seconds, lost: offered - delivered },
+      ...{ p50: at(0.5), p99: at(0.99), p999: at(0.999) },
+    };
+  }
+
+  private costs(): Step[] {
+    let idleShare = 1;
+    const atRest: Step = {
+      what: 'a gateway at rest',
+      seconds: 2,
+      measure: async () => {
+        await this.bench.place('thread');
+        idleShare = 1 - (await busy(() => sleep(2000))).seconds / 2;
+        return `its processor is idle for ${(idleShare * 100).toFixed(1)} %`;
+      },
+    };
+    const each = this.pairs().map(([subject, bytes]) => ({
+      what: `the work of ${subject}, ${bytes} bytes`,
+      seconds: SWITCHING_SECONDS + this.plan.milliseconds / 1000,
+      measure: async () => {
+        if (idleShare < LEAST_IDLE) return 'not measured: others keep its processor busy';
+        await this.bench.use(subject, { bytes });
+        const before = this.point(subject, bytes);
+        const pps = Math.max(Math.round((before.lossless?.rate ?? 0) * COST_SHARE), LEAST_RATE);
+        const { result, seconds, elapsed } = await busy(() => this.trial({ bytes, pps }));
+        const nanoseconds = ((seconds - elapsed * (1 - idleShare)) / result.delivered) * 1e9;
+        this.keep({ ...before, cost: { rate: result.offered / result.seconds, nanoseconds: Math.round(nanoseconds) } });
+        return `${Math.round(nanoseconds)} ns a datagram at ${rounded(pps)}`;
+      },
+    }));
+    return [atRest, ...each];
+  }
+
+  private growthWithFlows(): Step[] {
+    const bytes = GROWTH_BYTES;
+    return this.engines().flatMap((subject) =>
+      FLOW_BITS.map((flowBits) => ({
+        what: `${subject}, ${(2 ** flowBits).toLocaleString('en')} flows`,
+        seconds: SWITCHING_SECONDS + this.plan.milliseconds / 1000,
+        measure: async () => {
+          await this.bench.place('softirq');
+          await this.bench.use(subject, { bytes, flowBits });
+          const { came } = await this.overloadRate(bytes);
+          this.flows.push({ subject, flows: 2 ** flowBits, overload: [came] });
+          if (flowBits === FLOW_BITS[0]) this.memory.push(await this.bench.memory(subject));
+          return rounded(came);
+        },
+      })),
+    );
+  }
+
+  /** What stays in the driver has the core that polls its interface, and a veth has one. */
+  private growthWithCores(): Step[] {
+    const bytes = GROWTH_BYTES;
+    return [[GATEWAY_CORE], [GENERATOR_CORE, GATEWAY_CORE]].flatMap((cores) =>
+      this.engines()
+        .filter((subject) => !IN_DRIVER.includes(subject))
+        .map((subject) => ({
+          what: `${subject}, packets on ${cores.length} of two cores`,
+          seconds: SWITCHING_SECONDS + this.plan.milliseconds / 1000,
+          measure: async () => {
+            await this.bench.place('softirq', cores);
+            await this.bench.use(subject, { bytes });
+            const { came } = await this.overloadRate(bytes);
+            this.cores.push({ subject, cores: cores.length, overload: [came] });
+            return rounded(came);
+          },
+        })),
+    );
+  }
+
+  private engines(): Engine[] {
+    return ENGINES.filter((engine) => this.plan.subjects.includes(engine));
+  }
+
+  private async trial(options: Omit<TrialOptions, 'milliseconds'>): Promise<Trial> {
+    const { milliseconds } = this.plan;
+    const trial = await this.bench.run({ ...options, milliseconds });
+    const { surplus, foreign } = trial;
+    if (surplus + foreign > 0)
+      this.say(`${surplus} frames too many, ${foreign} of unknown origin at ${options.bytes} bytes, ${options.pps}/s`);
+    return trial;
+  }
+
+  private point(subject: Subject, bytes: number): Point {
+    return this.points.get(`${subject} ${bytes}`) ?? { subject, bytes, offered: [], overload: [] };
+  }
+
+  private keep(point: Point): void {
+    this.points.set(`${point.subject} ${point.bytes}`, point);
+  }
+}
+
+/** How long the gateway's processor worked meanwhile; all in seconds. */
+async function busy<T>(work: () => Promise<T>): Promise<{ result: T; seconds: number; elapsed: number }> {
+  const [startedAt, idleBefore] = [performance.now(), idleSeconds()];
+  const result = await work();
+  const elapsed = (performance.now() - startedAt) / 1000;
+  return { result, elapsed, seconds: Math.max(elapsed - (idleSeconds() - idleBefore), 0) };
+}
