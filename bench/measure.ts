@@ -3,6 +3,7 @@
 // so that whatever disturbs the machine disturbs all.
 import { performance } from 'node:perf_hooks';
 import { sleep } from '../lab/host';
+import { GATEWAY_CORE, GENERATOR_CORE, idleSeconds } from './machine';
 import {
   type CorePoint,
   type Engine,
@@ -17,7 +18,7 @@ import {
   type Subject,
 } from './results';
 import { type Found, highestWithoutLoss, isConclusive, percentile, type Verdict } from './statistics';
-import { type Bench, GATEWAY_CORE, GENERATOR_CORE, idleSeconds } from './subjects';
+import type { Bench } from './subjects';
 import type { Trial, TrialOptions } from './trials';
 
 export interface Plan {

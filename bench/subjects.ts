@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is measured: the engines, each on the same small gateway, and the references beside them.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { inNamespace, must, type Progress, REPOSITORY, run, sleep, waitFor } from '../lab/host';
 import { ADDRESSES, MTU, SmallGateway } from '../lab/small-gateway';
 import { onto } from '../lab/exchange';
 import { Packet } from '../lab/packet';
+import { FAVOUR, favour, GATEWAY_CORE, pollingThreads, residentSet } from './machine';
 import { type Engine, IN_DRIVER, type Memory, type StepCost, type Subject } from './results';
 import { type Ends, type Trial, type TrialOptions, TrialProcess } from './trials';
 
@@ -24,12 +24,12 @@ export const PLACEMENT_MEANS: Readonly<Record<Placement, string>> = {
     'stays there, in every engine, so that the work of core 1 is that of the gateway.',
 };
 
-export const GENERATOR_CORE = 0;
-export const GATEWAY_CORE = 1;
 const LEGACY = join(REPOSITORY, 'netfilter/modify_udp_df');
 /** As deploy_xdp.sh has it. */
 const QUEUE_RULE = 'PREROUTING -m mark --mark 0x4d470002 -j NFQUEUE --queue-num 0 --queue-bypass';
 
+/** A loader has read its object and hooked its program. */
+const SETTLED_MS = 1500;
 /** As many flows as trials have that do not ask for others, as a power of two. */
 const FLOW_BITS = 10;
 
@@ -217,42 +217,6 @@ async function end(child: ChildProcess): Promise<void> {
   const timer = setTimeout(() => child.kill('SIGKILL'), 10_000);
   await ended;
   clearTimeout(timer);
-}
-
-/** In bytes. */
-function residentSet(pid: number): number {
-  const kilobytes = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
-  return Number(kilobytes ?? NaN) * 1024;
-}
-
-/**
- * Seconds since boot in which the gateway's processor was idle, or not this machine's at all. The kernel takes the times of
- * idleness from its clock, and the others from samples (kernel/time/tick-sched.c, get_cpu_idle_time_us).
- */
-export function idleSeconds(): number {
-  const line = new RegExp(`^cpu${GATEWAY_CORE} (.*)$`, 'm').exec(readFileSync('/proc/stat', 'utf8'))?.[1] ?? '';
-  const [, , , idle = NaN, waiting = NaN, , , stolen = NaN] = line.split(' ').map(Number);
-  return (idle + waiting + stolen) / TICKS;
-}
-
-/** USER_HZ (proc(5)). */
-const TICKS = 100;
-/** A loader has read its object and hooked its program. */
-const SETTLED_MS = 1500;
-
-/** Of all that works for a gateway, as of the generator: others who use the machine shall not take its processor. */
-const FAVOUR = -20;
-
-/** The kernel's threads for packets that an interrupt has no time for. */
-async function favour(nice: number): Promise<void> {
-  for (const core of [GENERATOR_CORE, GATEWAY_CORE]) {
-    const thread = (await run('pgrep', ['-x', `ksoftirqd/${core}`])).stdout.trim();
-    if (thread !== '') await run('renice', ['-n', String(nice), thread]);
-  }
-}
-
-async function pollingThreads(): Promise<string[]> {
-  return (await run('pgrep', ['napi/ens5'])).stdout.split('\n').filter(Boolean);
 }
 
 /** Namespaces of a run that was killed; the number in a name is that of its process. */

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who has which processor, and what a gateway takes of it and of the memory.
+import { readFileSync } from 'node:fs';
+import { run } from '../lab/host';
+
+export const GENERATOR_CORE = 0;
+export const GATEWAY_CORE = 1;
+
+/** Of all that works for a gateway, as of the generator: others who use the machine shall not take its processor. */
+export const FAVOUR = -20;
+
+/** USER_HZ (proc(5)). */
+const TICKS = 100;
+
+/** The kernel's threads for packets that an interrupt has no time for. */
+export async function favour(nice: number): Promise<void> {
+  for (const core of [GENERATOR_CORE, GATEWAY_CORE]) {
+    const thread = (await run('pgrep', ['-x', `ksoftirqd/${core}`])).stdout.trim();
+    if (thread !== '') await run('renice', ['-n', String(nice), thread]);
+  }
+}
+
+/** Process ids of the threads that poll a gateway's primary interface, this one's and others'. */
+export async function pollingThreads(): Promise<string[]> {
+  return (await run('pgrep', ['napi/ens5'])).stdout.split('\n').filter(Boolean);
+}
+
+/** In bytes. */
+export function residentSet(pid: number): number {
+  const kilobytes = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+  return Number(kilobytes ?? NaN) * 1024;
+}
+
+/**
+ * Seconds since boot in which the gateway's processor was idle, or not this machine's at all. The kernel takes the times of
+ * idleness from its clock, and the others from samples (kernel/time/tick-sched.c, get_cpu_idle_time_us).
+ */
+export function idleSeconds(): number {
+  const line = new RegExp(`^cpu${GATEWAY_CORE} (.*)$`, 'm').exec(readFileSync('/proc/stat', 'utf8'))?.[1] ?? '';
+  const [, , , idle = NaN, waiting = NaN, , , stolen = NaN] = line.split(' ').map(Number);
+  return (idle + waiting + stolen) / TICKS;
+}
