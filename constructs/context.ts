@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The context of cdktf.json for programs that cdktf does not run: `make size` and the lab.
+// The context of cdktf.json for programs that cdktf does not run: `make user-data-size` and the lab.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 

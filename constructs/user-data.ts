@@ -183,7 +183,7 @@ export class UserDataSizeError extends Problem {
     const shares = largest.map(({ path: file, share }) => `${file} ${share}`).join(', ');
     super(
       `user data: ${size} bytes, ${size - USER_DATA_LIMIT} over the limit of ${USER_DATA_LIMIT} (before base64); ` +
-        `largest contributors in compressed bytes: ${shares}; shorten them (make size lists all)`,
+        `largest contributors in compressed bytes: ${shares}; shorten them (make user-data-size lists all)`,
     );
   }
 }

@@ -237,7 +237,7 @@ describe('the size guard', () => {
       message = (error as UserDataSizeError).message;
     }
     const [, size, over, blame] =
-      /^user data: (\d+) bytes, (\d+) over the limit of 16384 \(before base64\); largest contributors in compressed bytes: (.*); shorten them \(make size lists all\)$/.exec(
+      /^user data: (\d+) bytes, (\d+) over the limit of 16384 \(before base64\); largest contributors in compressed bytes: (.*); shorten them \(make user-data-size lists all\)$/.exec(
         message,
       ) ?? [];
     expect(Number(size) - USER_DATA_LIMIT).toBe(Number(over));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `make size`: what takes how much of the user data, so that whoever is over the limit sees where to cut; and what is in the
-// bundle, which has no limit but the seconds that a gateway takes to fetch it.
+// `make user-data-size`: what takes how much of the user data, so that whoever is over the limit sees where to cut; and what is
+// in the bundle, which has no limit but the seconds that a gateway takes to fetch it.
 import { buildBundle, bundleFiles } from './bundle';
 import { loadConfig } from './config';
 import { checkedInContext } from './context';
