@@ -94,13 +94,16 @@ function rateIn(run: Run, measure: Measure, subject: Subject, bytes: number): nu
   return measure === 'overload' ? medianOf(point?.overload) : point?.lossless?.rate;
 }
 
+function isNearCeiling(run: Run, bytes: number, rate: number | undefined): boolean {
+  const most = rateIn(run, 'overload', 'path', bytes);
+  return rate !== undefined && most !== undefined && rate > NEAR_CEILING * most;
+}
+
 function isBoundIn(run: Run, measure: Measure, subject: Subject, bytes: number): boolean {
   // The path is the bound.
   if (subject === 'path') return false;
-  const rate = rateIn(run, measure, subject, bytes) ?? 0;
-  const most = rateIn(run, 'overload', 'path', bytes) ?? Infinity;
-  const said = measure === 'lossless' && pointIn(run, subject, bytes)?.lossless?.isLowerBound;
-  return said === true || rate > NEAR_CEILING * most;
+  const isSearchs = measure === 'lossless' && pointIn(run, subject, bytes)?.lossless?.isLowerBound === true;
+  return isSearchs || isNearCeiling(run, bytes, rateIn(run, measure, subject, bytes));
 }
 
 export function rateOf({ runs }: Results, measure: Measure, subject: Subject, bytes: number): Rate | undefined {
@@ -128,11 +131,18 @@ export function latencyOf(
   return over(runs, (run) => pointIn(run, subject, bytes)?.latency?.find(isIt)?.[what]);
 }
 
-export const flowsOf = ({ runs }: Results, subject: Engine, flows: number): Figure | undefined =>
-  over(runs, (run) => medianOf(run.flows.find((it) => it.subject === subject && it.flows === flows)?.overload));
+/** At overload, with the generator's end where flows and cores were varied. */
+function growthOf({ runs, how }: Results, overloadIn: (run: Run) => readonly number[] | undefined): Rate | undefined {
+  const valueIn = (run: Run): number | undefined => medianOf(overloadIn(run));
+  const rate = over(runs, valueIn);
+  return rate && { ...rate, isLowerBound: runs.some((run) => isNearCeiling(run, how.growthBytes, valueIn(run))) };
+}
 
-export const coresOf = ({ runs }: Results, subject: Engine, cores: number): Figure | undefined =>
-  over(runs, (run) => medianOf(run.cores.find((it) => it.subject === subject && it.cores === cores)?.overload));
+export const flowsOf = (results: Results, subject: Engine, flows: number): Rate | undefined =>
+  growthOf(results, (run) => run.flows.find((it) => it.subject === subject && it.flows === flows)?.overload);
+
+export const coresOf = (results: Results, subject: Engine, cores: number): Rate | undefined =>
+  growthOf(results, (run) => run.cores.find((it) => it.subject === subject && it.cores === cores)?.overload);
 
 /** Nanoseconds of a program alone, without the clock's own. */
 export function stepOf(

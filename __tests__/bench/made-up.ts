@@ -61,7 +61,7 @@ export function run(factor = 1): Run {
       [1, 100, 10_000].map((flows) => ({ subject, flows, overload: [RATES[subject] / (1 + Math.log10(flows) / 20)] })),
     ),
     cores: ENGINES.flatMap((subject) =>
-      [1, 2].map((cores) => ({ subject, cores, overload: [RATES[subject] * (0.4 + 0.6 * cores)] })),
+      [1, 2].map((cores) => ({ subject, cores, overload: [RATES[subject] * (0.8 + 0.2 * cores)] })),
     ),
     steps,
     stepsOnBoth: steps.map((step) => ({ ...step, bridge: 82, direct: 225 })),
