@@ -17,7 +17,7 @@ TS := node -r ts-node/register/transpile-only
 C_SOURCES = $(wildcard bpf/*.[ch] bpf/tests/*.[ch] netfilter/*.cpp netfilter/tests/*.cpp lab/*.c bench/*.[ch])
 SCRIPTS := userdata/deploy_xdp.sh userdata/xdp-monitoring.sh userdata/fetch_bundle.sh .ci/run .ci/diff-comment
 
-.PHONY: help setup packages build synth dashboard user-data-size lint unit terraform-test python-tools lambda-test plan bpf-test lab-test vm-test test fuzz bench lab-up lab-down lab-status demo clean
+.PHONY: help setup packages build synth dashboard user-data-size lint unit terraform-test python-tools lambda-test plan bpf-test lab-test vm-test test fuzz bench performance lab-up lab-down lab-status demo clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  %-15s %s\n' "$$name" "$$what"; done
@@ -91,6 +91,9 @@ bench: build ## what each engine delivers and loses, an hour: BENCH='--repetitio
 	@$(MAKE) -s --no-print-directory -C bpf test-tools
 	@$(MAKE) -s --no-print-directory -C bench
 	@$(ROOT) $(TS) bench/run.ts $(BENCH)
+
+performance: node_modules/.package-lock.json ## write docs/performance.md and its charts from docs/performance.json
+	@npm run --silent performance
 
 lab-up: build ## a gateway in network namespaces: ENGINE=direct|bridge|standby|nfqueue, of direct MODE=generic|driver
 	@$(ROOT) $(TS) lab/namespaces.ts up '$(ENGINE)' '$(MODE)'

@@ -1,48 +1,212 @@
 // SPDX-License-Identifier: Apache-2.0
-import { compare, type Figures, figureTable, ratioTable } from '../../bench/report';
-import { summarize } from '../../bench/statistics';
-import type { Subject } from '../../bench/subjects';
+import {
+  agreementOf,
+  agreementText,
+  compareWith,
+  latencyOf,
+  rateOf,
+  ratioOf,
+  ratiosOf,
+  show,
+  stepOf,
+  summaryTables,
+} from '../../bench/report';
+import type { Point, Results, Run, Subject } from '../../bench/results';
+import { results, run } from './made-up';
 
-function figures(subject: Subject, bytes: number, overload: number[], lossless: number[] = overload): Figures {
+const EMPTY: Run = { ...run(), points: [], flows: [], cores: [], steps: [], stepsOnBoth: [], memory: [] };
+
+function at(subject: Subject, overload: readonly number[], lossless?: number, isLowerBound = false): Point {
   return {
-    ...{ subject, bytes, isLowerBound: false },
-    ...{ overload: summarize(overload), lossless: summarize(lossless), offered: summarize(overload) },
+    ...{ subject, bytes: 1428, offered: [1000], overload },
+    ...(lossless === undefined ? {} : { lossless: { rate: lossless, isLowerBound, trials: 5 } }),
   };
 }
 
-const measured = [
-  figures('nfqueue', 1428, [10, 20, 30], [5, 5, 5]),
-  figures('bridge', 1428, [100, 200, 100]),
-  figures('driver', 1428, [1300, 2200, 1400], [100, 200, 150]),
-];
+const of = (...runs: readonly (readonly Point[])[]): Results =>
+  results(...runs.map((points): Run => ({ ...EMPTY, points })));
 
-test('a ratio is the median of the repetitions, and tells whether its target is met', () => {
-  const all = compare(measured);
-  expect(all[0]).toMatchObject({ subject: 'driver', against: 'bridge', measure: 'overload', isMet: true });
-  expect(all[0]?.ratio.values).toEqual([13, 11, 14]);
-  expect(all[1]).toMatchObject({ subject: 'driver', against: 'nfqueue', measure: 'lossless', isMet: true });
-  expect(
-    compare([measured[1], figures('driver', 1428, [100, 200, 100])].flatMap((each) => each ?? []))[0],
-  ).toMatchObject({
-    isMet: false,
+describe('a ratio', () => {
+  test('of a run is that of the medians of its repetitions; over runs the median, the extremes and the spread', () => {
+    const ratio = ratioOf(
+      of(
+        [at('driver', [100, 900, 200]), at('bridge', [10, 1, 30])],
+        [at('driver', [220]), at('bridge', [10])],
+        [at('driver', [230]), at('bridge', [10])],
+      ),
+      ...(['overload', 'driver', 'bridge', 1428] as const),
+    );
+    expect(ratio).toMatchObject({ values: [20, 22, 23], median: 22, min: 20, max: 23 });
+    expect(ratio?.spread).toBeCloseTo(3 / 22);
+  });
+
+  test('is a lower bound when the engine is above 80 % of what the generator can offer', () => {
+    const bound = (driver: number) =>
+      ratioOf(
+        of([at('driver', [driver]), at('bridge', [10]), at('path', [1000])]),
+        ...(['overload', 'driver', 'bridge', 1428] as const),
+      )?.isLowerBound;
+    expect(bound(800)).toBe(false);
+    expect(bound(801)).toBe(true);
+  });
+
+  test('is a lower bound when in one run the generator ended before the search did', () => {
+    const ratio = ratioOf(
+      of([at('driver', [], 50, true), at('nfqueue', [], 10)], [at('driver', [], 50), at('nfqueue', [], 10)]),
+      ...(['lossless', 'driver', 'nfqueue', 1428] as const),
+    );
+    expect(ratio).toMatchObject({ median: 5, isLowerBound: true, isUpperBound: false });
+    expect(show(ratio)).toBe('≥ 5');
+  });
+
+  test('is an upper bound when that is true of what the engine is compared with', () => {
+    const both = of([at('driver', [900]), at('ceiling', [950]), at('path', [1000])]);
+    expect(show(ratioOf(both, 'overload', 'driver', 'ceiling', 1428))).toMatch(/^~ 0\.94/);
+    const one = of([at('driver', [700]), at('ceiling', [950]), at('path', [1000])]);
+    expect(show(ratioOf(one, 'overload', 'driver', 'ceiling', 1428))).toMatch(/^≤ 0\.73/);
+  });
+
+  test('of what was not measured, or of a rate of zero, there is none', () => {
+    expect(ratiosOf(of([at('driver', [1])]))).toEqual([]);
+    const none = ratioOf(of([at('driver', [5], 5), at('bridge', [5], 0)]), 'lossless', 'driver', 'bridge', 1428);
+    expect(none).toBeUndefined();
+    expect(ratiosOf(results(EMPTY))).toEqual([]);
+  });
+
+  test('skips a run that lacks a side', () => {
+    const ratio = ratioOf(
+      of([at('driver', [4]), at('bridge', [2])], [at('driver', [4])]),
+      ...(['overload', 'driver', 'bridge', 1428] as const),
+    );
+    expect(ratio?.values).toEqual([2]);
   });
 });
 
-test('every engine is compared once with the bridge engine and the legacy program', () => {
-  const pairs = compare(measured).map(({ subject, against, measure }) => `${subject}/${against} ${measure}`);
-  expect(new Set(pairs).size).toBe(pairs.length);
-  expect(pairs).toEqual(
-    expect.arrayContaining(['bridge/nfqueue overload', 'driver/nfqueue lossless', 'nfqueue/bridge lossless']),
-  );
+describe('a target', () => {
+  const result = (driver: number, path: number, bridge = 10) =>
+    ratioOf(
+      of([at('driver', [driver]), at('bridge', [bridge]), at('path', [path])]),
+      ...(['overload', 'driver', 'bridge', 1428] as const),
+    )?.target?.result;
+
+  test.each([
+    ['met', 120, 1000],
+    ['met by a lower bound', 120, 121],
+    ['missed', 119, 1000],
+    ['open when a lower bound is below it', 119, 121],
+  ])('is %s', (expected, driver, path) => expect(result(driver, path)).toBe(expected.split(' ')[0]));
+
+  test('is open when an upper bound is above it', () => {
+    const ratio = ratioOf(
+      of([
+        { ...at('driver', [90]), bytes: 1380 },
+        { ...at('ceiling', [95]), bytes: 1380 },
+      ]),
+      ...(['overload', 'driver', 'ceiling', 1380] as const),
+    );
+    expect(ratio?.target).toEqual({ least: 0.85, result: 'met' });
+    const bound = ratioOf(
+      of([
+        { ...at('driver', [90]), bytes: 1380 },
+        { ...at('ceiling', [95]), bytes: 1380 },
+        { ...at('path', [115]), bytes: 1380 },
+      ]),
+      ...(['overload', 'driver', 'ceiling', 1380] as const),
+    );
+    expect(bound?.target?.result).toBe('open');
+  });
+
+  test('belongs to one ratio only', () => {
+    const all = ratiosOf(results()).filter(({ target }) => target);
+    expect(all.map(({ measure, bytes, subject, against }) => [measure, bytes, `${subject}/${against}`])).toEqual([
+      ['overload', 1380, 'generic/bridge'],
+      ['overload', 1380, 'driver/ceiling'],
+      ['overload', 1428, 'generic/bridge'],
+      ['overload', 1428, 'driver/bridge'],
+      ['lossless', 1428, 'driver/nfqueue'],
+    ]);
+  });
 });
 
-test('what was not measured has no ratio', () => {
-  expect(compare([figures('driver', 1428, [1])])).toEqual([]);
-  const without = compare([figures('driver', 1428, [1], [NaN]), figures('bridge', 1428, [1], [NaN])]);
-  expect(without.map(({ measure }) => measure)).toEqual(['overload']);
+test('what the generator can offer is no bound of itself', () => {
+  expect(rateOf(results(), 'overload', 'path', 1428)?.isLowerBound).toBe(false);
+  expect(rateOf(results(), 'lossless', 'path', 1428)?.isLowerBound).toBe(false);
 });
 
-test('tables have a line for each and say what is a lower bound', () => {
-  expect(ratioTable(compare(measured)).split('\n')).toHaveLength(compare(measured).length + 1);
-  expect(figureTable([{ ...figures('driver', 1428, [1_500_000]), isLowerBound: true }])).toMatch(/>= 1500k/);
+test('figures are found by what they were measured at, and what was not measured is shown as -', () => {
+  expect(show(latencyOf(results(), 'generic', 1428, 0.9, 'p50'))).toBe('15,200');
+  expect(latencyOf(results(), 'generic', 1428, 0.7, 'p50')).toBeUndefined();
+  expect(stepOf(results(), 'steps', 'direct', 1428)?.median).toBe(200);
+  expect(show(undefined)).toBe('-');
+});
+
+describe('runs', () => {
+  test('agree when no ratio differs by more than 15 %, whatever the machine did to absolute figures', () => {
+    const agreement = agreementOf(results(run(0.5), run(), run(1.5)));
+    expect(agreement.apart).toEqual([]);
+    expect(agreement.compared.length).toBeGreaterThan(20);
+    expect(agreementText(agreement)).toMatch(/^3 complete runs\. Of (\d+) ratios without a bound, \1 differ/);
+  });
+
+  test('that do not agree are named, bounds apart from the rest', () => {
+    const engines = (bridge: number, driver: number): Point[] => [
+      ...[at('bridge', [bridge]), at('nfqueue', [100]), at('driver', [driver]), at('path', [1000])],
+    ];
+    const agreement = agreementOf(of(engines(100, 950), engines(80, 950)));
+    expect(agreement.apart.map(({ subject, against }) => `${subject}/${against}`)).toEqual([
+      ...['nfqueue/bridge', 'bridge/nfqueue'],
+    ]);
+    expect(agreement.boundsApart.map(({ subject, against }) => `${subject}/${against}`)).toEqual(['driver/bridge']);
+    expect(agreementText(agreement)).toMatch(
+      /Apart: 1428 bytes, overload: nfqueue\/bridge \(22.*\. Bounds .*driver\/bridge/,
+    );
+  });
+
+  test('are not compared when there is only one', () => {
+    expect(agreementText(agreementOf(results(run())))).toBe('1 complete run: whether others agree is not known.');
+  });
+});
+
+describe('the regression check', () => {
+  const slower = (subject: Subject, factor: number): Results => {
+    const fresh = run();
+    const points = fresh.points.map((point) =>
+      point.subject === subject ? { ...point, overload: point.overload.map((rate) => rate * factor) } : point,
+    );
+    return results({ ...fresh, points });
+  };
+
+  test('says nothing when nothing changed, or all of the machine did', () => {
+    expect(compareWith(results(), results())).toEqual([]);
+    expect(compareWith(results(), results(run(0.3)))).toEqual([]);
+  });
+
+  test('says nothing about a quarter, and names size, engine, reference, was and is of more', () => {
+    expect(compareWith(results(), slower('driver', 0.76))).toEqual([]);
+    const lines = compareWith(results(), slower('driver', 0.7));
+    expect(lines).toHaveLength(12);
+    expect(lines).toContain(
+      '1428 bytes, overload: driver/bridge was 7.58 (lowest 7.58), is 5.3: more than 25 % below the lowest',
+    );
+  });
+
+  test('does not miss what a part of a run leaves out', () => {
+    expect(compareWith(results(), results(EMPTY))).toEqual([]);
+    expect(compareWith(results(EMPTY), results())).toEqual([]);
+  });
+});
+
+describe('the tables for the terminal', () => {
+  test('begin with ratios, and say what is a bound and what became of targets', () => {
+    const [first = '', second = ''] = summaryTables(results()).split('\n\n');
+    expect(first).toMatch(/^bytes +measure +engine +\/bridge/);
+    expect(first).toMatch(/1428 +overload +generic +3\.64 .*\/bridge ≥ 2: met/);
+    expect(second).toMatch(/8486 +bridge +950,000 +11,100 +8,890 +22,500 +27\.6 +82\.8/);
+  });
+
+  test.each([
+    ['nothing', results(EMPTY)],
+    ['overload alone', of([at('bridge', [5]), at('driver', [50])])],
+    ['no repetition', of([at('bridge', []), at('driver', [], 5)])],
+  ])('stand with %s measured', (_, part) => expect(summaryTables(part)).not.toMatch(/NaN|undefined|Infinity/));
 });
