@@ -624,9 +624,8 @@ export function filesOf(results: Results): Record<string, string> {
   };
 }
 
-function main(): void {
-  for (const [file, content] of Object.entries(filesOf(readResults(CHECKED_IN))))
-    writeFileSync(join(REPOSITORY, file), content);
+export function writeDocuments(results: Results): void {
+  for (const [file, content] of Object.entries(filesOf(results))) writeFileSync(join(REPOSITORY, file), content);
 }
 
-if (require.main === module) main();
+if (require.main === module) writeDocuments(readResults(CHECKED_IN));

@@ -14,6 +14,7 @@ import {
   SUBJECTS,
 } from './results';
 import { median, type Summary, summarize } from './statistics';
+import { table } from './table';
 
 export const MEASURES = ['overload', 'lossless'] as const;
 /** Datagrams/s that come whole when as many as possible are offered; the highest rate at which none is lost. */
@@ -271,16 +272,6 @@ export function agreementText({ runs, compared, apart, boundsApart }: Agreement)
     ...(apart.length > 0 ? [`Apart: ${list(apart)}.`] : []),
     ...(boundsApart.length > 0 ? [`Bounds that differ by more: ${list(boundsApart)}.`] : []),
   ].join(' ');
-}
-
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const widths = head.map((_, column) => Math.max(...[head, ...rows].map((row) => (row[column] ?? '').length)));
-  const line = (row: readonly string[]): string =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-      .join('  ')
-      .trimEnd();
-  return [head, ...rows].map(line).join('\n');
 }
 
 export const showTarget = ({ target }: Ratio): string => (target ? `≥ ${target.least}: ${target.result}` : '');

@@ -9,6 +9,7 @@ import { parseArgs } from 'node:util';
 import { must, Progress, REPOSITORY, run } from '../lab/host';
 import { GROWTH_BYTES, Measurement, OVERLOAD, type Plan, type Step } from './measure';
 import { oneOf, UsageError, whole } from './options';
+import { writeDocuments } from './performance';
 import { compareWith, summaryTables } from './report';
 import { CHECKED_IN, readResults, type Results, type Run, SUBJECTS } from './results';
 import { Bench } from './subjects';
@@ -35,32 +36,35 @@ const HELP = `usage: bench/run.ts [OPTION]...
   --repetitions NUMBER    of each overload, 1 to 99; the median counts (3; --quick: 1)
   --seconds NUMBER        of one trial, 0.2 to 60 (${SECONDS.complete}; --quick: ${SECONDS.quick})
   --lock FILE             held while something is measured, on a machine shared with others
-  --out FILE              of the results (bench/results.json)`;
+  --out FILE              of the results (docs/performance.json, and what is made of it, if all is measured as by default;
+                          else bench/results.json)`;
 
 function parse(args: string[]): Order | undefined {
   const { values } = parseArgs({
     args,
     options: {
       ...{ quick: { type: 'boolean', default: false }, runs: { type: 'string' }, sizes: { type: 'string' } },
-      ...{ subjects: { type: 'string', default: SUBJECTS.join(',') }, repetitions: { type: 'string' } },
-      ...{ seconds: { type: 'string' }, lock: { type: 'string' }, out: { type: 'string', default: OUT } },
+      ...{ subjects: { type: 'string' }, repetitions: { type: 'string' } },
+      ...{ seconds: { type: 'string' }, lock: { type: 'string' }, out: { type: 'string' } },
       help: { type: 'boolean', default: false },
     },
   });
   if (values.help) return undefined;
-  const kind = values.quick ? 'quick' : 'complete';
-  const few = values.quick ? '1' : '3';
+  const { quick, subjects, sizes, runs, repetitions } = values;
+  const kind = quick ? 'quick' : 'complete';
+  const few = quick ? '1' : '3';
+  const isPart = quick || [subjects, sizes, runs, repetitions, values.seconds].some((value) => value !== undefined);
   const text = values.seconds ?? SECONDS[kind];
   const seconds = Number(text);
   if (!(seconds >= 0.2 && seconds <= 60)) throw new UsageError(`--seconds '${text}': give 0.2 to 60`);
   return {
-    runs: whole('runs', values.runs ?? few, 1, 9),
-    subjects: values.subjects.split(',').map((name) => oneOf('subjects', name, SUBJECTS)),
-    sizes: (values.sizes ?? SIZES[kind]).split(',').map((size) => whole('sizes', size, 40, 8951)),
-    repetitions: whole('repetitions', values.repetitions ?? few, 1, 99),
+    runs: whole('runs', runs ?? few, 1, 9),
+    subjects: (subjects ?? SUBJECTS.join(',')).split(',').map((name) => oneOf('subjects', name, SUBJECTS)),
+    sizes: (sizes ?? SIZES[kind]).split(',').map((size) => whole('sizes', size, 40, 8951)),
+    repetitions: whole('repetitions', repetitions ?? few, 1, 99),
     milliseconds: seconds * 1000,
-    hasGrowth: !values.quick,
-    out: values.out,
+    hasGrowth: !quick,
+    out: values.out ?? (isPart ? OUT : CHECKED_IN),
     ...(values.lock === undefined ? {} : { lock: values.lock }),
   };
 }
@@ -163,10 +167,12 @@ async function main(): Promise<void> {
   try {
     await locked(order.lock, async () => {
       await bench.up();
+      const before = existsSync(CHECKED_IN) ? readResults(CHECKED_IN) : undefined;
       const results = await measure(bench, order);
       process.stdout.write(`${summaryTables(results)}\n`);
       progress.say(`written to ${order.out}`);
-      if (existsSync(CHECKED_IN)) compareWith(readResults(CHECKED_IN), results).forEach((line) => progress.say(line));
+      if (order.out === CHECKED_IN) writeDocuments(results);
+      if (before) compareWith(before, results).forEach((line) => progress.say(line));
     });
   } finally {
     await bench.down();
