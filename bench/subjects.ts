@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is measured: the engines, each on the same small gateway, and the references beside them.
 import { type ChildProcess, spawn } from 'node:child_process';
+import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { inNamespace, must, type Progress, REPOSITORY, run, sleep, waitFor } from '../lab/host';
-import { ADDRESSES, MTU, SmallGateway } from '../lab/small-gateway';
+import { ADDRESSES, BPFFS, MTU, SmallGateway } from '../lab/small-gateway';
 import { onto } from '../lab/exchange';
 import { Packet } from '../lab/packet';
 import { FAVOUR, favour, GATEWAY_CORE, pollingThreads, residentSet } from './machine';
@@ -30,6 +31,8 @@ const QUEUE_RULE = 'PREROUTING -m mark --mark 0x4d470002 -j NFQUEUE --queue-num 
 
 /** A loader has read its object and hooked its program. */
 const SETTLED_MS = 1500;
+/** Whatever ends this process. */
+const ENDS_WITH_THIS = ['setpriv', '--pdeathsig', 'KILL'] as const;
 /** As many flows as trials have that do not ask for others, as a power of two. */
 const FLOW_BITS = 10;
 
@@ -113,9 +116,10 @@ export class Bench {
   async memory(subject: Engine): Promise<Memory> {
     const maps = (await this.gateway.maps()).reduce((sum, { bytes_memlock }) => sum + bytes_memlock, 0);
     if (this.legacy?.pid !== undefined) return { subject, processes: residentSet(this.legacy.pid), maps };
-    const service = this.gateway.service();
-    if (service === undefined) return { subject, processes: 0, maps };
-    const loader = spawn(...service, { stdio: 'ignore' });
+    const words = this.gateway.service();
+    if (words === undefined) return { subject, processes: 0, maps };
+    const [command, args] = inNamespace(this.namespaces.gateway, ...ENDS_WITH_THIS, ...words);
+    const loader = spawn(command, args, { stdio: 'ignore' });
     try {
       await sleep(SETTLED_MS);
       return { subject, processes: residentSet(loader.pid ?? 0), maps };
@@ -186,7 +190,7 @@ export class Bench {
   }
 
   private async startLegacy(): Promise<void> {
-    const favoured = ['nice', '-n', String(FAVOUR), 'taskset', '-c', String(GATEWAY_CORE), LEGACY];
+    const favoured = [...ENDS_WITH_THIS, 'nice', '-n', String(FAVOUR), 'taskset', '-c', String(GATEWAY_CORE), LEGACY];
     const [command, args] = inNamespace(this.namespaces.gateway, ...favoured);
     let said = '';
     const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'] });
@@ -219,13 +223,15 @@ async function end(child: ChildProcess): Promise<void> {
   clearTimeout(timer);
 }
 
-/** Namespaces of a run that was killed; the number in a name is that of its process. */
+/** Namespaces and pins of a run that was killed; the number in a name is that of its process. */
 async function removeLeftovers(): Promise<void> {
-  const names = (await must('ip', ['netns', 'list'])).split('\n').map((line) => line.split(' ')[0] ?? '');
-  for (const name of names) {
-    const pid = /^mgb(\d+)[sgk]$/.exec(name)?.[1];
-    if (pid !== undefined && !isAlive(Number(pid))) await run('ip', ['netns', 'delete', name]);
-  }
+  const namespaces = (await must('ip', ['netns', 'list'])).split('\n').map((line) => line.split(' ')[0] ?? '');
+  const isLeft = (name: string): boolean => {
+    const pid = /^mgb(\d+)[sgk]?$/.exec(name)?.[1];
+    return pid !== undefined && !isAlive(Number(pid));
+  };
+  for (const name of namespaces.filter(isLeft)) await run('ip', ['netns', 'delete', name]);
+  for (const name of readdirSync(BPFFS).filter(isLeft)) rmSync(join(BPFFS, name), { recursive: true });
 }
 
 function isAlive(pid: number): boolean {

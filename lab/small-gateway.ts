@@ -12,7 +12,7 @@ export const SMALL_ENGINES = ['standby', 'bridge', 'driver', 'generic'] as const
 export type SmallEngine = (typeof SMALL_ENGINES)[number];
 
 const LOADER = join(REPOSITORY, 'bpf/udp_df_modifier_loader');
-const BPFFS = '/sys/fs/bpf';
+export const BPFFS = '/sys/fs/bpf';
 /** The longest that a driver with XDP takes (field notes: ENA), and what AWS gives an ENI. */
 export const MTU = { driver: 3498, other: 9001 } as const;
 
@@ -186,10 +186,11 @@ export class SmallGateway {
     return all.map((shown) => JSON.parse(shown) as { id: number; name: string; bytes_memlock: number });
   }
 
-  /** The loader that logs a summary each minute, with what the engine in charge was attached by. */
-  service(): [string, string[]] | undefined {
-    if (this.attached === undefined) return undefined;
-    return inNamespace(this.gateway, LOADER, 'run', ...this.attached.split(' '), '--pin-dir', this.pins);
+  /** In the gateway's namespace, the loader that stays: with what the engine in charge was attached by; none without one. */
+  service(): readonly string[] | undefined {
+    return this.attached === undefined
+      ? undefined
+      : [LOADER, 'run', ...this.attached.split(' '), '--pin-dir', this.pins];
   }
 
   async detach(): Promise<void> {
