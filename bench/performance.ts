@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `npm run performance`: docs/performance.md and its charts, made from docs/performance.json alone, so that no sentence in them
 // outlives the figures it is about.
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { LARGEST_IN_DRIVER_MODE } from '../constructs/limits';
 import { REPOSITORY } from '../lab/host';
@@ -34,6 +34,7 @@ import {
   sizesOf,
   stepOf,
 } from './report';
+import { answer } from './size';
 import { CHECKED_IN, ENGINES, type Engine, readResults, type Results, type Subject, SUBJECTS } from './results';
 
 interface Column<Row> {
@@ -116,7 +117,7 @@ function howItIsMeasured(results: Results): string {
   return paragraphs(
     '## How it is measured',
     machine(results),
-    'A gateway of three network namespaces and two pairs of veth, set up by the shipped scripts. All subjects take turns within a ' +
+    'A gateway of three network namespaces and two pairs of veth, with the settings, rules and programs of a real one. All subjects take turns within a ' +
       'run, so that whatever disturbs the machine disturbs all. A figure is the median of the complete runs, the value of a run the ' +
       'median of its repetitions.',
     bullets(
@@ -124,16 +125,18 @@ function howItIsMeasured(results: Results): string {
         'XDP program in the driver behind the secondary interface. It counts datagrams whose fragments all came; a fragment alone ' +
         'is worth nothing.',
       `**Their own ceiling** is the subject \`path\`. A figure above ${percent(NEAR_CEILING)} of it in any run is a lower bound (≥): ` +
-        'the generator is as much its limit as the engine.',
+        'the generator is as much its limit as the engine. So is one at which all came that the generator offered.',
       '**Rates and latency**: the generator and the polling of the primary interface share core 0; RPS hands what becomes a ' +
         'packet of the kernel to core 1. What stays in the driver (`driver`, `ceiling`, `path`) shares core 0 with the generator and ' +
-        'the sink, so its figures contain their work, too.',
+        'the sink, so its figures contain their work, too. Behind the others the sink works on core 1: a kernel that sends a packet ' +
+        'to it copies it into a frame first.',
       '**Without loss**: the search of RFC 2544, section 26.1: the highest rate of a trial in which every datagram came. A trial that ' +
         'loses some is repeated; a rate fails when both do.',
       '**Latency**: each datagram carries the time at which it was made; the sink compares when its last fragment came ' +
         '(`bpf_ktime_get_ns`), in a histogram with a resolution of 3 %.',
       "**Cost of a datagram**: a kernel thread on core 1 polls the primary interface, so that all of a gateway's work is on core 1. " +
-        'Its busy time from `/proc/stat`, divided by the datagrams that came.',
+        'What it is not idle (`/proc/stat`), less what it is not at rest, divided by the datagrams that came, at half the highest ' +
+        "rate without loss. The sink, which takes the kernel's packets as they are here (tc), is in it; it is all of `path`.",
       '**Memory**: resident set of the long-lived processes, memory of the BPF maps (`memlock`).',
     ),
     subjects,
@@ -615,10 +618,47 @@ export function documentOf(results: Results): string {
   return `${paragraphs(...parts)}\n`;
 }
 
+/** Of a datagram that becomes no fragments, and of two that do. */
+const README_SIZES = [1380, 1428, 2852] as const;
+
+function readmeTable(results: Results): string {
+  const best = [...ENGINES].reverse();
+  const rows = best.map((engine) => [
+    code(engine),
+    ...README_SIZES.map((bytes) =>
+      engine === 'bridge' ? '1' : show(ratioOf(results, 'overload', engine, 'bridge', bytes)),
+    ),
+    show(ratioOf(results, 'lossless', engine, 'nfqueue', 1428)),
+    show(costOf(results, engine, 1428)),
+  ]);
+  const head = ['engine', ...README_SIZES.map(inBytes), 'without loss, 1428 bytes', 'ns a datagram'];
+  return [head, head.map(() => '---'), ...rows].map((row) => `| ${row.join(' | ')} |`).join('\n');
+}
+
+const SIZE_EXAMPLE = ['--pps', '500000', '--bytes', '1428'];
+
+function readmeExample(results: Results): string {
+  return `\`\`\`\n$ npm run --silent size -- ${SIZE_EXAMPLE.join(' ')}\n${answer(SIZE_EXAMPLE, results)}\n\`\`\``;
+}
+
+function withPart(document: string, name: string, part: string): string {
+  const [begin, end] = [`<!-- ${name} -->`, `<!-- end of ${name} -->`];
+  const [before, rest] = document.split(begin);
+  const after = rest?.split(end)[1];
+  if (after === undefined) throw new Error(`README.md has no '${begin}' before '${end}': write both where it belongs`);
+  return `${before}${begin}\n\n${part}\n\n${end}${after}`;
+}
+
+function readmeOf(results: Results): string {
+  const readme = readFileSync(join(REPOSITORY, 'README.md'), 'utf8');
+  return withPart(withPart(readme, 'throughput', readmeTable(results)), 'size', readmeExample(results));
+}
+
 /** What is written, by its path in the repository. */
 export function filesOf(results: Results): Record<string, string> {
   const charts = Object.entries(chartsOf(results, sizeOfClaims(results)));
   return {
+    'README.md': readmeOf(results),
     'docs/performance.md': documentOf(results),
     ...Object.fromEntries(charts.map(([name, svg]) => [`docs/performance-${name}.svg`, svg])),
   };

@@ -55,6 +55,8 @@ export interface Ratio extends Pair, Rate {
 
 /** Beyond this share of what the generator can offer, a figure is as much the generator's as the subject's. */
 export const NEAR_CEILING = 0.8;
+/** Of what was offered: less was lost than a trial's ends make of it. */
+const ALL = 0.98;
 /** Complete runs agree where their ratios differ by less. */
 export const AGREEMENT = 0.15;
 const REGRESSION = 0.25;
@@ -100,11 +102,18 @@ function isNearCeiling(run: Run, bytes: number, rate: number | undefined): boole
   return rate !== undefined && most !== undefined && rate > NEAR_CEILING * most;
 }
 
+/** All came that the generator could offer beside it: the two share a processor. */
+function isAllOffered(point: Point | undefined): boolean {
+  const [offered, came] = [medianOf(point?.offered), medianOf(point?.overload)];
+  return offered !== undefined && came !== undefined && came > ALL * offered;
+}
+
 function isBoundIn(run: Run, measure: Measure, subject: Subject, bytes: number): boolean {
   // The path is the bound.
   if (subject === 'path') return false;
-  const isSearchs = measure === 'lossless' && pointIn(run, subject, bytes)?.lossless?.isLowerBound === true;
-  return isSearchs || isNearCeiling(run, bytes, rateIn(run, measure, subject, bytes));
+  const point = pointIn(run, subject, bytes);
+  const isItself = measure === 'lossless' ? point?.lossless?.isLowerBound === true : isAllOffered(point);
+  return isItself || isNearCeiling(run, bytes, rateIn(run, measure, subject, bytes));
 }
 
 export function rateOf({ runs }: Results, measure: Measure, subject: Subject, bytes: number): Rate | undefined {
@@ -163,7 +172,8 @@ function targetOf(pair: Pair, ratio: number, isLowerBound: boolean, isUpperBound
   const { least } = TARGETS.find((target) => isSame(target, pair)) ?? {};
   if (least === undefined) return undefined;
   const isReached = ratio >= least;
-  const isOpen = isReached ? isUpperBound : isLowerBound;
+  // Where both are bounds, what they share draws the ratio towards 1.
+  const isOpen = isReached ? isUpperBound : isLowerBound && !isUpperBound;
   return { least, result: isOpen ? 'open' : isReached ? 'met' : 'missed' };
 }
 

@@ -84,7 +84,7 @@ function values(args: string[]) {
 }
 
 /** Undefined: help is wanted. */
-function parse(args: string[]): Question | undefined {
+function parse(args: string[], results?: Results): Question | undefined {
   const given = values(args);
   if (given.help) return undefined;
   const type = oneOf('instance', given.instance, [...TYPES, ALL]);
@@ -99,7 +99,7 @@ function parse(args: string[]): Question | undefined {
       spare: whole('spare', given.spare, 0, 99),
       speed: decimal('speed', given.speed, 0.1, 10),
     },
-    results: read(given.results),
+    results: results ?? read(given.results),
   };
 }
 
@@ -199,9 +199,9 @@ Prices change: they are inputs (bench/instances.json), here of ${PRICES_OF}, for
 mirror sessions and traffic cost extra.`;
 }
 
-/** What `npm run size` prints. */
-export function answer(args: string[]): string {
-  const question = parse(args);
+/** What `npm run size` prints, of these results or of those that `args` name. */
+export function answer(args: string[], results?: Results): string {
+  const question = parse(args, results);
   if (question === undefined) return HELP;
   const { load, instances } = question;
   const fits = fitAll(question.results);

@@ -33,7 +33,12 @@ function latencies(subject: Engine, rate: number): Latency[] {
 function point(subject: Subject, bytes: number, factor: number): Point {
   const rate = ((RATES[subject] * 1428) / Math.max(bytes, 1000)) * factor;
   return {
-    ...{ subject, bytes, offered: [1_000_000, 900_000, 950_000], overload: [rate * 0.9, rate, rate * 1.2] },
+    ...{
+      subject,
+      bytes,
+      offered: [2_000_000, 1_800_000, 1_900_000].map((each) => each * factor),
+      overload: [rate * 0.9, rate, rate * 1.2],
+    },
     lossless: { rate: rate * 0.8, isLowerBound: subject === 'path', trials: 9 },
     ...(isEngine(subject)
       ? {

@@ -18,7 +18,7 @@ const EMPTY: Run = { ...run(), points: [], flows: [], cores: [], steps: [], step
 
 function at(subject: Subject, overload: readonly number[], lossless?: number, isLowerBound = false): Point {
   return {
-    ...{ subject, bytes: 1428, offered: [1000], overload },
+    ...{ subject, bytes: 1428, offered: [10_000], overload },
     ...(lossless === undefined ? {} : { lossless: { rate: lossless, isLowerBound, trials: 5 } }),
   };
 }
@@ -48,6 +48,15 @@ describe('a ratio', () => {
       )?.isLowerBound;
     expect(bound(800)).toBe(false);
     expect(bound(801)).toBe(true);
+  });
+
+  test('is a lower bound when all came that the generator offered', () => {
+    const offered = (rate: number) =>
+      ratioOf(
+        of([{ ...at('driver', [120]), offered: [rate] }, at('bridge', [10])]),
+        ...(['overload', 'driver', 'bridge', 1428] as const),
+      )?.isLowerBound;
+    expect([offered(121), offered(130)]).toEqual([true, false]);
   });
 
   test('is a lower bound when in one run the generator ended before the search did', () => {
@@ -114,6 +123,19 @@ describe('a target', () => {
       ...(['overload', 'driver', 'ceiling', 1380] as const),
     );
     expect(bound?.target?.result).toBe('open');
+  });
+
+  test('is missed below it even where both are bounds, because what they share draws them together', () => {
+    const close = (driver: number) =>
+      ratioOf(
+        of([
+          { ...at('driver', [driver]), bytes: 1380, offered: [driver] },
+          { ...at('ceiling', [100]), bytes: 1380, offered: [100] },
+        ]),
+        ...(['overload', 'driver', 'ceiling', 1380] as const),
+      );
+    expect(close(80)).toMatchObject({ isLowerBound: true, isUpperBound: true, target: { result: 'missed' } });
+    expect(close(90)?.target?.result).toBe('open');
   });
 
   test('belongs to one ratio only', () => {
@@ -201,7 +223,7 @@ describe('the tables for the terminal', () => {
     const [first = '', second = ''] = summaryTables(results()).split('\n\n');
     expect(first).toMatch(/^bytes +measure +engine +\/bridge/);
     expect(first).toMatch(/1428 +overload +generic +3\.64 .*\/bridge ≥ 2: met/);
-    expect(second).toMatch(/8486 +bridge +950,000 +11,100 +8,890 +22,500 +27\.6 +82\.8/);
+    expect(second).toMatch(/8486 +bridge +1,900,000 +11,100 +8,890 +22,500 +27\.6 +82\.8/);
   });
 
   test.each([
