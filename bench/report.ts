@@ -103,7 +103,7 @@ function isNearCeiling(run: Run, bytes: number, rate: number | undefined): boole
 }
 
 /** All came that the generator could offer beside it: the two share a processor. */
-function isAllOffered(point: Point | undefined): boolean {
+function isAllOffered(point: Pick<Point, 'offered' | 'overload'> | undefined): boolean {
   const [offered, came] = [medianOf(point?.offered), medianOf(point?.overload)];
   return offered !== undefined && came !== undefined && came > ALL * offered;
 }
@@ -142,17 +142,29 @@ export function latencyOf(
 }
 
 /** At overload, with the generator's end where flows and cores were varied. */
-function growthOf({ runs, how }: Results, overloadIn: (run: Run) => readonly number[] | undefined): Rate | undefined {
-  const valueIn = (run: Run): number | undefined => medianOf(overloadIn(run));
+function growthOf(
+  { runs, how }: Results,
+  pointOf: (run: Run) => Pick<Point, 'offered' | 'overload'> | undefined,
+): Rate | undefined {
+  const valueIn = (run: Run): number | undefined => medianOf(pointOf(run)?.overload);
   const rate = over(runs, valueIn);
-  return rate && { ...rate, isLowerBound: runs.some((run) => isNearCeiling(run, how.growthBytes, valueIn(run))) };
+  const isBoundHere = (run: Run): boolean =>
+    isAllOffered(pointOf(run)) || isNearCeiling(run, how.growthBytes, valueIn(run));
+  return rate && { ...rate, isLowerBound: runs.some(isBoundHere) };
 }
 
 export const flowsOf = (results: Results, subject: Engine, flows: number): Rate | undefined =>
-  growthOf(results, (run) => run.flows.find((it) => it.subject === subject && it.flows === flows)?.overload);
+  growthOf(results, (run) => run.flows.find((it) => it.subject === subject && it.flows === flows));
 
 export const coresOf = (results: Results, subject: Engine, cores: number): Rate | undefined =>
-  growthOf(results, (run) => run.cores.find((it) => it.subject === subject && it.cores === cores)?.overload);
+  growthOf(results, (run) => run.cores.find((it) => it.subject === subject && it.cores === cores));
+
+/** Of `nfqueue`, the share of datagrams that `standby` took. */
+export const byStandbyOf = ({ runs }: Results, at: 'overload' | 'cost', bytes: number): Figure | undefined =>
+  over(runs, (run) => {
+    const { overload, cost } = pointIn(run, 'nfqueue', bytes)?.byStandby ?? {};
+    return at === 'cost' ? cost : medianOf(overload);
+  });
 
 /** Nanoseconds of a program alone, without the clock's own. */
 export function stepOf(

@@ -43,20 +43,27 @@ export interface Point {
   readonly latency?: readonly Latency[];
   /** What the gateway's processor worked for each datagram that came, at `rate`. */
   readonly cost?: { readonly rate: number; readonly nanoseconds: number };
+  /**
+   * Of `nfqueue`, where the rule takes its datagrams: the share of them for which the program's queue had no room, so that
+   * `standby` cleared DF. A value for each repetition at overload, and one of the trial of `cost`.
+   */
+  readonly byStandby?: { readonly overload: readonly number[]; readonly cost?: number };
 }
 
-export interface FlowPoint {
+/** At overload, as in `Point`. */
+interface Growth {
   readonly subject: Engine;
-  readonly flows: number;
-  /** Delivered at overload, a value for each repetition. */
+  readonly offered: readonly number[];
   readonly overload: readonly number[];
 }
 
-export interface CorePoint {
-  readonly subject: Engine;
+export interface FlowPoint extends Growth {
+  readonly flows: number;
+}
+
+export interface CorePoint extends Growth {
   /** That take the kernel's packets; one of two is also the generator's. */
   readonly cores: number;
-  readonly overload: readonly number[];
 }
 
 /** Nanoseconds of one run of the program alone (BPF_PROG_TEST_RUN), the clock's own included: that of the empty program. */
@@ -69,7 +76,7 @@ export interface StepCost {
 
 export interface Memory {
   readonly subject: Engine;
-  /** Resident set of its long-lived processes after an overload, in bytes; 0: it has none. */
+  /** Resident set of its long-lived processes, in bytes: of the legacy program after an overload, of a loader after its start. */
   readonly processes: number;
   /** Its BPF maps, in bytes; 0: it has none. */
   readonly maps: number;

@@ -149,7 +149,8 @@ async function measure(bench: Bench, order: Order): Promise<Results> {
   for (const [number, measurement] of measurements.entries()) {
     await work.do(count > 1 ? `run ${number + 1} of ${count}: ` : '', measurement.all());
     runs.push(measurement.result());
-    write(out, { ...all, runs });
+    // A part of it, if it is stopped, is no result to be checked in.
+    write(runs.length < count ? OUT : out, { ...all, runs });
   }
   return { ...all, runs };
 }

@@ -87,6 +87,7 @@ static __always_inline void count(const void *data, const void *end)
 	__u32 only = 0, number, slot;
 	struct arrived *all = bpf_map_lookup_elem(&arrived, &only);
 	struct pieces *datagram;
+	__u64 sent = 0;
 
 	if (!all)
 		return;
@@ -102,17 +103,20 @@ static __always_inline void count(const void *data, const void *end)
 	datagram = bpf_map_lookup_elem(&pieces, &slot);
 	if (!datagram)
 		return;
-	if (datagram->number != number)
+	if (!(ip->frag_off & bpf_htons(IP_OFFSET)))
+		sent = sent_at(ip, end);
+	/* The number alone comes again when it has no more bits: after 65536 datagrams of one flow. */
+	if (datagram->number != number || (sent && datagram->sent_at && sent != datagram->sent_at))
 		*datagram = (struct pieces){ .number = number };
-	if (all->timed && !(ip->frag_off & bpf_htons(IP_OFFSET)))
-		datagram->sent_at = sent_at(ip, end);
+	if (sent)
+		datagram->sent_at = sent;
 	datagram->carried += bpf_ntohs(ip->tot_len) - ip->ihl * 4;
 	if (datagram->carried > all->carried)
 		all->surplus++;
 	if (datagram->carried != all->carried)
 		return;
 	all->datagrams++;
-	if (datagram->sent_at)
+	if (all->timed && datagram->sent_at)
 		count_latency(bpf_ktime_get_ns() - datagram->sent_at);
 }
 

@@ -103,13 +103,13 @@ export function nanosecondsFor(cost: Cost, bytes: number): number {
   return cost.datagram + cost.fragment * fragmentsOf(bytes) + cost.byte * bytes;
 }
 
-/** By size, the smallest first. */
+/** By size, the smallest first. Of the legacy program without those that stay whole, because it gets none of them. */
 export function measuredCosts(results: Results, engine: Engine): Measured[] {
   const bySize = new Map<number, number[]>();
   results.runs
     .flatMap(({ points }) => points)
     .forEach(({ subject, bytes, cost }) => {
-      if (subject === engine && cost && cost.nanoseconds > 0)
+      if (subject === engine && cost && (engine !== 'nfqueue' || bytes > EGRESS_MTU))
         bySize.set(bytes, [...(bySize.get(bytes) ?? []), cost.nanoseconds]);
     });
   return [...bySize]

@@ -11,19 +11,11 @@ import { FAVOUR, favour, GATEWAY_CORE, pollingThreads, residentSet } from './mac
 import { type Engine, IN_DRIVER, type Memory, type StepCost, type Subject } from './results';
 import { type Ends, type Trial, type TrialOptions, TrialProcess } from './trials';
 
-/** Which core takes frames off the wire. */
+/**
+ * Who takes frames off the wire: the core that the generator keeps busy, which hands what becomes a packet of the kernel to
+ * the gateway's by RPS; or a kernel thread on the gateway's, where then all of a gateway's work is.
+ */
 export type Placement = 'softirq' | 'thread';
-
-/** What each is good for, and what it is not. */
-export const PLACEMENT_MEANS: Readonly<Record<Placement, string>> = {
-  softirq:
-    'The generator and, as a veth has it, the polling of the primary interface share core 0; RPS hands what becomes a packet ' +
-    'of the kernel to core 1, which also runs the sink behind it. What stays in the driver (driver, ceiling, path) shares core 0 ' +
-    'with the generator and the sink, so its figures hold their work, too. What is too much is dropped between the cores, at a price.',
-  thread:
-    'The generator has core 0. A kernel thread on core 1 polls the primary interface, and all that follows, the sink included, ' +
-    'stays there, in every engine, so that the work of core 1 is that of the gateway.',
-};
 
 const LEGACY = join(REPOSITORY, 'netfilter/modify_udp_df');
 /** As deploy_xdp.sh has it. */
@@ -63,22 +55,24 @@ export class Bench {
     await this.gateway.up();
     // A veth takes frames from XDP only while its peer polls.
     await this.gateway.inGateway('ethtool -K ens5 gro on');
-    const before = await pollingThreads();
-    await this.sysfs('echo 1 >/sys/class/net/ens5/threaded');
-    for (const thread of (await pollingThreads()).filter((pid) => !before.includes(pid))) {
-      await must('taskset', ['-pc', String(GATEWAY_CORE), thread]);
-      await must('renice', ['-n', String(FAVOUR), thread]);
-    }
+    // Else packets of a socket pass by the polling: veth_xmit in drivers/net/veth.c.
+    await must(...inNamespace(this.namespaces.source, 'ethtool', '-K', 's0', 'tso', 'off'));
     await this.place('softirq');
   }
 
   /** Of all trials to come, until it is called again. */
   async place(placement: Placement, cores: readonly number[] = [GATEWAY_CORE]): Promise<void> {
     const mask = placement === 'thread' ? 0 : cores.reduce((sum, core) => sum | (1 << core), 0);
+    const before = await pollingThreads();
     this.placement = placement;
     await this.sysfs(`
       echo ${Number(placement === 'thread')} >/sys/class/net/ens5/threaded
       echo ${mask.toString(16)} >/sys/class/net/ens5/queues/rx-0/rps_cpus`);
+    // Since Linux 6.17 a thread ends when it is told to stop polling, and the next one is another.
+    for (const thread of (await pollingThreads()).filter((pid) => !before.includes(pid))) {
+      await must('taskset', ['-pc', String(GATEWAY_CORE), thread]);
+      await must('renice', ['-n', String(FAVOUR), thread]);
+    }
   }
 
   /** Puts the subject in charge, with the sink behind it. */
@@ -110,6 +104,12 @@ export class Bench {
   run(options: TrialOptions): Promise<Trial> {
     if (this.trial === undefined) throw new Error('no subject is in charge yet');
     return this.trial.run(options);
+  }
+
+  /** Datagrams of which netfilter had to clear DF so far, and those of them that the standby did. */
+  async clearedByNetfilter(): Promise<{ readonly all: number; readonly byStandby: number }> {
+    const of = (name: string): Promise<number> => this.gateway.counter('ip', 'mirror_gateway', name);
+    return { all: await of('large_df'), byStandby: await of('standby_packets') };
   }
 
   /** Resident set of the long-lived processes of the engine in charge, and what its maps take. */
