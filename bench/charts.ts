@@ -258,7 +258,8 @@ function rates(results: Results): string {
   };
   return draw({
     title: 'Datagrams that come whole',
-    subtitle: 'Hollow marks are lower bounds: above 80 % of what the generator can offer. Bars: lowest to highest run.',
+    subtitle:
+      'Hollow marks are lower bounds: all, or above 80 %, of what the generator can offer. Bars: lowest to highest run.',
     ...{ x: bytesAxis(sizes), y: 'datagrams/s' },
     panels: MEASURES.map((measure) => ({
       title: MEASURE_TITLES[measure],

@@ -11,6 +11,7 @@ import {
   AGREEMENT,
   agreementOf,
   agreementText,
+  byStandbyOf,
   coresOf,
   costOf,
   costRateOf,
@@ -86,7 +87,9 @@ const SUBJECTS_ARE: Readonly<Record<Subject, string>> = {
 };
 
 const BYTES =
-  'IP total length of the mirrored datagrams; up to 1400 (`egress_mtu`) they stay whole, longer ones are cut';
+  'IP total length of the mirrored datagrams. Up to 1400 (`egress_mtu`, `min_packet_size`) they stay whole and keep DF, so that ' +
+  '`nfqueue`, `standby` and `bridge` have nothing to do with them: there the three are one way, and their differences noise. Longer ' +
+  'ones are cut';
 const ENGINE = 'who has the datagrams, see [above](#how-it-is-measured)';
 
 function machine({ how, machine, software, runs }: Results): string {
@@ -100,7 +103,7 @@ function machine({ how, machine, software, runs }: Results): string {
       'complete runs',
       `${runs.length} (${runs.map(({ date }) => date.slice(0, 10)).join(', ')}), ${rounded(hours)} hours`,
     ],
-    ['repetitions in a run', `${how.repetitions}, ${how.milliseconds / 1000} s each`],
+    ['repetitions of an overload', `${how.repetitions}, ${how.milliseconds / 1000} s each`],
     ['offered at overload', how.overload === 0 ? 'as much as the generator can' : `${rounded(how.overload)}/s`],
   ];
   return ['| | |', '| --- | --- |', ...facts.map(([what = '', is = '']) => `| ${what} | ${is} |`)].join('\n');
@@ -118,8 +121,8 @@ function howItIsMeasured(results: Results): string {
     '## How it is measured',
     machine(results),
     'A gateway of three network namespaces and two pairs of veth, with the settings, rules and programs of a real one. All subjects take turns within a ' +
-      'run, so that whatever disturbs the machine disturbs all. A figure is the median of the complete runs, the value of a run the ' +
-      'median of its repetitions.',
+      'run, so that whatever disturbs the machine disturbs all. A figure is the median of the complete runs; the value of a run is at ' +
+      'overload the median of its repetitions, all else is measured once a run.',
     bullets(
       '**Generator**: frames that an XDP program writes and paces in the kernel (live frames of `BPF_PROG_TEST_RUN`). **Sink**: an ' +
         'XDP program in the driver behind the secondary interface. It counts datagrams whose fragments all came; a fragment alone ' +
@@ -129,11 +132,12 @@ function howItIsMeasured(results: Results): string {
       '**Rates and latency**: the generator and the polling of the primary interface share core 0; RPS hands what becomes a ' +
         'packet of the kernel to core 1. What stays in the driver (`driver`, `ceiling`, `path`) shares core 0 with the generator and ' +
         'the sink, so its figures contain their work, too. Behind the others the sink works on core 1: a kernel that sends a packet ' +
-        'to it copies it into a frame first.',
+        'to it copies it into a frame first. The legacy program is kept on core 1, too.',
       '**Without loss**: the search of RFC 2544, section 26.1: the highest rate of a trial in which every datagram came. A trial that ' +
         'loses some is repeated; a rate fails when both do.',
       '**Latency**: each datagram carries the time at which it was made; the sink compares when its last fragment came ' +
-        '(`bpf_ktime_get_ns`), in a histogram with a resolution of 3 %.',
+        '(`bpf_ktime_get_ns`), in a histogram with a resolution of 3 %. Live frames leave in batches, so a part of it is the ' +
+        "bench's own: all that `path` shows.",
       "**Cost of a datagram**: a kernel thread on core 1 polls the primary interface, so that all of a gateway's work is on core 1. " +
         'What it is not idle (`/proc/stat`), less what it is not at rest, divided by the datagrams that came, at half the highest ' +
         "rate without loss. The sink, which takes the kernel's packets as they are here (tc), is in it; it is all of `path`.",
@@ -400,7 +404,8 @@ function memory(results: Results): string {
         { title: 'engine', meaning: ENGINE, cell: code },
         {
           title: 'processes, MB',
-          meaning: 'resident set of its long-lived processes after an overload; 0: it has none',
+          meaning:
+            'resident set of its long-lived processes, the legacy program after an overload, a loader after its start; 0: it has none',
           cell: (engine) => show(memoryOf(results, engine, 'processes'), megabytes),
         },
         {
@@ -456,6 +461,15 @@ function bridgeLimit(results: Results, bytes: number): string {
   );
 }
 
+function leftToStandby(results: Results, bytes: number): string {
+  const [overload, cost] = (['overload', 'cost'] as const).map((at) => byStandbyOf(results, at, bytes));
+  if (!overload || !cost) return '';
+  return (
+    ` Of the datagrams of \`nfqueue\`, its queue left ${percent(overload.median)} to \`standby\` at overload, ` +
+    `${percent(cost.median)} where its cost was measured.`
+  );
+}
+
 function legacyLimit(results: Results, bytes: number): string {
   const [rule, legacy] = [costOf(results, 'standby', bytes), costOf(results, 'nfqueue', bytes)];
   if (!rule || !legacy) return '';
@@ -463,7 +477,8 @@ function legacyLimit(results: Results, bytes: number): string {
   const share = more / legacy.median;
   return (
     `\`standby\` and \`nfqueue\`: the same way; the trip to userspace costs ${rounded(more)} ns more, ${percent(share)} of the ` +
-    `${show(legacy)} ns of \`nfqueue\`, so ${share > 0.5 ? 'userspace' : "the kernel's way, not userspace,"} is the larger part.`
+    `${show(legacy)} ns of \`nfqueue\`, so ${share > 0.5 ? 'userspace' : "the kernel's way, not userspace,"} is the larger part.` +
+    leftToStandby(results, bytes)
   );
 }
 
@@ -591,6 +606,8 @@ function benchLimits({ machine }: Results): string {
       'A veth is not ENA: no DMA, no interrupts, no queues of hardware, no allowances of EC2. What the driver itself costs is not in here.',
       `One machine of ${machine.cores} processors. How a gateway of many grows is not shown: with two cores, one is the generator's as well.`,
       'The generator and what stays in the driver share a core. That makes driver mode look slower than it is, and nearer to `ceiling`.',
+      "Rates and latencies of the others contain the sink's copy of each packet, which driver mode is spared: ratios of driver mode to " +
+        'them are too high by that, ratios among them too near to 1. Ratios of cost are free of it.',
       'Live frames fit in a page. Datagrams of more than 3000 bytes come from a packet socket, which offers less.',
       'All datagrams of a trial have one size, and all are to be forwarded. Mixed traffic lies between.',
       "Trials last seconds. What hours do to a gateway, the lab's tests look at.",

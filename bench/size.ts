@@ -6,6 +6,7 @@ import { decimal, oneOf, UsageError, whole } from './options';
 import { CHECKED_IN, type Engine, ENGINES, readResults, type Results } from './results';
 import {
   type Assumptions,
+  costsAs,
   CURRENCY,
   type Fit,
   fit,
@@ -161,7 +162,10 @@ function instanceTable(question: Question, fits: Fits): string {
 }
 
 function answersFor({ load, assumptions }: Question, instance: Instance, fits: Fits): Answers {
-  return BEST_FIRST.map((engine) => ({ engine, answer: size(engine, load, fits.get(engine), instance, assumptions) }));
+  return BEST_FIRST.map((engine) => ({
+    engine,
+    answer: size(engine, load, fits.get(costsAs(engine, load.bytes)), instance, assumptions),
+  }));
 }
 
 function loadLine({ pps, bytes }: Load): string {

@@ -117,6 +117,11 @@ export function measuredCosts(results: Results, engine: Engine): Measured[] {
     .sort((one, other) => one.bytes - other.bytes);
 }
 
+/** Whose cost a datagram of so many bytes has with an engine: what the rule does not take, the legacy program never sees. */
+export function costsAs(engine: Engine, bytes: number): Engine {
+  return engine === 'nfqueue' && bytes <= EGRESS_MTU ? 'standby' : engine;
+}
+
 function deviations(cost: Cost, measured: readonly Measured[]): number[] {
   return measured.map(({ bytes, nanoseconds }) => Math.abs(nanosecondsFor(cost, bytes) / nanoseconds - 1));
 }

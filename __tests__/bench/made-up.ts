@@ -40,6 +40,7 @@ function point(subject: Subject, bytes: number, factor: number): Point {
       overload: [rate * 0.9, rate, rate * 1.2],
     },
     lossless: { rate: rate * 0.8, isLowerBound: subject === 'path', trials: 9 },
+    ...(subject === 'nfqueue' && bytes > 1400 ? { byStandby: { overload: [0.3, 0.25, 0.2], cost: 0.05 } } : {}),
     ...(isEngine(subject)
       ? {
           latency: latencies(subject, rate * 0.8),
@@ -63,10 +64,20 @@ export function run(factor = 1): Run {
         .map((subject) => point(subject, bytes, factor)),
     ),
     flows: ENGINES.flatMap((subject) =>
-      [1, 100, 10_000].map((flows) => ({ subject, flows, overload: [RATES[subject] / (1 + Math.log10(flows) / 20)] })),
+      [1, 100, 10_000].map((flows) => ({
+        subject,
+        flows,
+        offered: [2_000_000],
+        overload: [RATES[subject] / (1 + Math.log10(flows) / 20)],
+      })),
     ),
     cores: ENGINES.flatMap((subject) =>
-      [1, 2].map((cores) => ({ subject, cores, overload: [RATES[subject] * (0.8 + 0.2 * cores)] })),
+      [1, 2].map((cores) => ({
+        subject,
+        cores,
+        offered: [2_000_000],
+        overload: [RATES[subject] * (0.8 + 0.2 * cores)],
+      })),
     ),
     steps,
     stepsOnBoth: steps.map((step) => ({ ...step, bridge: 82, direct: 225 })),
