@@ -62,6 +62,8 @@ const FLOW_BITS = [0, 10, 16, 20] as const;
 const LONGEST_STEP = 3448;
 const SWITCHING_SECONDS = 1.2;
 const SEARCH_TRIALS = 7;
+/** The stride from what the run before found. */
+const CLOSE = 1.12;
 
 /** The driver's programs take no jumbo frames (docs/direct-engine.md). */
 export function isPossible(subject: Subject, bytes: number): boolean {
@@ -91,6 +93,8 @@ export class Measurement {
     private readonly bench: Bench,
     private readonly plan: Plan,
     private readonly say: (message: string) => void,
+    /** The run before, if there was one: where searches begin. */
+    private readonly before: () => Run | undefined,
   ) {}
 
   all(): Step[] {
@@ -181,7 +185,10 @@ export class Measurement {
   }
 
   private async withoutLoss(subject: Subject, bytes: number): Promise<string> {
-    const lossless = await this.search(bytes, (this.point(subject, bytes).overload.at(-1) ?? 0) * 0.8);
+    const isIt = (point: Point): boolean => point.subject === subject && point.bytes === bytes;
+    const known = this.before()?.points.find(isIt)?.lossless?.rate;
+    const guess = (this.point(subject, bytes).overload.at(-1) ?? 0) * 0.8;
+    const lossless = await (known ? this.search(bytes, known, CLOSE) : this.search(bytes, guess));
     this.keep({ ...this.point(subject, bytes), lossless });
     const latency: Latency[] = [];
     for (const share of LATENCY_SHARES) latency.push(await this.latency(bytes, share, lossless.rate));
@@ -192,7 +199,7 @@ export class Measurement {
     );
   }
 
-  private search(bytes: number, guess: number): Promise<Found> {
+  private search(bytes: number, guess: number, stride?: number): Promise<Found> {
     const tryRate = async (pps: number): Promise<Verdict> => {
       for (let tries = 1; ; tries++) {
         const { offered, delivered, seconds } = await this.trial({ bytes, pps });
@@ -200,7 +207,10 @@ export class Measurement {
         if (isConclusive(verdict, pps) || tries === TRIES) return verdict;
       }
     };
-    return highestWithoutLoss(tryRate, { guess, least: LEAST_RATE, most: MOST_RATE });
+    return highestWithoutLoss(tryRate, {
+      ...{ guess, least: LEAST_RATE, most: MOST_RATE },
+      ...(stride === undefined ? {} : { stride }),
+    });
   }
 
   private async latency(bytes: number, share: number, lossless: number): Promise<Latency> {

@@ -137,14 +137,15 @@ function write(file: string, results: Results): void {
 
 async function measure(bench: Bench, order: Order): Promise<Results> {
   const { runs: count, out } = order;
-  const measurements = Array.from({ length: count }, () => new Measurement(bench, order, (text) => progress.say(text)));
+  const runs: Run[] = [];
+  const say = (text: string): void => progress.say(text);
+  const measurements = Array.from({ length: count }, () => new Measurement(bench, order, say, () => runs.at(-1)));
   const work = new Work(measurements.flatMap((each) => each.all()).reduce((sum, { seconds }) => sum + seconds, 0));
   for (const signal of ['SIGINT', 'SIGTERM'] as const)
     process.on(signal, () => {
       progress.say(`${signal}: cleaning up after the step that runs`);
       work.isStopped = true;
     });
-  const runs: Run[] = [];
   const all = await about(order);
   for (const [number, measurement] of measurements.entries()) {
     await work.do(count > 1 ? `run ${number + 1} of ${count}: ` : '', measurement.all());

@@ -56,6 +56,8 @@ export interface SearchOptions {
   readonly most: number;
   /** The search ends when the rates that hold and that do not differ by less than this share (default 0.05). */
   readonly precision?: number;
+  /** By which factor rates change until one holds and another does not (default 1.5): less, the better the guess. */
+  readonly stride?: number;
   /** The search ends after so many trials, whatever it knows then (default 14). */
   readonly trials?: number;
 }
@@ -70,7 +72,6 @@ export interface Found {
 
 /** A generator that offers less than this share of what it is asked for is at its end. */
 const OFFERED = 0.93;
-const STRIDE = 1.5;
 
 /** Nothing was lost, and as much was offered as was asked for. */
 export function isConclusive(verdict: Verdict, asked: number): boolean {
@@ -80,7 +81,7 @@ export function isConclusive(verdict: Verdict, asked: number): boolean {
 /** The highest rate without loss: strides from the guess until it lies between two rates, then halves their ratio. */
 export async function highestWithoutLoss(
   tryRate: (rate: number) => Promise<Verdict>,
-  { guess, least, most, precision = 0.05, trials = 14 }: SearchOptions,
+  { guess, least, most, precision = 0.05, stride = 1.5, trials = 14 }: SearchOptions,
 ): Promise<Found> {
   let holds = 0;
   let best = 0;
@@ -97,8 +98,8 @@ export async function highestWithoutLoss(
       if (rate === least) return { rate: best, isLowerBound: false, trials: done };
     }
     if (holds > 0 && fails / holds < 1 + precision) return { rate: best, isLowerBound: false, trials: done };
-    if (fails === Infinity) rate = Math.min(rate * STRIDE, most);
-    else if (holds === 0) rate = Math.max(rate / STRIDE, least);
+    if (fails === Infinity) rate = Math.min(rate * stride, most);
+    else if (holds === 0) rate = Math.max(rate / stride, least);
     else rate = Math.sqrt(holds * fails);
   }
   return { rate: best, isLowerBound: false, trials };
