@@ -18,7 +18,7 @@ import {
   type Subject,
 } from './results';
 import { type Found, highestWithoutLoss, isConclusive, percentile, type Verdict } from './statistics';
-import type { Bench } from './subjects';
+import type { Bench, UseOptions } from './subjects';
 import type { Trial, TrialOptions } from './trials';
 
 export interface Plan {
@@ -87,6 +87,7 @@ export class Measurement {
   private readonly memory: Memory[] = [];
   private steps: StepCost[] = [];
   private stepsOnBoth: StepCost[] = [];
+  private isGateway = false;
   private readonly startedAt = Date.now();
 
   constructor(
@@ -137,7 +138,7 @@ export class Measurement {
         seconds: SWITCHING_SECONDS + trial * (turn === 0 ? 1 + SEARCH_TRIALS + LATENCY_SHARES.length : 1),
         measure: async () => {
           if (turn === 0) await this.bench.place('softirq');
-          await this.bench.use(subject, { bytes });
+          await this.use(subject, { bytes });
           const came = await this.overload(subject, bytes);
           return turn > 0 ? came : `${came}; ${await this.withoutLoss(subject, bytes)}`;
         },
@@ -247,7 +248,7 @@ export class Measurement {
 
   private async cost(subject: Subject, bytes: number, idle: number): Promise<string> {
     if (idle < LEAST_IDLE) return 'not measured: others keep its processor busy';
-    await this.bench.use(subject, { bytes });
+    await this.use(subject, { bytes });
     const before = this.point(subject, bytes);
     const pps = Math.max(Math.round((before.lossless?.rate ?? 0) * COST_SHARE), LEAST_RATE);
     const { result: measured, byStandby } = await this.sharing(subject, bytes, () =>
@@ -270,7 +271,7 @@ export class Measurement {
         seconds: SWITCHING_SECONDS + this.plan.milliseconds / 1000,
         measure: async () => {
           await this.bench.place('softirq');
-          await this.bench.use(subject, { bytes, flowBits });
+          await this.use(subject, { bytes, flowBits });
           const rates = await this.overloadRates(bytes);
           this.flows.push({ subject, flows: 2 ** flowBits, ...rates });
           if (flowBits === FLOW_BITS[0]) this.memory.push(await this.bench.memory(subject));
@@ -291,7 +292,7 @@ export class Measurement {
           seconds: SWITCHING_SECONDS + this.plan.milliseconds / 1000,
           measure: async () => {
             await this.bench.place('softirq', cores);
-            await this.bench.use(subject, { bytes });
+            await this.use(subject, { bytes });
             const rates = await this.overloadRates(bytes);
             this.cores.push({ subject, cores: cores.length, ...rates });
             return said(rates);
@@ -304,11 +305,16 @@ export class Measurement {
     return ENGINES.filter((engine) => this.plan.subjects.includes(engine));
   }
 
+  private async use(subject: Subject, options: UseOptions): Promise<void> {
+    await this.bench.use(subject, options);
+    this.isGateway = ENGINES.some((engine) => engine === subject);
+  }
+
   private async trial(options: Omit<TrialOptions, 'milliseconds'>): Promise<Trial> {
     const { milliseconds } = this.plan;
     const trial = await this.bench.run({ ...options, milliseconds });
     const { surplus, foreign, with_df } = trial;
-    const wrong = options.bytes > LONGEST_WHOLE ? with_df : 0;
+    const wrong = options.bytes > LONGEST_WHOLE && this.isGateway ? with_df : 0;
     if (surplus + foreign + wrong > 0)
       this.say(
         `${surplus} frames too many, ${foreign} of unknown origin, ${wrong} with DF at ${options.bytes} bytes, ${options.pps}/s`,
