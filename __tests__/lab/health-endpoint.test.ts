@@ -138,8 +138,12 @@ describe('the health endpoint', () => {
         ]);
     });
 
-    it('answers nearly all of them', () => {
-      for (const { refused } of floods) expect(refused).toBeLessThan(REQUESTS / 10);
+    // A few may come while all its places are taken by those that are silent; the load balancer asks again.
+    it('answers nearly all of them, as fast as before', () => {
+      for (const { refused, milliseconds } of floods) {
+        expect(refused).toBeLessThan(REQUESTS / 10);
+        expect(rank(milliseconds, 0.5)).toBeLessThan(100);
+      }
     });
 
     it('keeps so many connections and no more, and none of those that are silent for long', async () => {
