@@ -138,12 +138,9 @@ describe('the health endpoint', () => {
         ]);
     });
 
-    // A few may come while all its places are taken by those that are silent; the load balancer asks again.
-    it('answers nearly all of them, as fast as before', () => {
-      for (const { refused, milliseconds } of floods) {
-        expect(refused).toBeLessThan(REQUESTS / 10);
-        expect(rank(milliseconds, 0.5)).toBeLessThan(100);
-      }
+    // A few may meet a place that has to be given up for another; how fast the rest is, the line above says.
+    it('answers nearly all of them', () => {
+      for (const { refused } of floods) expect(refused).toBeLessThan(REQUESTS / 10);
     });
 
     it('keeps so many connections and no more, and none of those that are silent for long', async () => {
