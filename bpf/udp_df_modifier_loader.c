@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Hooks udp_df_modifier.bpf.o to an interface through a pinned bpf_link, so that the program outlives this
+ * Hooks an engine's program to an interface through a pinned bpf_link, so that the program outlives this
  * process: a restart or an upgrade swaps it atomically, and only `detach` unhooks it. The pinned maps carry
  * settings and counters from one to the next; where a new version lays them out differently, the counters move.
  */
@@ -663,12 +663,19 @@ static void prepare_direct(struct bpf_object *object)
 	close(old.link);
 }
 
-/* What was redirected before has left when no packet is in the program any more that redirects. */
+/*
+ * What was redirected before has left when no packet is in the program any more that redirects. The kernel lets go of a link
+ * without a pin in its own time (kernel/bpf/inode.c, bpf_free_inode), but ENA takes a larger MTU only without a program.
+ */
 static void let_go_of_way_out(void)
 {
-	if (access(pin_path(SECONDARY_LINK), F_OK))
+	struct hook way_out = pinned_hook_of(SECONDARY_LINK);
+
+	if (way_out.link < 0)
 		return;
 	await_packets_on_the_way();
+	bpf_link_detach(way_out.link);
+	close(way_out.link);
 	remove_pin(SECONDARY_LINK);
 }
 
@@ -890,8 +897,7 @@ static void detach(void)
 	interface = *hook.interface ? hook.interface : "elsewhere";
 	if (hook.ifindex && bpf_link_detach(hook.link))
 		die("cannot detach '%s': %s", pin_path("link"), reason());
-	/* What was redirected before has left when the primary interface has no program any more: then the way out may go. */
-	await_packets_on_the_way();
+	let_go_of_way_out();
 	for (size_t i = 0; i < COUNT(pins); i++) {
 		remove_pin(pins[i]);
 		remove_pin(name_beside(pins[i]));
@@ -943,14 +949,14 @@ static void give_up_if_lost(struct direct_stats *before)
 {
 	struct direct_stats now = read_direct_stats().fields;
 	__s64 lost = lost_by(&now) - lost_by(before);
-	__s64 sent = now.sent_whole + now.sent_cut - before->sent_whole - before->sent_cut;
+	__s64 sent = now.sent_whole + now.fragments_due - before->sent_whole - before->fragments_due;
 
 	*before = now;
 	if (lost < LEAST_LOST || lost * 100 <= sent)
 		return;
 	detach();
-	journal(LOG_ERR, NULL, 0, "%lld frames of %lld redirected datagrams were lost in %d s: the engine is given up",
-		lost, sent, LOOK_SECONDS);
+	journal(LOG_ERR, NULL, 0, "%lld of %lld redirected frames were lost in %d s: the engine is given up", lost,
+		sent, LOOK_SECONDS);
 	exit(EXIT_GIVEN_UP);
 }
 
@@ -1056,7 +1062,7 @@ static void help(void)
 	     "  --interface NAME\n"
 	     "  --mode generic|driver (generic)\n"
 	     "  --engine bridge|direct (bridge)\n"
-	     "  --object FILE (" PROGRAM ".bpf.o beside the loader)\n"
+	     "  --object FILE (" PROGRAM ".bpf.o, or udp_df_direct.bpf.o, beside the loader)\n"
 	     "  --pin-dir DIR (" BPFFS "/mirror_gateway)");
 	puts("of the direct engine, whose --interface is the primary one:\n"
 	     "  --secondary NAME, --bridge NAME (br0)\n"

@@ -118,7 +118,7 @@ config_set() {
 }
 
 check_driver_mode() {
-	[[ $1 =~ ^[0-9]{1,5}$ && $(loader_status | jq -r .xdp_mode) == driver ]] && (($1 > DRIVER_MODE_MTU - 50)) || return 0
+	[[ $1 =~ ^[0-9]{1,5}$ && $(loader_status | jq -r .xdp_mode) == driver ]] && ((10#$1 > DRIVER_MODE_MTU - 50)) || return 0
 	fail "config: max_packet_size '$1' does not fit driver mode, where it is at most $((DRIVER_MODE_MTU - 50)); deploy with xdp_mode=generic"
 }
 
@@ -316,7 +316,9 @@ is_port() { [[ $(ip link show "$1" 2>/dev/null) == *[\<,]LOWER_UP[,\>]*' master 
 # What is deleted, unplugged or flushed is made again as soon as the kernel says so, or within ten seconds.
 keep_network_whole() {
 	local events said='' XDP NOW MODE STATE REASON
-	"$0" network-up # its lock goes with it
+	# A watch that was restarted speaks at once, and goes on where packets flow though the metadata service does not answer.
+	publish_health
+	"$0" network-up || [[ $STATE != broken ]] # its lock goes with it
 	if [[ ${NOTIFY_SOCKET:-} ]]; then systemd-notify --ready; fi
 	exec {events}< <(exec ip -o monitor link)
 	while :; do
@@ -537,6 +539,7 @@ hook_best() {
 		((code == 78)) || return $code
 		refuse "$engine" "$mode" "$(tail -n 1 "$RUN/attach.log")"
 	done
+	if [[ -e $RUN/links ]] && ! xdp_is_attached; then restore_links; fi
 	return 78
 }
 
@@ -599,13 +602,29 @@ fit_links() {
 	done
 }
 
+# What is not restored is known yet, for the next time.
 restore_links() {
-	local name mtu count
+	local name mtu count left=()
 	while read -r name mtu count; do
-		ip link set "$name" mtu "$mtu" 2>/dev/null || continue
-		if [[ $(channels "$name" | tail -n 1) != "${count/#0/}" ]]; then ethtool -L "$name" combined "$count" 2>/dev/null || true; fi
+		restore_link "$name" "$mtu" "$count" || left+=("$name $mtu $count")
 	done <"$RUN/links"
 	rm -f "$RUN/links"
+	if ((${#left[@]})); then printf '%s\n' "${left[@]}" >"$RUN/links"; fi
+}
+
+# NAME MTU [CHANNELS]. A driver may need a moment after its program has gone.
+restore_link() {
+	local tries
+	for tries in {1..10}; do
+		if ! ip link show "$1" &>/dev/null; then return 0; fi
+		if ip link set "$1" mtu "$2" 2>"$RUN/links.log"; then
+			if [[ ${3:-} && $(channels "$1" | tail -n 1) != "$3" ]]; then ethtool -L "$1" combined "$3" 2>/dev/null || true; fi
+			return 0
+		fi
+		sleep 0.1
+	done
+	say "$1: its MTU stays $(mtu_of "$1"), not $2: $(<"$RUN/links.log"), after $tries tries; mend that, then: deploy_xdp.sh detach, attach" >&2
+	return 1
 }
 
 # Random, and as long as the program is hooked the same: what is on its way was sent under it.
@@ -617,7 +636,7 @@ let_handed_over_pass() {
 
 # Its hook stays: whenever one goes, the kernel drops what waits in queues (nf_queue_nf_hook_drop, net/netfilter/core.c).
 drop_handover() {
-	if [[ -e $RUN/handover ]]; then nft flush table ip mirror_gateway_handover; fi
+	if [[ -e $RUN/handover ]]; then nft -f - <<<'table ip mirror_gateway_handover; flush table ip mirror_gateway_handover'; fi
 	rm -f "$RUN/handover"
 }
 
@@ -794,7 +813,7 @@ sample() {
 	status=$(status_json)
 	losses=$("$HOME_DIR/userdata/xdp-monitoring.sh" --losses)
 	if [[ $status == *'"attached":true'* ]]; then
-		running=$((EPOCHSECONDS - $(stat -c %Y "$PINS/link")))
+		if uptime=$(stat -c %Y "$PINS/link" 2>/dev/null); then running=$((EPOCHSECONDS - uptime)); fi
 	elif [[ $status =~ $socket ]]; then # its number is that of the process
 		running=$(ps -o etimes= -p "${BASH_REMATCH[1]}") || running=null
 	fi

@@ -8,7 +8,6 @@ import { type Random } from '../random';
 const ETHERNET = 14;
 const IPV4 = 20;
 const OUTER = 50;
-const DF = 0x4000;
 const TARGET_PORT = 31765;
 const OUTER_MACS: Macs = { source: ADDRESSES.source.mac, destination: ADDRESSES.primary.mac };
 
@@ -209,9 +208,4 @@ function rightChecksum(frame: Buffer, at: number): Buffer {
   const header = (frame.readUInt8(at) & 15) * 4;
   frame.writeUInt16BE(internetChecksum(frame.subarray(at, at + header)), at + 10);
   return frame;
-}
-
-/** Whether an IP packet still has DF, by its header. */
-export function hasDf(packet: Buffer): boolean {
-  return (packet.readUInt16BE(6) & DF) !== 0;
 }
