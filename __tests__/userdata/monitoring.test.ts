@@ -127,13 +127,16 @@ describe(`a gateway's metrics${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`,
       sample(0, {}),
       sample(
         1,
-        { nfqueue_dropped: 10, redirects_refused: 20, redirects_unsent: 30, failed: 40, packets_misrouted: 50 },
+        {
+          ...{ nfqueue_dropped: 10, redirects_refused: 20, redirects_unsent: 30, failed: 40 },
+          ...{ packets_misrouted: 50, packets_expired: 100 },
+        },
         { machine: { softnet_dropped: 60, interface_dropped: 70, forwarding_dropped: 80 } },
       ),
     );
     expect(document).toMatchObject({
       ...{ NfqueueDropsPerSecond: 1, RedirectDropsPerSecond: 9, SoftnetDropsPerSecond: 6, InterfaceDropsPerSecond: 7 },
-      ...{ ForwardingDropsPerSecond: 13, PacketsLostPerSecond: 36 },
+      ...{ ForwardingDropsPerSecond: 23, PacketsLostPerSecond: 46 },
     });
   });
 

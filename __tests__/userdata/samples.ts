@@ -25,8 +25,8 @@ const ABOUT = { group: 'some-group', instance: 'i-1', region: 'eu-central-1', lo
 export const COUNTERS = {
   ...{ packets_seen: 0, packets_matched: 0, packets_modified: 0, bytes_processed: 0, packets_left_to_netfilter: 0 },
   ...{ packets_malformed: 0, fragments_seen: 0, frames_unmatched: 0, standby_packets: 0, packets_misrouted: 0 },
-  ...{ nfqueue_packets: 0, nfqueue_dropped: 0, redirects_refused: 0, redirects_unsent: 0, fragments_due: 0 },
-  ...{ fragments_sent: 0, copies_lost: 0, forged: 0, failed: 0 },
+  ...{ packets_expired: 0, nfqueue_packets: 0, nfqueue_dropped: 0, redirects_refused: 0, redirects_unsent: 0 },
+  ...{ fragments_due: 0, fragments_sent: 0, copies_lost: 0, forged: 0, failed: 0 },
 };
 
 /** As the script takes it, ten seconds after the one before. */
