@@ -46,7 +46,7 @@ export function sample(number: number, status: object | null, rest: Partial<Samp
     processors: 2,
     status: status && { ...running, ...COUNTERS, stats_map: 7, nfqueue_socket: 0, uptime, config: {}, ...status },
     latency: null,
-    machine: { softnet_dropped: 0, interface_dropped: 0, forwarding_dropped: 0 },
+    machine: { softnet_dropped: 0, forwarding_dropped: 0, 'interface_dropped ens5': 0, 'queue_dropped ens5': 0 },
     memory: { total: 1000, available: 250 },
     disk: { used: 10, available: 30 },
     ...rest,
