@@ -58,7 +58,7 @@ const OF_GATEWAYS: Readonly<Record<keyof typeof list.metrics, (now: Moment) => n
   NfqueueDropsPerSecond: nothing,
   RedirectDropsPerSecond: nothing,
   SoftnetDropsPerSecond: lost,
-  InterfaceDropsPerSecond: nothing,
+  InterfaceDropsPerSecond: lost,
   ForwardingDropsPerSecond: nothing,
   MalformedPacketsPerSecond: ({ minute, gateway }) => (minute % 37 === gateway ? 2 : 0),
   PpsAllowanceExceeded: nothing,

@@ -802,7 +802,8 @@ status_json() {
 				bytes_processed: ($nft.large_df.bytes // 0), packets_left_to_netfilter: 0} end
 		+ {packets_malformed: ($xdp.packets_malformed + n("packets_malformed") + $refused),
 			fragments_seen: ($xdp.fragments_seen + n("fragments_seen")), frames_unmatched: n("frames_unmatched"),
-			standby_packets: n("standby_packets"), packets_misrouted: n("packets_misrouted"), nfqueue_packets: $queued, nfqueue_dropped: $dropped}
+			standby_packets: n("standby_packets"), packets_expired: n("packets_expired"), packets_misrouted: n("packets_misrouted"),
+			nfqueue_packets: $queued, nfqueue_dropped: $dropped}
 		+ ($xdp | {redirects_refused, redirects_unsent, fragments_due, fragments_sent, copies_lost, forged, failed} | map_values(. // 0))
 		+ {stats_map: ($xdp.stats_map // 0), nfqueue_socket: $socket, config: $xdp.config}'
 }

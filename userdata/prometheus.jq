@@ -14,9 +14,11 @@ def family($name; $type; $help):
 
 def gauge($name; $help; value): [{labels: {}, value: value}] | family($name; "gauge"; $help);
 
-# Where a counter began anew, another series begins, too: a rate over both would be wrong.
+# Where a counter began anew, another series begins, too: a rate over both would be wrong. So with each interface.
 def series($name; $labels):
-  .[$name] | {labels: ($labels + if .origin? then {origin} else {} end), value: .value?};
+  each_of($name) as $key | .[$key]
+  | {labels: ($labels + ($key | if . == $name then {} else {interface: split(" ")[1]} end) + if .origin? then {origin} else {} end),
+    value: .value?};
 
 def metric: if . == "bytes_processed" then "processed_bytes" else . end | . + "_total";
 

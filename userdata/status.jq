@@ -38,9 +38,8 @@ def carrier($running):
 # --- the table ----------------------------------------------------------------------------------------------------------
 
 def row($name; $now; $before):
-  $now.counters[$name] as $counter
-  | (grown([$name]; $now; $before) | if length > 0 then .[0].growth / .[0].seconds else null end) as $rate
-  | {line: ("  " + ($name | left(33)) + ($rate | grouped | right(21)) + ($counter.value | grouped | right(24))), $rate, total: $counter.value};
+  ($now.counters | total($name)) as $total | rate([$name]; $now; $before) as $rate
+  | {line: ("  " + ($name | left(33)) + ($rate | grouped | right(21)) + ($total | grouped | right(24))), $rate, $total};
 
 def is_zero: (.rate // 0) == 0 and (.total // 0) == 0;
 
@@ -49,7 +48,7 @@ def painted($bad): if is_zero then .line | paint("2") elif $bad and (.rate // 0)
 
 def table($now; $before):
   $list.counters[] | .group as $group | select($group != "fragments") | ($group | IN("traffic", "engines")) as $always
-  | [.names | keys_unsorted[] | select($always or $now.counters[.]) | row(.; $now; $before)] | select(length > 0)
+  | [.names | keys_unsorted[] | select($always or (. as $name | $now.counters | any(each_of($name); true))) | row(.; $now; $before)] | select(length > 0)
   | if $always then
       ($group | if . == "traffic" then left(35) + ("per second" | right(21)) + ("in total" | right(24)) else . end), (.[] | painted(false))
     elif all(is_zero) then "\($group): nothing" | paint("2")

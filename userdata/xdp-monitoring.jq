@@ -24,7 +24,7 @@ def prepared($before):
 # -> a number, or null where there is none to send
 def value($metric; $now; $before):
   if $metric.value_of then $now.values[$metric.value_of]
-  elif $metric.rate_of then [grown($metric.rate_of; $now; $before)[] | .growth / .seconds] | add
+  elif $metric.rate_of then rate($metric.rate_of; $now; $before)
   else [grown($metric.growth_of; $now; $before)[].growth] | add end
   | if . then . * 1000 | round / 1000 else . end;
 
@@ -49,7 +49,7 @@ def document:
     Reason: ($now.status.reason | if . then .[:200] else . end)
   }
   + ([$metrics[] | {(.Name): .value}] | add // {})
-  + { Counters: ($now.counters | map_values(.value)) }
+  + { Counters: (reduce ($now.counters | to_entries[]) as {$key, $value} ({}; .[$key | split(" ")[0]] += $value.value)) }
   # bash writes no more at once, and a second write would be a second datagram.
   | if tojson | utf8bytelength < 4096 then . else del(.Counters) end;
 

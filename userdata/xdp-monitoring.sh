@@ -4,7 +4,8 @@
 # metric format: which ones, metrics.json says; xdp-monitoring.jq makes them. What is missing it says once, and goes on.
 set -euo pipefail
 
-readonly HOME_DIR=/opt/ebpf-xdp-processor ETC=/etc/mirror-gateway RUN=/run/mirror-gateway
+readonly HOME_DIR=/opt/ebpf-xdp-processor ETC=/etc/mirror-gateway
+readonly RUN=${RUN_FOLDER:-/run/mirror-gateway} PROC=${PROC_FOLDER:-/proc}
 readonly IMDS=http://169.254.169.254/latest AGENT=/dev/udp/127.0.0.1/25888
 readonly INTERVAL=${INTERVAL_SECONDS:-10}
 
@@ -49,27 +50,36 @@ find_out() {
 }
 
 # --- the machine's own losses ---------------------------------------------------------------------------------------
-# Each adds to MACHINE. Those of the processors are the whole machine's, the others this network namespace's.
+# Each adds to MACHINE. Those of the processors are the whole machine's, the others this network namespace's. Counters of
+# interfaces are named "NAME INTERFACE", because each has a history of its own; what they grew by, rates.jq adds up.
 
 count() { MACHINE[$1]=$((${MACHINE[$1]:-0} + $2)); } # NAME NUMBER
 
+# A full backlog counts for the packet's interface, too, as dropped when received (enqueue_to_backlog, net/core/dev.c).
 count_softnet() {
 	local dropped
-	while read -r _ dropped _; do count softnet_dropped "16#$dropped"; done </proc/net/softnet_stat
+	while read -r _ dropped _; do count softnet_dropped "16#$dropped"; done <"$PROC/net/softnet_stat"
 }
 
-# Columns: the name, received bytes, packets, errors, drops and four more, then sent ones likewise.
-count_interfaces() { # NAME...
-	local row name queue
+# Columns: the name, received bytes, packets, errors, drops and four more, then sent ones likewise. What our rules drop is in
+# none of them. vxlan1: what its queue could not take (gro_cells_receive, net/core/gro_cells.c); it sends nothing, and its
+# errors, frames too short to be any, are in packets_malformed.
+count_interfaces() { # PRIMARY SECONDARY
+	local row
 	while read -ra row; do
-		[[ " $* " == *" ${row[0]%:} "* ]] || continue
-		count interface_dropped $((row[3] + row[4] + row[11] + row[12]))
-	done </proc/net/dev
-	for name; do
-		queue=$(tc -s qdisc show dev "$name" root 2>/dev/null) || continue
-		if [[ $queue =~ \(dropped\ ([0-9]+) ]]; then count interface_dropped "${BASH_REMATCH[1]}"; fi
-		count_allowances "$name"
-	done
+		row[0]=${row[0]%:}
+		case ${row[0]} in
+		vxlan1) count 'interface_dropped vxlan1' "${row[4]}" ;;
+		br0 | "$1" | "$2") count "interface_dropped ${row[0]}" $((row[3] + row[4] + row[11] + row[12])) ;;
+		esac
+	done <"$PROC/net/dev"
+}
+
+# The kernel's own queue before the driver's. br0 and vxlan1 have none.
+count_queue() { # NAME
+	local queue
+	queue=$(tc -s qdisc show dev "$1" root 2>/dev/null) || return 0
+	if [[ $queue =~ \(dropped\ ([0-9]+) ]]; then count "queue_dropped $1" "${BASH_REMATCH[1]}"; fi
 }
 
 # Of ENA alone.
@@ -78,9 +88,28 @@ count_allowances() { # NAME
 	statistics=$(ethtool -S "$1" 2>/dev/null) || return 0
 	for name in pps bw_in bw_out conntrack; do
 		if [[ $statistics =~ [[:space:]]${name}_allowance_exceeded:\ ([0-9]+) ]]; then
-			count "ena_${name}_allowance_exceeded" "${BASH_REMATCH[1]}"
+			count "ena_${name}_allowance_exceeded $1" "${BASH_REMATCH[1]}"
 		fi
 	done
+}
+
+# What the IP layer lost on the way from br0 to br0, by counters that nothing else has a part in on a gateway:
+#   FragFails            longer than the MTU, with DF (net/ipv4/ip_forward.c)
+#   InAddrErrors         forwarding is off on br0 (ip_error, net/ipv4/route.c). EC2 brings the primary interface nothing that
+#                        is not addressed to it, and broadcasts are delivered
+#   InNoRoutes           no route, where forwarding is on (the same); one datagram counts for one of the two
+#   InDiscards           no memory (net/ipv4/ip_input.c)
+#   IPReversePathFilter  somebody switched on the filter that network_up switches off: foreign sources are what it drops
+# And not by these:
+#   InHdrErrors          a wrong checksum, broken options: a scan of the primary interface may have them; used up TTLs
+#                        netfilter drops first, as packets_expired
+#   OutNoRoutes,         of what the machine itself sends (net/ipv4/ip_output.c, udp.c), and what a full queue drops of that
+#   OutDiscards          counts there, too
+#   in_martian_src       addresses that no host forwards, in whatever comes in
+count_ip() {
+	count_forwarding "$PROC/net/snmp" Ip FragFails InAddrErrors InDiscards
+	count_forwarding "$PROC/net/netstat" IpExt InNoRoutes
+	count_forwarding "$PROC/net/netstat" TcpExt IPReversePathFilter
 }
 
 # A line of names, then one of numbers.
@@ -94,10 +123,11 @@ count_forwarding() { # FILE PROTOCOL NAME...
 	done <"$1"
 }
 
-# A line of names, then one of hexadecimal numbers for each processor; -> PROCESSORS. Namespaces have no such file.
+# A line of names, then one of hexadecimal numbers for each processor: datagrams beyond those that wait for the next hop's
+# address (__neigh_event_send, net/core/neighbour.c). Namespaces have no such file.
 count_neighbours() {
 	local names numbers i
-	[[ -e /proc/net/stat/arp_cache ]] || return 0
+	[[ -e $PROC/net/stat/arp_cache ]] || return 0
 	{
 		read -ra names
 		while read -ra numbers; do
@@ -105,16 +135,21 @@ count_neighbours() {
 				if [[ ${names[i]} == unresolved_discards ]]; then count forwarding_dropped "16#${numbers[i]}"; fi
 			done
 		done
-	} </proc/net/stat/arp_cache
+	} <"$PROC/net/stat/arp_cache"
 }
 
 machine() {
 	local -A MACHINE=()
-	local name text=''
+	local primary secondary name text=''
+	primary=$(cat "$RUN/primary" 2>/dev/null) || true
+	secondary=$(cat "$RUN/eni" 2>/dev/null) || true
 	count_softnet
-	count_interfaces "$(cat "$RUN/primary" 2>/dev/null)" "$(cat "$RUN/eni" 2>/dev/null)"
-	count_forwarding /proc/net/snmp Ip OutNoRoutes FragFails
-	count_forwarding /proc/net/netstat IpExt InNoRoutes
+	count_interfaces "$primary" "$secondary"
+	for name in $primary $secondary; do
+		count_queue "$name"
+		count_allowances "$name"
+	done
+	count_ip
 	count_neighbours
 	for name in "${!MACHINE[@]}"; do text+=",\"$name\":${MACHINE[$name]}"; done
 	printf '{%s}\n' "${text:1}"
@@ -127,7 +162,7 @@ memory() {
 		MemTotal:) total=$number ;;
 		MemAvailable:) available=$number && break ;;
 		esac
-	done </proc/meminfo
+	done <"$PROC/meminfo"
 	printf '{"total":%s,"available":%s}' "$total" "$available"
 }
 
@@ -141,7 +176,7 @@ disk() {
 
 look_for_agent() {
 	local sockets
-	sockets=$(</proc/net/udp)
+	sockets=$(<"$PROC/net/udp")
 	if [[ $sockets == *:6520\ * ]]; then
 		no_trouble agent
 	else
@@ -171,7 +206,7 @@ samples() {
 		local at=${EPOCHREALTIME/[.,]/}
 		status
 		latency=$(cat "$RUN/latency.json" 2>/dev/null) || true
-		read -r uptime _ </proc/uptime
+		read -r uptime _ <"$PROC/uptime"
 		printf '{"at":%s,"uptime":%s,"processors":%s,"status":%s,"latency":%s,"machine":%s,"memory":%s,"disk":%s}\n' \
 			"${at%???}" "$uptime" "$processors" "$STATUS" "${latency:-null}" "$(machine)" "$(memory)" "$(disk)"
 		sleep "$INTERVAL"

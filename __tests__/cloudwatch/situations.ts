@@ -154,7 +154,7 @@ function documentsOfLife(
   from: number,
 ): Emf[] {
   const counters: Record<string, number> = { ...COUNTERS };
-  const machine: Record<string, number> = { softnet_dropped: 0, interface_dropped: 0, forwarding_dropped: 0 };
+  const machine: Record<string, number> = { softnet_dropped: 0, 'interface_dropped ens5': 0, forwarding_dropped: 0 };
   for (const name of ['pps', 'bw_in', 'bw_out', 'conntrack']) machine[`ena_${name}_allowance_exceeded`] = 0;
   const minutes = later ? allMinutes : WELL_MINUTES;
   const samples = Array.from({ length: minutes * SAMPLES_A_MINUTE }, (_, number) => {

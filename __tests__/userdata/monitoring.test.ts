@@ -12,7 +12,15 @@ import { COUNTERS, documentsOf, hasJq, sample, type Sample } from './samples';
 const testJq = hasJq ? test : test.skip;
 
 const last = (...samples: (Sample | string)[]): Emf => documentsOf(...samples).at(-1) as Emf;
+/** By an interface, and by its queue where that could be read. */
+const dropped = (name: string, interface_: number, queue?: number) => ({
+  [`interface_dropped ${name}`]: interface_,
+  ...(queue === undefined ? {} : { [`queue_dropped ${name}`]: queue }),
+});
 const RATES = Object.keys(list.metrics).filter((name) => name.endsWith('PerSecond'));
+const ENA = ['pps', 'bw_in', 'bw_out', 'conntrack'].map((name) => `ena_${name}_allowance_exceeded`);
+const ofInterfaces = (names: readonly string[], value: number) =>
+  Object.fromEntries(names.flatMap((name) => ['ens5', 'ens6'].map((each) => [`${name} ${each}`, value])));
 const ratesOf = (document: Emf) => RATES.filter((name) => name in document);
 
 describe(`a gateway's metrics${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`, () => {
@@ -31,9 +39,7 @@ describe(`a gateway's metrics${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`,
   testJq(
     'are all that the list has, with its units, for both sets of dimensions, in a document that CloudWatch takes',
     () => {
-      const ena = Object.fromEntries(
-        ['pps', 'bw_in', 'bw_out', 'conntrack'].map((it) => [`ena_${it}_allowance_exceeded`, 3]),
-      );
+      const ena = ofInterfaces(ENA, 3);
       const machine = { ...sample(0, {}).machine, ...ena };
       const document = last(
         sample(0, {}, { machine, latency: { measured_at: 990, packets: 5, nanoseconds: 400.5 } }),
@@ -70,12 +76,11 @@ describe(`a gateway's metrics${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`,
     expect(document).toMatchObject({ XdpAttached: 0, Degraded: 1, Reason: 'why' });
   });
 
-  test.each([
+  testJq.each([
     ['begins anew and is smaller', { packets_seen: 10 }],
     ['begins anew and is larger already, which only its map tells', { packets_seen: 9000, stats_map: 8 }],
     ['is another: netfilter’s, which has counted since the boot', { packets_seen: 1e9, stats_map: 0, attached: false }],
   ])('have no rate of a counter that %s, and the right one again after it', (_, changed) => {
-    if (!hasJq) return;
     const [, during, after] = documentsOf(
       sample(0, { packets_seen: 5000 }),
       sample(1, changed),
@@ -128,14 +133,47 @@ describe(`a gateway's metrics${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`,
       sample(0, {}),
       sample(
         1,
-        { nfqueue_dropped: 10, redirects_refused: 20, redirects_unsent: 30, failed: 40, packets_misrouted: 50 },
-        { machine: { softnet_dropped: 60, interface_dropped: 70, forwarding_dropped: 80 } },
+        {
+          ...{ nfqueue_dropped: 10, redirects_refused: 20, redirects_unsent: 30, failed: 40 },
+          ...{ packets_misrouted: 50, packets_expired: 100 },
+        },
+        { machine: { softnet_dropped: 60, ...dropped('ens5', 70, 90), forwarding_dropped: 80 } },
       ),
     );
     expect(document).toMatchObject({
-      ...{ NfqueueDropsPerSecond: 1, RedirectDropsPerSecond: 9, SoftnetDropsPerSecond: 6, InterfaceDropsPerSecond: 7 },
-      ...{ ForwardingDropsPerSecond: 13, PacketsLostPerSecond: 36 },
+      ...{ NfqueueDropsPerSecond: 1, RedirectDropsPerSecond: 9, InterfaceDropsPerSecond: 16 },
+      ...{ ForwardingDropsPerSecond: 23, PacketsLostPerSecond: 49 },
     });
+  });
+
+  testJq('count what a full backlog drops once in the sum: its interface has it, too', () => {
+    const machine = { softnet_dropped: 60, ...dropped('ens5', 60), forwarding_dropped: 0 };
+    expect(last(sample(0, {}), sample(1, {}, { machine }))).toMatchObject({
+      ...{ SoftnetDropsPerSecond: 6, InterfaceDropsPerSecond: 6, PacketsLostPerSecond: 6 },
+    });
+  });
+
+  testJq('take nothing for lost that an interface counted before it joined', () => {
+    const [, joins, after] = documentsOf(
+      sample(0, {}, { machine: dropped('ens5', 100) }),
+      sample(1, {}, { machine: { ...dropped('ens5', 110), ...dropped('ens6', 5000, 7000) } }),
+      sample(2, {}, { machine: { ...dropped('ens5', 120), ...dropped('ens6', 5030, 7000) } }),
+    );
+    expect(joins).toMatchObject({ InterfaceDropsPerSecond: 1, PacketsLostPerSecond: 1 });
+    expect(after).toMatchObject({ InterfaceDropsPerSecond: 4, PacketsLostPerSecond: 4 });
+    expect(after).toMatchObject({ Counters: { interface_dropped: 5150, queue_dropped: 7000 } });
+  });
+
+  testJq('take nothing for lost, nor for over an allowance, because one counter could not be read for once', () => {
+    const ena = (value: number) => ({ 'ena_pps_allowance_exceeded ens6': value });
+    const others = { ...dropped('ens5', 10, 900), 'ena_pps_allowance_exceeded ens5': 50 };
+    const [, during, after] = documentsOf(
+      sample(0, {}, { machine: { ...others, ...dropped('ens6', 20, 800), ...ena(70) } }),
+      sample(1, {}, { machine: { ...others, ...dropped('ens6', 20) } }),
+      sample(2, {}, { machine: { ...others, ...dropped('ens6', 20, 820), ...ena(71) } }),
+    );
+    expect(during).toMatchObject({ InterfaceDropsPerSecond: 0, PpsAllowanceExceeded: 0 });
+    expect(after).toMatchObject({ InterfaceDropsPerSecond: 1, PpsAllowanceExceeded: 1 });
   });
 
   testJq('take no copy for lost that may be on its way, and none for found that was lost', () => {
@@ -173,17 +211,24 @@ describe(`a gateway's metrics${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`,
   });
 
   testJq('stay in one datagram, whatever the reason is', () => {
-    const huge = Object.fromEntries(Object.keys(COUNTERS).map((name) => [name, Number.MAX_SAFE_INTEGER]));
-    const [, document] = documentsOf(sample(0, {}), sample(1, { ...huge, reason: 'ü'.repeat(4000) }));
+    const most = Number.MAX_SAFE_INTEGER;
+    const huge = Object.fromEntries(Object.keys(COUNTERS).map((name) => [name, most]));
+    const machine = {
+      ...{ softnet_dropped: most, forwarding_dropped: most },
+      ...ofInterfaces(['interface_dropped', 'queue_dropped', ...ENA], most / 4),
+    };
+    const [, document] = documentsOf(sample(0, {}), sample(1, { ...huge, reason: 'ü'.repeat(4000) }, { machine }));
     expect(Buffer.byteLength(JSON.stringify(document))).toBeLessThan(4096);
     expect(document).toHaveProperty('PacketsPerSecond');
-    const [, withCounters] = documentsOf(sample(0, {}), sample(1, huge));
+    const [, withCounters] = documentsOf(sample(0, {}), sample(1, huge, { machine }));
     expect(withCounters).toHaveProperty('Counters.packets_seen');
   });
 });
 
 test('every sum of losses is the sum of their places, and an operator on the gateway sees the same places', () => {
-  const { PacketsLostPerSecond, ...others } = list.metrics;
+  // What a full backlog drops is in another place already.
+  const { PacketsLostPerSecond, SoftnetDropsPerSecond: within, ...others } = list.metrics;
+  expect(within.meaning).toContain('`InterfaceDropsPerSecond` has these, too');
   const lost = list.counters.find(({ group }) => group === 'lost');
   expect(Object.keys(lost?.names ?? {}).sort()).toEqual([...PacketsLostPerSecond.rate_of].sort());
   const places = Object.entries(others).filter(([name]) => name.endsWith('DropsPerSecond'));

@@ -25,8 +25,8 @@ const ABOUT = { group: 'some-group', instance: 'i-1', region: 'eu-central-1', lo
 export const COUNTERS = {
   ...{ packets_seen: 0, packets_matched: 0, packets_modified: 0, bytes_processed: 0, packets_left_to_netfilter: 0 },
   ...{ packets_malformed: 0, fragments_seen: 0, frames_unmatched: 0, standby_packets: 0, packets_misrouted: 0 },
-  ...{ nfqueue_packets: 0, nfqueue_dropped: 0, redirects_refused: 0, redirects_unsent: 0, fragments_due: 0 },
-  ...{ fragments_sent: 0, copies_lost: 0, forged: 0, failed: 0 },
+  ...{ packets_expired: 0, nfqueue_packets: 0, nfqueue_dropped: 0, redirects_refused: 0, redirects_unsent: 0 },
+  ...{ fragments_due: 0, fragments_sent: 0, copies_lost: 0, forged: 0, failed: 0 },
 };
 
 /** As the script takes it, ten seconds after the one before. */
@@ -46,7 +46,7 @@ export function sample(number: number, status: object | null, rest: Partial<Samp
     processors: 2,
     status: status && { ...running, ...COUNTERS, stats_map: 7, nfqueue_socket: 0, uptime, config: {}, ...status },
     latency: null,
-    machine: { softnet_dropped: 0, interface_dropped: 0, forwarding_dropped: 0 },
+    machine: { softnet_dropped: 0, forwarding_dropped: 0, 'interface_dropped ens5': 0, 'queue_dropped ens5': 0 },
     memory: { total: 1000, available: 250 },
     disk: { used: 10, available: 30 },
     ...rest,

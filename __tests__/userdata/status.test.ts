@@ -26,6 +26,14 @@ const SETTINGS = { target_port: 31765, min_packet_size: 1400, max_packet_size: 9
 const DEPLOYED = Object.entries(SETTINGS).map(([key, value]) => `${key}=${value}\n`);
 const ENA = ['pps', 'bw_in', 'bw_out', 'conntrack'].map((name) => `ena_${name}_allowance_exceeded`);
 
+/** Of the machine: those of interfaces, each of which has its own, and the others. */
+const OF_INTERFACES = ['interface_dropped', 'queue_dropped', ...ENA];
+const machineOf = (value: number, names: readonly string[] = OF_INTERFACES) => ({
+  ...{ softnet_dropped: value, forwarding_dropped: value },
+  ...Object.fromEntries(names.map((name) => [`${name} ens5`, value])),
+});
+const NOTHING_LOST = machineOf(0, OF_INTERFACES.slice(0, 2));
+
 /** Two seconds after the one before. */
 function sample(number: number, status: object = {}, rest: Partial<Sample> = {}): Sample {
   const uptime = 1000 + 2 * number;
@@ -42,7 +50,7 @@ function sample(number: number, status: object = {}, rest: Partial<Sample> = {})
     processors: 2,
     running: 4000,
     status: { ...what, uptime, ...COUNTERS, stats_map: 7, nfqueue_socket: 0, config: SETTINGS, ...status },
-    machine: { softnet_dropped: 0, interface_dropped: 0, forwarding_dropped: 0 },
+    machine: NOTHING_LOST,
     ...rest,
   };
 }
@@ -98,7 +106,11 @@ describe(`the status${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`, () => {
     expect(cells(lines, 'bytes_processed')).toEqual(['1,000,000,000', '2,000,000,005']);
     expect(cells(lines, 'xdp_packets')).toEqual(['6,000', '12,000']);
     expect(cells(lines, 'standby_packets')).toEqual(['2', '3']);
-    expect(lines.slice(-4, -2)).toEqual(['not forwarded: nothing', 'lost: nothing']);
+    expect(lines.slice(-5, -2)).toEqual([
+      'not forwarded: nothing',
+      'lost: nothing',
+      'of these, by a full backlog: nothing',
+    ]);
     expect(lines.slice(-2).join(' ')).toBe(
       'settings: target_port=31765 min_packet_size=1400 max_packet_size=9000 traffic_percent=100',
     );
@@ -106,13 +118,21 @@ describe(`the status${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`, () => {
 
   testJq('names a place of loss where something was lost, and no other', () => {
     const lines = look(
-      sample(0, { nfqueue_dropped: 10 }, { machine: { softnet_dropped: 7, interface_dropped: 0 } }),
-      sample(1, { nfqueue_dropped: 30 }, { machine: { softnet_dropped: 7, interface_dropped: 0 } }),
+      sample(0, { nfqueue_dropped: 10 }, { machine: { 'interface_dropped ens5': 0, forwarding_dropped: 7 } }),
+      sample(1, { nfqueue_dropped: 30 }, { machine: { 'interface_dropped ens5': 0, forwarding_dropped: 7 } }),
     );
     expect(lines.slice(lines.indexOf('lost') + 1, -2).map((line) => line.trim().split(/ +/))).toEqual([
       ['nfqueue_dropped', '10', '30'],
-      ['softnet_dropped', '0', '7'],
+      ['forwarding_dropped', '0', '7'],
     ]);
+  });
+
+  testJq('adds up what interfaces count, but no rate of one that was not there before', () => {
+    const lines = look(
+      sample(0, {}, { machine: { 'interface_dropped ens5': 10 } }),
+      sample(1, {}, { machine: { 'interface_dropped ens5': 30, 'interface_dropped ens6': 5000 } }),
+    );
+    expect(cells(lines, 'interface_dropped')).toEqual(['10', '5,030']);
   });
 
   testJq('has no rate of what began anew, and says so with a dash', () => {
@@ -133,7 +153,7 @@ describe(`the status${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`, () => {
     const unknown = { config: {}, packets_seen: null, packets_modified: null, bytes_processed: null };
     const lines = look(sample(0, unknown), sample(1, unknown, { running: null }));
     expect(cells(lines, 'packets_seen')).toEqual(['-', '-']);
-    expect(lines.at(-1)).toBe('lost: nothing');
+    expect(lines.at(-1)).toBe('of these, by a full backlog: nothing');
     expect(lines[1]).toBe('engine direct, mode driver, interface ens5');
   });
 
@@ -165,9 +185,7 @@ describe(`the status${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`, () => {
   });
 
   const worst = () => {
-    const names = Object.keys({ ...COUNTERS, softnet_dropped: 0, interface_dropped: 0, forwarding_dropped: 0 });
-    const all = (value: number) => Object.fromEntries(names.map((name) => [name, value]));
-    const machine = (value: number) => Object.fromEntries([...names.slice(-3), ...ENA].map((name) => [name, value]));
+    const all = (value: number) => Object.fromEntries(Object.keys(COUNTERS).map((name) => [name, value]));
     const status = (value: number) => ({
       ...all(value),
       copies_lost: value,
@@ -175,8 +193,8 @@ describe(`the status${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`, () => {
       reason: 'word '.repeat(40),
     });
     return [
-      sample(0, status(0), { machine: machine(0) }),
-      sample(1, status(2 ** 52), { machine: machine(2 ** 52) }),
+      sample(0, status(0), { machine: machineOf(0) }),
+      sample(1, status(2 ** 52), { machine: machineOf(2 ** 52) }),
     ] as const;
   };
 
@@ -214,8 +232,7 @@ describe(`the status${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`, () => {
 
 describe(`for Prometheus${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`, () => {
   testJq('every counter of the list is there, in base units, with its meaning and its type', () => {
-    const machine = Object.fromEntries([...Object.keys(sample(0).machine), ...ENA].map((name) => [name, 5]));
-    const text = prometheus(sample(0, {}, { machine })).join('\n');
+    const text = prometheus(sample(0, {}, { machine: machineOf(5) })).join('\n');
     for (const { names, meaning } of list.counters) {
       for (const [name, help] of Object.entries(names)) {
         if (meaning !== undefined) {
@@ -247,6 +264,14 @@ describe(`for Prometheus${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`, () =
     expect(series({ packets_seen: 900, attached: false })).toBe(
       'mirror_gateway_packets_seen_total{origin="netfilter"} 900',
     );
+  });
+
+  testJq('an interface’s counter is a series of its own: one that joins is no growth', () => {
+    const lines = prometheus(sample(0, {}, { machine: { 'interface_dropped ens5': 3, 'interface_dropped ens6': 4 } }));
+    expect(lines.filter((line) => line.includes('interface_dropped'))).toEqual([
+      'mirror_gateway_packets_lost_total{place="interface_dropped",interface="ens5"} 3',
+      'mirror_gateway_packets_lost_total{place="interface_dropped",interface="ens6"} 4',
+    ]);
   });
 
   testJq('what is unknown is left out, its type and all', () => {
