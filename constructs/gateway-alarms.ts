@@ -5,7 +5,7 @@ import {
   type CloudwatchMetricAlarmConfig,
 } from '@cdktf/provider-aws/lib/cloudwatch-metric-alarm';
 import { Construct } from 'constructs';
-import { METRIC_NAMESPACE, type MetricName, unitOf } from './metrics';
+import { groupDimensions, METRIC_NAMESPACE, type MetricName, unitOf } from './metrics';
 
 const MINUTE = 60;
 
@@ -233,7 +233,7 @@ export class GatewayAlarms extends Construct {
       namespace: METRIC_NAMESPACE,
       metricName,
       unit: unitOf(metricName),
-      dimensions: { AutoScalingGroupName: this.props.groupName },
+      dimensions: groupDimensions(this.props.groupName),
       // Silence has an alarm of its own.
       treatMissingData: 'missing',
     };

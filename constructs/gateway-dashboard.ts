@@ -4,7 +4,7 @@
 import { CloudwatchDashboard } from '@cdktf/provider-aws/lib/cloudwatch-dashboard';
 import { Construct } from 'constructs';
 import { partitionOf } from './iam';
-import { METRIC_NAMESPACE, type MetricName } from './metrics';
+import { groupDimensions, METRIC_NAMESPACE, type MetricName } from './metrics';
 
 // CloudWatch's grid has 24 columns.
 const COLUMNS = 24;
@@ -61,14 +61,18 @@ function consoleOf(region: string): string {
 }
 
 function sectionsOf(props: GatewayDashboardProps): readonly Section[] {
-  const gateway = (name: MetricName): Metric => [METRIC_NAMESPACE, name, 'AutoScalingGroupName', props.groupName];
+  const ofGroup = (namespace: string, name: string): Metric => [
+    ...[namespace, name],
+    ...Object.entries(groupDimensions(props.groupName)).flat(),
+  ];
+  const gateway = (name: MetricName): Metric => ofGroup(METRIC_NAMESPACE, name);
   const { LoadBalancer, TargetGroup } = props.loadBalancer;
   const balancer = (name: string): Metric => ['AWS/NetworkELB', name, 'LoadBalancer', LoadBalancer];
   const hosts = (name: string): Metric => [
     ...['AWS/NetworkELB', name],
     ...['TargetGroup', TargetGroup, 'LoadBalancer', LoadBalancer],
   ];
-  const group = (name: string): Metric => ['AWS/AutoScaling', name, 'AutoScalingGroupName', props.groupName];
+  const group = (name: string): Metric => ofGroup('AWS/AutoScaling', name);
   return [
     {
       question: 'Is traffic flowing?',
@@ -171,11 +175,7 @@ function sectionsOf(props: GatewayDashboardProps): readonly Section[] {
         {
           title: 'Processors, memory and disks of the gateways, percent',
           stat: 'Average',
-          metrics: [
-            ['AWS/EC2', 'CPUUtilization', 'AutoScalingGroupName', props.groupName],
-            gateway('MemoryUsedPercent'),
-            gateway('DiskUsedPercent'),
-          ],
+          metrics: [ofGroup('AWS/EC2', 'CPUUtilization'), gateway('MemoryUsedPercent'), gateway('DiskUsedPercent')],
         },
         {
           title: 'Bytes of logs and metrics',
