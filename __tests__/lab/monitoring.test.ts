@@ -485,7 +485,7 @@ describe('monitoring', () => {
     const loader = join(INSTALLED, 'bpf/udp_df_modifier_loader');
     try {
       renameSync(loader, `${loader}.away`);
-      monitoring = Monitoring.start({ seconds: 1 });
+      monitoring = Monitoring.start({ seconds: 1.5 });
       const documents = await agent.next(3);
       expect(documents.flatMap(emfProblems)).toEqual([]);
       expect(documents.at(-1)).toMatchObject({ XdpAttached: 1, StandbyPacketsPerSecond: 0 });
@@ -501,7 +501,7 @@ describe('monitoring', () => {
 
   it('says why there is no status, and goes on with the machine’s own metrics', async () => {
     const settings = '/etc/mirror-gateway/gateway.env';
-    monitoring = Monitoring.start({ seconds: 1 });
+    monitoring = Monitoring.start({ seconds: 1.5 });
     await agent.next(2);
     const { said } = monitoring;
     try {
