@@ -5,7 +5,7 @@ import {
   type AutoscalingPolicyTargetTrackingConfiguration as Target,
 } from '@cdktf/provider-aws/lib/autoscaling-policy';
 import { Construct } from 'constructs';
-import { METRIC_NAMESPACE, unitOf } from './metrics';
+import { groupDimensions, METRIC_NAMESPACE, unitOf } from './metrics';
 
 // Interrupts fill one core before they fill them all, so a mean of all cores must stay well below full.
 const CPU_PERCENT = 60;
@@ -40,7 +40,7 @@ export class FleetScaling extends Construct {
         unit: unitOf('PacketsPerSecond'),
         // Every gateway sends its own rate under the group's name: their mean is the rate per gateway.
         statistic: 'Average',
-        metricDimension: [{ name: 'AutoScalingGroupName', value: groupName }],
+        metricDimension: Object.entries(groupDimensions(groupName)).map(([name, value]) => ({ name, value })),
       },
     });
     track('processors', {

@@ -5,9 +5,12 @@ import {
   type CloudwatchMetricAlarmConfig,
 } from '@cdktf/provider-aws/lib/cloudwatch-metric-alarm';
 import { Construct } from 'constructs';
-import { METRIC_NAMESPACE, type MetricName, unitOf } from './metrics';
+import { groupDimensions, METRIC_NAMESPACE, type MetricName, unitOf } from './metrics';
 
 const MINUTE = 60;
+
+// A gateway samples once in every ten seconds of the clock (await_turn in xdp-monitoring.sh).
+const SAMPLES_A_MINUTE = 6;
 
 // Longer than a replacement takes from the first failed check on: launch hook, build with its whole grace, some minutes.
 const REPLACEMENT_MINUTES = 40;
@@ -30,7 +33,7 @@ export interface GatewayAlarmsProps {
 
 type Rule = Omit<CloudwatchMetricAlarmConfig, 'alarmName' | 'alarmActions' | 'okActions' | 'alarmDescription'>;
 
-/** Every alarm names one metric of the list in metrics.ts or of AWS itself, and says in its description what to check first. */
+/** Every alarm is on metrics of the list in metrics.ts or of AWS itself, and says in its description what to check first. */
 export class GatewayAlarms extends Construct {
   /** Fires when nobody is healthy although the group has replaced. */
   public readonly replacementDoesNotHelp: CloudwatchMetricAlarm;
@@ -102,8 +105,10 @@ export class GatewayAlarms extends Construct {
     // modify_udp_df has the kernel send what its queue cannot take past it, to the standby: only a queue without that drops.
     this.alarm(
       this.named('nfqueue-drops'),
-      'The queue of the legacy program drops datagrams. First return to XDP in place ("sudo ' +
-        'deploy_xdp.sh attach") or raise xdp_traffic_percent; on netfilter alone add gateways.',
+      'The queue of the legacy program drops datagrams: never with modify_udp_df, whose queue is fail-open, so something else ' +
+        'serves queue 0. First look on the gateway with the highest NfqueueDropsPerSecond which program that is ("sudo cat ' +
+        '/proc/net/netfilter/nfnetlink_queue" has its port id, as a rule its pid); "sudo deploy_xdp.sh attach" takes the ' +
+        'traffic off the queue.',
       { ...this.gatewayMetric('NfqueueDropsPerSecond'), ...above(0), statistic: 'Maximum', ...lasting(2) },
     );
     return standby;
@@ -122,6 +127,10 @@ export class GatewayAlarms extends Construct {
         'is at its maximum size; then raise mirroring_instance_count or take a larger ec2_instance_type.',
       { ...this.gatewayMetric('PpsAllowanceExceeded'), ...above(0), statistic: 'Maximum', ...lasting(3) },
     );
+    this.watchReports();
+  }
+
+  private watchReports(): void {
     this.alarm(
       this.named('no-data'),
       'No gateway reports. First look at healthy hosts on the dashboard: when there are some, the CloudWatch agent or its ' +
@@ -136,6 +145,44 @@ export class GatewayAlarms extends Construct {
         treatMissingData: 'breaching',
       },
     );
+    this.alarm(
+      this.named('silent-gateway'),
+      'A gateway in service sends no metrics, so no other alarm sees it. First compare the instances of the Auto Scaling ' +
+        'group with those that the dashboard has under "Which gateway is it?"; on the missing one "systemctl status amazon-cloudwatch-agent xdp-monitoring" and "sudo ' +
+        'deploy_xdp.sh health" say whether it lacks the agent or more.',
+      this.silentGateway(),
+    );
+  }
+
+  /**
+   * Gateways in service less those that report, by their samples. One that is silent makes 1, in a group of any size, since
+   * nobody sends more than six a minute. Healthy ones make 0; half a gateway is let through, that is three samples lost a
+   * minute in the whole group. So in a group of n the alarm is wrong only if each loses more than 1/(2n) of its samples for
+   * all of the minutes: one in twenty of 10 gateways, one in a thousand of 500.
+   *
+   * A gateway is in service while it is being built, which may take ten minutes, and in a rollout the next one may begin when
+   * one is done: a single minute in which all report ends the wait. One that leaves sends a little longer, which ends it too.
+   */
+  private silentGateway(): Rule {
+    const dimensions = groupDimensions(this.props.groupName);
+    const ofMinute = { dimensions, period: MINUTE };
+    // Sent with every status, whichever engine runs.
+    const reports = { namespace: METRIC_NAMESPACE, metricName: 'Degraded', unit: unitOf('Degraded') } as const;
+    const inService = { namespace: 'AWS/AutoScaling', metricName: 'GroupInServiceInstances' };
+    return {
+      ...above(0.5),
+      ...{ evaluationPeriods: 15, datapointsToAlarm: 15 },
+      metricQuery: [
+        {
+          ...{ id: 'silent', label: 'Gateways that send nothing', returnData: true },
+          expression: `in_service - samples / ${SAMPLES_A_MINUTE}`,
+        },
+        { id: 'in_service', metric: { ...inService, ...ofMinute, stat: 'Minimum' } },
+        { id: 'samples', metric: { ...reports, ...ofMinute, stat: 'SampleCount' } },
+      ],
+      // If all are silent, there is no count and another alarm.
+      treatMissingData: 'missing',
+    };
   }
 
   private watchHosts(): CloudwatchMetricAlarm {
@@ -233,7 +280,7 @@ export class GatewayAlarms extends Construct {
       namespace: METRIC_NAMESPACE,
       metricName,
       unit: unitOf(metricName),
-      dimensions: { AutoScalingGroupName: this.props.groupName },
+      dimensions: groupDimensions(this.props.groupName),
       // Silence has an alarm of its own.
       treatMissingData: 'missing',
     };

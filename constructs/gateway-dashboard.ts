@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // One page for whoever is called at night. From top to bottom: is traffic flowing, which engine carries it, what is being
-// lost, what does it cost.
+// lost, which gateway is it, what does it cost.
 import { CloudwatchDashboard } from '@cdktf/provider-aws/lib/cloudwatch-dashboard';
 import { Construct } from 'constructs';
 import { partitionOf } from './iam';
-import { METRIC_NAMESPACE, type MetricName } from './metrics';
+import { GATEWAY_DIMENSIONS, type GatewayMetric, groupDimensions, METRIC_NAMESPACE, type MetricName } from './metrics';
 
 // CloudWatch's grid has 24 columns.
 const COLUMNS = 24;
 const HEADING_HEIGHT = 2;
 const GRAPH_HEIGHT = 6;
+
+const PERIOD = 60;
 
 export interface GatewayDashboardProps {
   readonly baseName: string;
@@ -24,10 +26,12 @@ export interface GatewayDashboardProps {
 /** Namespace, name and dimensions, as the dashboard's JSON has them, and options last. */
 type Metric = readonly (string | Readonly<Record<string, string | boolean>>)[];
 
+type Statistic = 'Average' | 'Sum' | 'Maximum' | 'Minimum';
+
 interface Graph {
   readonly title: string;
   readonly metrics: readonly Metric[];
-  readonly stat: 'Average' | 'Sum' | 'Maximum' | 'Minimum';
+  readonly stat: Statistic;
   readonly stacked?: boolean;
 }
 
@@ -37,7 +41,7 @@ interface Section {
   readonly graphs: readonly Graph[];
 }
 
-/** A dashboard of four sections. */
+/** A dashboard of five sections. */
 export class GatewayDashboard extends Construct {
   public readonly url: string;
 
@@ -61,14 +65,19 @@ function consoleOf(region: string): string {
 }
 
 function sectionsOf(props: GatewayDashboardProps): readonly Section[] {
-  const gateway = (name: MetricName): Metric => [METRIC_NAMESPACE, name, 'AutoScalingGroupName', props.groupName];
+  const ofGroup = (namespace: string, name: string): Metric => [
+    ...[namespace, name],
+    ...Object.entries(groupDimensions(props.groupName)).flat(),
+  ];
+  const gateway = (name: MetricName): Metric => ofGroup(METRIC_NAMESPACE, name);
+  const each = (name: GatewayMetric, stat: Statistic) => eachGateway(props.groupName, name, stat);
   const { LoadBalancer, TargetGroup } = props.loadBalancer;
   const balancer = (name: string): Metric => ['AWS/NetworkELB', name, 'LoadBalancer', LoadBalancer];
   const hosts = (name: string): Metric => [
     ...['AWS/NetworkELB', name],
     ...['TargetGroup', TargetGroup, 'LoadBalancer', LoadBalancer],
   ];
-  const group = (name: string): Metric => ['AWS/AutoScaling', name, 'AutoScalingGroupName', props.groupName];
+  const group = (name: string): Metric => ofGroup('AWS/AutoScaling', name);
   return [
     {
       question: 'Is traffic flowing?',
@@ -159,6 +168,18 @@ function sectionsOf(props: GatewayDashboardProps): readonly Section[] {
       ],
     },
     {
+      question: 'Which gateway is it?',
+      hint: 'Each by its instance id. One in service that is not here sends no metrics.',
+      graphs: [
+        {
+          title: 'By less than was asked for (1) or not (0), each gateway',
+          stat: 'Maximum',
+          metrics: [each('Degraded', 'Maximum')],
+        },
+        { title: 'Packets/s, each gateway', stat: 'Average', metrics: [each('PacketsPerSecond', 'Average')] },
+      ],
+    },
+    {
       question: 'What does it cost?',
       hint: 'Instances and load balancer capacity units are most of the bill.',
       graphs: [
@@ -171,11 +192,7 @@ function sectionsOf(props: GatewayDashboardProps): readonly Section[] {
         {
           title: 'Processors, memory and disks of the gateways, percent',
           stat: 'Average',
-          metrics: [
-            ['AWS/EC2', 'CPUUtilization', 'AutoScalingGroupName', props.groupName],
-            gateway('MemoryUsedPercent'),
-            gateway('DiskUsedPercent'),
-          ],
+          metrics: [ofGroup('AWS/EC2', 'CPUUtilization'), gateway('MemoryUsedPercent'), gateway('DiskUsedPercent')],
         },
         {
           title: 'Bytes of logs and metrics',
@@ -185,6 +202,18 @@ function sectionsOf(props: GatewayDashboardProps): readonly Section[] {
       ],
     },
   ];
+}
+
+/**
+ * A search, since instances come and go: whoever sent the metric while the graph lasts is a line, which CloudWatch labels by
+ * what tells it from the others, the instance id.
+ */
+function eachGateway(groupName: string, name: GatewayMetric, stat: Statistic): Metric {
+  const terms = Object.entries({ ...groupDimensions(groupName), MetricName: name }).map(
+    ([key, value]) => `${key}="${value}"`,
+  );
+  const schema = [METRIC_NAMESPACE, ...GATEWAY_DIMENSIONS].join(',');
+  return [{ expression: `SEARCH('{${schema}} ${terms.join(' ')}', '${stat}', ${PERIOD})`, id: 'each' }];
 }
 
 function widgetsOf(sections: readonly Section[], region: string): object[] {
@@ -214,7 +243,7 @@ function propertiesOf({ title, metrics, stat, stacked = false }: Graph, region: 
     metrics,
     stacked,
     view: 'timeSeries',
-    period: 60,
+    period: PERIOD,
     yAxis: { left: { min: 0 } },
   };
 }

@@ -10,7 +10,7 @@ import type { GatewayLaunchTemplate } from './gateway-launch-template';
 // The clock starts when the launch hook is done, so the wait for the second interface is not in it.
 const BUILD_SECONDS = 600;
 
-/** Metrics of the group itself that the dashboard shows; they cost nothing. */
+/** Metrics of the group itself that the dashboard and the alarm on silent gateways need; they cost nothing. */
 const GROUP_METRICS = ['GroupDesiredCapacity', 'GroupInServiceInstances', 'GroupPendingInstances'] as const;
 
 export interface GatewayFleetProps {

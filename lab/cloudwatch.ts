@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // The way of a document from a gateway to an alarm, through the real APIs of CloudWatch and CloudWatch Logs, which moto serves.
-// Two things moto leaves undone are done here: it makes no metrics out of log events, and its alarms keep the state they are
-// given (OK from the start), whatever the data. So the forwarder puts what CloudWatch would extract, and the states come from
-// lab/alarm-rule.ts, out of the alarm and the data that moto gives back; they are set there with SetAlarmState.
+// Three things moto leaves undone are done here: it makes no metrics out of log events, computes no expressions, and its alarms
+// keep the state they are given (OK from the start), whatever the data. So the forwarder puts what CloudWatch would extract,
+// and the states come from lab/alarm-rule.ts and lab/metric-math.ts, out of the alarm and the data that moto gives back; they
+// are set there with SetAlarmState.
 import {
   CloudWatchClient,
   DescribeAlarmsCommand,
   GetMetricDataCommand,
   type MetricAlarm,
+  type MetricDataQuery,
   type MetricDatum,
+  type MetricStat,
   PutMetricAlarmCommand,
   type PutMetricAlarmCommandInput,
   PutMetricDataCommand,
@@ -26,6 +29,7 @@ import {
 import { AwsQueryProtocol } from '@aws-sdk/core/protocols';
 import { comparisonOf, evaluate, evaluationRange, type State, treatmentOf } from './alarm-rule';
 import type { Emf } from './emf';
+import { compute, type Points } from './metric-math';
 
 // What one call carries. CloudWatch takes ten times as many data, over which moto's query parser broods for ever.
 const DATA_AT_ONCE = 100;
@@ -90,6 +94,23 @@ function dataOf(document: Emf): { namespace: string; datum: MetricDatum }[] {
       })),
     ),
   );
+}
+
+/** What an alarm is on: one metric, or an expression of several. */
+function queriesOf(alarm: MetricAlarm): readonly MetricDataQuery[] {
+  const { Namespace, MetricName, Dimensions, Unit, Statistic: Stat, Period, Metrics = [] } = alarm;
+  if (MetricName === undefined) return Metrics;
+  return [
+    { Id: 'it', MetricStat: { Metric: { Namespace, MetricName, Dimensions }, Unit, Stat, Period }, ReturnData: true },
+  ];
+}
+
+/** In seconds: one for all that an alarm is on. */
+function periodOf(alarm: MetricAlarm): number {
+  const [period, ...others] = new Set(queriesOf(alarm).flatMap(({ MetricStat }) => MetricStat?.Period ?? []));
+  if (period === undefined || others.length > 0)
+    throw new Error(`alarm ${alarm.AlarmName}: none or several periods; only alarms on one period are judged`);
+  return period;
 }
 
 export class CloudWatch {
@@ -199,12 +220,11 @@ export class CloudWatch {
   }
 
   private async history(alarm: MetricAlarm, from: number, to: number): Promise<Transition[]> {
-    const { AlarmName, Threshold, EvaluationPeriods: evaluationPeriods, Period } = alarm;
-    if (Threshold === undefined || evaluationPeriods === undefined || Period === undefined) {
-      throw new Error(
-        `alarm ${AlarmName}: no threshold, evaluation periods or period; only alarms on one metric are judged`,
-      );
+    const { AlarmName, Threshold, EvaluationPeriods: evaluationPeriods } = alarm;
+    if (Threshold === undefined || evaluationPeriods === undefined) {
+      throw new Error(`alarm ${AlarmName}: no threshold or evaluation periods; only alarms on a threshold are judged`);
     }
+    const period = periodOf(alarm);
     const rule = {
       comparison: comparisonOf(alarm.ComparisonOperator),
       threshold: Threshold,
@@ -218,16 +238,24 @@ export class CloudWatch {
     for (let end = 1; end <= points.length; end++) {
       const range = points.slice(Math.max(0, end - evaluationRange(rule)), end);
       const next = evaluate(rule, range, state);
-      if (next !== state) transitions.push({ timestamp: from + end * Period * 1000, state: next });
+      if (next !== state) transitions.push({ timestamp: from + end * period * 1000, state: next });
       state = next;
     }
     return transitions;
   }
 
-  /** One for each period; `undefined` where there is none. */
-  private async points(alarm: MetricAlarm, from: number, to: number): Promise<(number | undefined)[]> {
-    const { Namespace, MetricName, Dimensions, Unit, Statistic: Stat, Period = 60 } = alarm;
-    const query = { Id: 'it', MetricStat: { Metric: { Namespace, MetricName, Dimensions }, Unit, Stat, Period } };
+  private async points(alarm: MetricAlarm, from: number, to: number): Promise<Points> {
+    const queries = queriesOf(alarm);
+    const points: Record<string, Points> = {};
+    for (const { Id = '', MetricStat } of queries)
+      if (MetricStat) points[Id] = await this.pointsOf(MetricStat, from, to);
+    const { Id = '', Expression } = queries.find(({ ReturnData }) => ReturnData) ?? {};
+    return Expression === undefined ? (points[Id] ?? []) : compute(Expression, points);
+  }
+
+  private async pointsOf(stat: MetricStat, from: number, to: number): Promise<Points> {
+    const { Period = 60 } = stat;
+    const query = { Id: 'it', MetricStat: stat };
     const { MetricDataResults } = await this.metrics.send(
       // GetMetricStatistics would not do: moto mixes a group's data with those of its instances.
       new GetMetricDataCommand({ StartTime: new Date(from), EndTime: new Date(to), MetricDataQueries: [query] }),

@@ -5,7 +5,9 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as echarts from 'echarts';
 import { REPOSITORY } from './host';
-import { MINUTES, type Statistic, valuesOf } from './sample-fleet';
+import { compute, type Points } from './metric-math';
+import { MINUTES, type Statistic, valuesOf, valuesOfEach } from './sample-fleet';
+import { searchOf } from './search';
 
 /** A column and a row of CloudWatch's grid, in pixels. */
 const [COLUMN, ROW] = [60, 47];
@@ -136,35 +138,29 @@ function graphOf(widget: Widget, index: number) {
 }
 
 /** As CloudWatch reads a widget's metrics: namespace, name, dimensions in turns, options last. */
-function linesOf({ properties: { metrics = [], stat = 'Average', title = '' } }: Widget): Line[] {
-  const known: Record<string, Line['values']> = {};
+function linesOf({ properties: { metrics = [], stat = 'Average' } }: Widget): Line[] {
+  const known: Record<string, Points> = {};
   const rows = metrics.map((row) => {
-    const options = row.find((cell) => typeof cell === 'object') as Options | undefined;
-    if (options?.expression !== undefined) return { options, label: options.label ?? options.expression };
+    const options: Options = (row.find((cell) => typeof cell === 'object') as Options | undefined) ?? {};
+    if (options.expression !== undefined) return { ...options, values: [] };
     const [namespace, name] = row as string[];
     const values = valuesOf(`${namespace}/${name}`, stat);
-    if (options?.id !== undefined) known[options.id] = values;
-    return { options, values, label: options?.label ?? String(name) };
+    if (options.id !== undefined) known[options.id] = values;
+    return { ...options, values, label: options.label ?? String(name) };
   });
   return rows
-    .filter(({ options }) => options?.visible !== false)
-    .map(({ options, values, label }) => ({
-      label,
-      values: values ?? product(options?.expression ?? '', known, title),
-    }));
+    .filter(({ visible }) => visible !== false)
+    .flatMap(({ expression, label = expression ?? '', values }) =>
+      expression === undefined ? [{ label, values }] : linesOfExpression(expression, label, known),
+    );
 }
 
-/** The only kind of expression that the dashboard has. */
-function product(expression: string, known: Readonly<Record<string, Line['values']>>, title: string): Line['values'] {
-  const factors = expression.split(' * ').map((id) => known[id]);
-  const [first] = factors;
-  if (first === undefined || factors.includes(undefined))
-    throw new Error(
-      `graph "${title}": '${expression}' is no product of its metrics; teach lab/dashboard.ts to draw it`,
-    );
-  return first.map((_, minute) =>
-    factors.reduce<number | null>((sum, values) => (sum === null ? null : sum * (values?.[minute] ?? NaN)), 1),
-  );
+/** One, or one of each gateway that a search finds. */
+function linesOfExpression(expression: string, label: string, known: Readonly<Record<string, Points>>): Line[] {
+  const search = searchOf(expression);
+  if (search)
+    return valuesOfEach(`${search.namespace}/${search.name}`).map(({ id, values }) => ({ label: id, values }));
+  return [{ label, values: compute(expression, known).map((value) => value ?? null) }];
 }
 
 function short(value: number): string {

@@ -94,6 +94,29 @@ const STATISTICS: Readonly<Record<Statistic, (values: readonly number[]) => numb
   Minimum: (values) => Math.min(...values),
 };
 
+/** Who is which gateway, and when: a successor has another id. */
+const INSTANCES: readonly (readonly [id: string, gateway: number, isIt: (minute: number) => boolean])[] = [
+  ['i-07c1a52e94b83d601', 0, () => true],
+  ['i-0d94e6b21fa7c0358', ROLLED_BACK, () => true],
+  ['i-03fb8e917d5a2c46b', REPLACED, (minute) => minute < 125],
+  ['i-0a6d20c4b8e59f713', REPLACED, (minute) => minute >= 133],
+];
+
+/** Of each instance that a search finds; null while it is not there. @throws Error on a metric that gateways do not send */
+export function valuesOfEach(metric: string): { readonly id: string; readonly values: (number | null)[] }[] {
+  const name = metric.replace(`${list.namespace}/`, '') as keyof typeof OF_GATEWAYS;
+  const value = OF_GATEWAYS[name] as ((now: Moment) => number) | undefined;
+  if (value === undefined)
+    throw new Error(`${metric}: the sample fleet's gateways have no such metric; add it to lab/sample-fleet.ts`);
+  return INSTANCES.map(([id, gateway, isIt]) => ({
+    id,
+    values: Array.from({ length: MINUTES + 1 }, (_, minute) => {
+      const now = isIt(minute) ? moment(gateway, minute) : null;
+      return now && rounded(value(now));
+    }),
+  }));
+}
+
 /** One value a minute. @throws Error on a metric that this fleet does not have */
 export function valuesOf(metric: string, statistic: Statistic): number[] {
   const ofAws = OF_AWS[metric];

@@ -4,7 +4,10 @@
 import type { Context } from './launch';
 import type { Facts } from './log';
 
-/** Units as CloudWatch spells them. Every metric has the one dimension AutoScalingGroupName. */
+/** The one dimension of every metric; gateways send theirs under it, too. */
+export const GROUP_DIMENSION = 'AutoScalingGroupName';
+
+/** Units as CloudWatch spells them. */
 export const FUNCTION_METRICS = {
   /** Launches given up for a reason that does not pass by itself. */
   LaunchesAbandoned: 'Count',
@@ -18,12 +21,12 @@ export type FunctionMetric = keyof typeof FUNCTION_METRICS;
 export function metric({ configuration, pace }: Context, name: FunctionMetric, value: number): Facts {
   const definition = {
     Namespace: configuration.metricNamespace,
-    Dimensions: [['AutoScalingGroupName']],
+    Dimensions: [[GROUP_DIMENSION]],
     Metrics: [{ Name: name, Unit: FUNCTION_METRICS[name] }],
   };
   return {
     _aws: { Timestamp: pace.now(), CloudWatchMetrics: [definition] },
-    AutoScalingGroupName: configuration.group,
+    [GROUP_DIMENSION]: configuration.group,
     [name]: value,
   };
 }

@@ -174,6 +174,16 @@ disk() {
 
 # --- the story ------------------------------------------------------------------------------------------------------
 
+# Sleeps until the middle of the clock's next interval. So a minute has six samples of a gateway, however long each takes and
+# however late one begins: by their number an alarm (silent-gateway) knows how many gateways there are.
+await_turn() {
+	local now=${EPOCHREALTIME/[.,]/} length left
+	printf -v length '%.0f' "${INTERVAL}e6"
+	left=$((length - (now + length / 2) % length))
+	printf -v left '%d.%06d' $((left / 1000000)) $((left % 1000000))
+	sleep "$left"
+}
+
 look_for_agent() {
 	local sockets
 	sockets=$(<"$PROC/net/udp")
@@ -202,6 +212,7 @@ samples() {
 	local STATUS uptime latency processors
 	processors=$(nproc)
 	while :; do
+		await_turn
 		look_for_agent
 		local at=${EPOCHREALTIME/[.,]/}
 		status
@@ -209,7 +220,6 @@ samples() {
 		read -r uptime _ <"$PROC/uptime"
 		printf '{"at":%s,"uptime":%s,"processors":%s,"status":%s,"latency":%s,"machine":%s,"memory":%s,"disk":%s}\n' \
 			"${at%???}" "$uptime" "$processors" "$STATUS" "${latency:-null}" "$(machine)" "$(memory)" "$(disk)"
-		sleep "$INTERVAL"
 	done
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every alarm of the synthesized stack, created through CloudWatch's API, in every situation: which fires, which has no data,
 // and that the others never leave OK.
-import type { PutMetricAlarmCommandInput } from '@aws-sdk/client-cloudwatch';
+import type { Dimension, MetricDataQuery, PutMetricAlarmCommandInput } from '@aws-sdk/client-cloudwatch';
 import type { State } from '../../lab/alarm-rule';
 import { CloudWatch, type Transition } from '../../lab/cloudwatch';
 import { Progress } from '../../lab/host';
@@ -40,12 +40,13 @@ const WITH_XDP: Readonly<Record<string, Outcome>> = {
   'XDP detached on one': { ALARM: ['degraded', 'standby-carries-traffic', 'xdp-not-attached'] },
   'NFQUEUE dropping on one': { ALARM: ['nfqueue-drops', 'packets-lost'] },
   'NFQUEUE full on one, as modify_udp_df has it': { ALARM: ['standby-carries-traffic'] },
-  'one gateway dead': { ALARM: ['unhealthy-hosts'] },
+  'one gateway silent': { ALARM: ['silent-gateway'] },
+  'one gateway dead': { ALARM: ['silent-gateway', 'unhealthy-hosts'] },
   'every gateway dead': {
     ALARM: ['no-data', ...FAILING_HOSTS],
     INSUFFICIENT_DATA: [
       ...['degraded', 'nfqueue-drops', 'packets-lost', 'pps-allowance-exceeded', 'standby-carries-traffic'],
-      ...[RATE, 'xdp-not-attached'],
+      ...[RATE, 'silent-gateway', 'xdp-not-attached'],
     ],
   },
   'EC2 over its allowance, and no launch succeeds': UNFORTUNATE,
@@ -59,11 +60,13 @@ const ON_NETFILTER: Readonly<Record<string, Outcome>> = {
   'XDP detached on one': { ALARM: ['degraded', 'standby-carries-traffic'] },
   'NFQUEUE dropping on one': { ALARM: ['nfqueue-drops', 'packets-lost'] },
   'NFQUEUE full on one, as modify_udp_df has it': { ALARM: ['standby-carries-traffic'] },
-  'one gateway dead': { ALARM: ['unhealthy-hosts'] },
+  'one gateway silent': { ALARM: ['silent-gateway'] },
+  'one gateway dead': { ALARM: ['silent-gateway', 'unhealthy-hosts'] },
   'every gateway dead': {
     ALARM: ['no-data', ...FAILING_HOSTS],
     INSUFFICIENT_DATA: [
       ...['degraded', 'nfqueue-drops', 'packets-lost', 'pps-allowance-exceeded', 'standby-carries-traffic'],
+      'silent-gateway',
     ],
   },
   'EC2 over its allowance, and no launch succeeds': UNFORTUNATE,
@@ -96,19 +99,38 @@ afterAll(async () => {
 
 /** Terraform's words in the API's. What has no counterpart here is refused, so that no setting is left behind. */
 function inputOf(alarm: Body): PutMetricAlarmCommandInput {
-  const { dimensions, ok_actions, ...rest } = alarm;
+  const { dimensions, metric_query, ok_actions, ...rest } = alarm;
   const known = /^(alarm|metric|comparison|evaluation|datapoints|treat)_|^(namespace|period|statistic|threshold|unit)$/;
-  const entries = Object.entries(rest).map(([key, value]) => {
-    if (!known.test(key))
-      throw new Error(`${String(alarm.alarm_name)}: ${key}: no word of PutMetricAlarm known for it`);
-    return [key.replace(/(?:^|_)([a-z])/g, (_, letter: string) => letter.toUpperCase()), value] as const;
-  });
-  const Dimensions = Object.entries(dimensions as Record<string, string>).map(([Name, Value]) => ({ Name, Value }));
   return {
-    ...(Object.fromEntries(entries) as unknown as PutMetricAlarmCommandInput),
-    Dimensions,
+    ...(inCamelCase(rest, known) as unknown as PutMetricAlarmCommandInput),
+    ...(dimensions ? { Dimensions: dimensionsOf(dimensions) } : {}),
+    ...(metric_query ? { Metrics: (metric_query as Body[]).map(queryOf) } : {}),
     OKActions: ok_actions as string[],
   };
+}
+
+function queryOf({ metric, ...rest }: Body): MetricDataQuery {
+  const query = inCamelCase(rest, /^(id|label|expression|return_data)$/);
+  // Terraform's word may be left out, the API's may not.
+  if (!metric) return { ReturnData: false, ...query } as unknown as MetricDataQuery;
+  const { namespace, metric_name, dimensions, ...stat } = metric as Body;
+  const MetricStat = {
+    ...inCamelCase(stat, /^(period|stat|unit)$/),
+    Metric: { ...inCamelCase({ namespace, metric_name }, /./), Dimensions: dimensionsOf(dimensions) },
+  };
+  return { ReturnData: false, ...query, MetricStat } as unknown as MetricDataQuery;
+}
+
+function inCamelCase(body: Body, known: RegExp): Body {
+  const entries = Object.entries(body).map(([key, value]) => {
+    if (!known.test(key)) throw new Error(`${key}: no word of PutMetricAlarm known for it`);
+    return [key.replace(/(?:^|_)([a-z])/g, (_, letter: string) => letter.toUpperCase()), value] as const;
+  });
+  return Object.fromEntries(entries);
+}
+
+function dimensionsOf(dimensions: unknown): Dimension[] {
+  return Object.entries(dimensions as Record<string, string>).map(([Name, Value]) => ({ Name, Value }));
 }
 
 /** References of one resource to another stay as they are: whatever AWS would put there, both sides have the same. */

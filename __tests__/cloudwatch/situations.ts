@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What can happen to a fleet of two gateways, as CloudWatch is told of it: first all is well, then something happens and stays.
 // The gateways' documents come from the shipped xdp-monitoring.jq, fed with samples of ten seconds; what AWS sends about its
-// own load balancer, function and queue stands here as AWS documents it, once a minute.
+// own load balancer, group, function and queue stands here as AWS documents it, once a minute.
 import { type FunctionMetric, metric } from '../../lambda/metrics';
 import type { Context } from '../../lambda/launch';
 import type { AwsDatum } from '../../lab/cloudwatch';
 import type { Emf } from '../../lab/emf';
-import { METRIC_NAMESPACE } from '../../constructs/metrics';
+import { groupDimensions, METRIC_NAMESPACE } from '../../constructs/metrics';
 import { COUNTERS, documentsOfGateway, type Numbers, sample } from '../userdata/samples';
 
 export const MINUTE_MS = 60_000;
@@ -32,7 +32,7 @@ export interface Behaviour {
   readonly status?: object;
 }
 
-const DEAD = undefined;
+const SILENT = undefined;
 
 /** Of AWS's own, each minute. */
 interface Surroundings {
@@ -44,7 +44,16 @@ interface Surroundings {
   readonly abandoned: number;
 }
 
-const PEACE: Surroundings = { healthyHosts: 2, unhealthyHosts: 0, functionErrors: 0, undelivered: 0, abandoned: 0 };
+/** In service, whatever happens: what AWS takes out of service is replaced. */
+const GATEWAYS = 2;
+
+const PEACE: Surroundings = {
+  healthyHosts: GATEWAYS,
+  unhealthyHosts: 0,
+  functionErrors: 0,
+  undelivered: 0,
+  abandoned: 0,
+};
 
 export interface Situation {
   /** What either gateway does; without the second, both do the same. */
@@ -99,10 +108,12 @@ export function situationsOf(carry: Carrier): Readonly<Record<string, Situation>
     'NFQUEUE full on one, as modify_udp_df has it': {
       gateways: [more(well, { nfqueue_packets: 300_000, standby_packets: 50_000 }), well],
     },
+    // It passes its health check all the same.
+    'one gateway silent': { gateways: [SILENT, well] },
     // The group replaces it as a rule; here it cannot, so that the target stays.
-    'one gateway dead': { gateways: [DEAD, well], surroundings: { healthyHosts: 1, unhealthyHosts: 1 } },
+    'one gateway dead': { gateways: [SILENT, well], surroundings: { healthyHosts: 1, unhealthyHosts: 1 } },
     'every gateway dead': {
-      gateways: [DEAD],
+      gateways: [SILENT],
       surroundings: { healthyHosts: 0, unhealthyHosts: 2 },
       minutes: WITHOUT_HOSTS_MINUTES,
     },
@@ -166,7 +177,8 @@ function documentsOfLife(
     return sample(
       number,
       { ...counters, ...behaviour.status },
-      { at: from + number * seconds * 1000, machine: { ...machine } },
+      // In the middle of each ten seconds.
+      { at: from + (number + 0.5) * seconds * 1000, machine: { ...machine } },
     );
   });
   const about = { group: fleet.group, instance, region: 'eu-central-1', log_group: fleet.logGroup };
@@ -184,11 +196,13 @@ function abandoned({ group, functionName }: Fleet, launches: number, timestamp: 
 
 function ofAws(fleet: Fleet, now: Surroundings, timestamp: number): AwsDatum[] {
   const hosts = { namespace: 'AWS/NetworkELB', dimensions: fleet.loadBalancer, timestamp };
+  const group = { namespace: 'AWS/AutoScaling', dimensions: groupDimensions(fleet.group), timestamp };
   const calls = { namespace: 'AWS/Lambda', dimensions: { FunctionName: fleet.functionName }, timestamp };
   const queue = { namespace: 'AWS/SQS', dimensions: { QueueName: fleet.queueName }, timestamp };
   return [
     { ...hosts, name: 'HealthyHostCount', value: now.healthyHosts },
     { ...hosts, name: 'UnHealthyHostCount', value: now.unhealthyHosts },
+    { ...group, name: 'GroupInServiceInstances', value: GATEWAYS },
     { ...calls, name: 'Errors', value: now.functionErrors },
     { ...queue, name: 'ApproximateNumberOfMessagesVisible', value: now.undelivered },
   ];

@@ -40,6 +40,8 @@ const OF_FUNCTION: readonly Row[] = [
   ],
 ];
 
+const SILENT = 'mirror-gateway-silent-gateway';
+
 function rowOf(alarm: Body): Row {
   const { alarm_name, metric_name, statistic, comparison_operator, threshold, evaluation_periods } = alarm;
   return [
@@ -56,7 +58,8 @@ const names = (stack: Synthesized) => all(stack, TYPE).map(({ alarm_name }) => S
 
 describe('the alarms', () => {
   test('are these and no others', () => {
-    expect(names(xdp).sort()).toEqual([...OURS, ...OF_HOSTS, ...OF_FUNCTION].map(([name]) => name).sort());
+    const onOneMetric = [...OURS, ...OF_HOSTS, ...OF_FUNCTION].map(([name]) => name);
+    expect(names(xdp).sort()).toEqual([...onOneMetric, SILENT].sort());
   });
 
   test.each([...OURS, ...OF_HOSTS, ...OF_FUNCTION])(
@@ -81,6 +84,26 @@ describe('the alarms', () => {
       expect(alarm.dimensions).toEqual({ AutoScalingGroupName: only(xdp, 'aws_autoscaling_group').name });
     },
   );
+
+  test('on a silent gateway counts those in service and the samples of those that report', () => {
+    const group = { dimensions: { AutoScalingGroupName: only(xdp, 'aws_autoscaling_group').name }, period: 60 };
+    const inService = { namespace: 'AWS/AutoScaling', metric_name: 'GroupInServiceInstances', stat: 'Minimum' };
+    const samples = { namespace: METRIC_NAMESPACE, metric_name: 'Degraded', stat: 'SampleCount' };
+    const alarm = named(SILENT);
+    expect(alarm).toMatchObject({
+      ...{ comparison_operator: 'GreaterThanThreshold', threshold: 0.5, treat_missing_data: 'missing' },
+      ...{ evaluation_periods: 15, datapoints_to_alarm: 15 },
+      metric_query: [
+        { id: 'silent', expression: 'in_service - samples / 6', return_data: true },
+        { id: 'in_service', metric: { ...inService, ...group } },
+        { id: 'samples', metric: { ...samples, ...group, unit: unitOf('Degraded') } },
+      ],
+    });
+    ['metric_name', 'namespace', 'dimensions', 'period', 'statistic'].forEach((key) =>
+      expect(alarm).not.toHaveProperty(key),
+    );
+    expect(only(xdp, 'aws_autoscaling_group').enabled_metrics).toContain(inService.metric_name);
+  });
 
   test('on hosts carry both dimensions that a network load balancer sends', () => {
     OF_HOSTS.forEach(([name]) =>

@@ -17,3 +17,13 @@ test('a graph of a metric that nobody thought of is not drawn as if it were empt
   ) as never;
   expect(() => draw(changed)).toThrow(/OtherPacketsPerSecond: the sample fleet has no such metric/);
 });
+
+test.each([
+  ['MetricName=\\\\\\"Degraded', 'MetricName=\\\\\\"Other', "Other: the sample fleet's gateways have no such metric"],
+  ["SEARCH('{", "SEARCH(' {", 'not the form of a search that lab/search.ts reads'],
+  ['modified * attached', 'modified * other', "'other' is no metric of it"],
+])('a graph of %s, changed to %s, is refused, not drawn empty', (from, to, reason) => {
+  const text = JSON.stringify(synth().resource);
+  expect(text).toContain(from);
+  expect(() => draw(JSON.parse(text.replace(from, to)) as never)).toThrow(reason);
+});

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The page for whoever is called at night: four questions in order, no graph of a metric that nobody sends.
+// The page for whoever is called at night: five questions in order, no graph of a metric that nobody sends.
 import { FUNCTION_METRICS } from '../../lambda/metrics';
-import { METRIC_NAMESPACE, METRICS } from '../../constructs/metrics';
+import { DIMENSION_SETS, METRIC_NAMESPACE, METRICS } from '../../constructs/metrics';
+import { searchOf } from '../../lab/search';
 import { type Body, only, parsed, synth, VARIANTS } from './synthesized';
 
 type Metric = readonly (string | Body)[];
@@ -24,12 +25,13 @@ const metrics = graphs.flatMap(({ properties }) => properties.metrics ?? []);
 const own = metrics.filter(([namespace]) => namespace === METRIC_NAMESPACE);
 
 describe('the dashboard', () => {
-  test('asks four questions, top to bottom', () => {
+  test('asks five questions, top to bottom', () => {
     const headings = widgets.filter(({ type }) => type === 'text');
     expect(headings.map(({ properties }) => properties.markdown?.split('\n')[0])).toEqual([
       '## Is traffic flowing?',
       '## Which engine carries it?',
       '## What is being lost?',
+      '## Which gateway is it?',
       '## What does it cost?',
     ]);
     expect(headings.map(({ y }) => y)).toEqual(headings.map(({ y }) => y).sort((a, b) => a - b));
@@ -37,7 +39,7 @@ describe('the dashboard', () => {
 
   test('answers every question with a graph below it and before the next one', () => {
     const types = widgets.map(({ type }) => (type === 'text' ? 'T' : 'm')).join('');
-    expect(types).toMatch(/^(?:Tm+){4}$/);
+    expect(types).toMatch(/^(?:Tm+){5}$/);
     expect(widgets.map(({ y }) => y)).toEqual(widgets.map(({ y }) => y).sort((a, b) => a - b));
   });
 
@@ -66,13 +68,28 @@ describe('the dashboard', () => {
     expect(Object.keys(METRICS).filter((name) => !drawn.has(name))).toEqual([]);
   });
 
+  test('searches for two metrics of each gateway of this group, whoever they are', () => {
+    const expressions = metrics.flatMap(([first]) => (typeof first === 'object' ? String(first.expression) : []));
+    const searches = expressions.flatMap((expression) => searchOf(expression) ?? []);
+    const dimensions = { AutoScalingGroupName: 'mirror-gateway-xdp-asg', InstanceId: null };
+    expect(DIMENSION_SETS).toContainEqual(Object.keys(dimensions));
+    expect(searches).toEqual(
+      ['Degraded', 'PacketsPerSecond'].map((name) => ({ namespace: METRIC_NAMESPACE, name, dimensions })),
+    );
+    expect(expressions).toContain(
+      `SEARCH('{XDP/PacketProcessing,AutoScalingGroupName,InstanceId} AutoScalingGroupName="mirror-gateway-xdp-asg" MetricName="Degraded"', 'Maximum', 60)`,
+    );
+  });
+
   test('computes only from series of the same graph', () => {
     graphs.forEach(({ properties }) => {
       const options = (properties.metrics ?? [])
         .map((metric) => metric.at(-1))
         .filter((last) => typeof last === 'object');
       const ids = options.map(({ id }) => id);
-      const used = options.flatMap(({ expression }) => (expression as string | undefined)?.match(/[a-z]\w*/g) ?? []);
+      const used = options.flatMap(({ expression }) =>
+        /^SEARCH/.test(String(expression)) ? [] : ((expression as string | undefined)?.match(/[a-z]\w*/g) ?? []),
+      );
       used.forEach((id) => expect(ids).toContain(id));
     });
   });

@@ -65,7 +65,7 @@ describe('the fleet', () => {
     tags.forEach((tag) => expect(tag.propagate_at_launch).toBe(true));
   });
 
-  test('has the metrics of its size collected, which the dashboard shows', () => {
+  test('has the metrics of its size collected, which the dashboard and an alarm need', () => {
     expect(group.enabled_metrics).toEqual(['GroupDesiredCapacity', 'GroupInServiceInstances', 'GroupPendingInstances']);
   });
 });

@@ -12,6 +12,7 @@ import { type Emf, emfProblems, type Series, seriesOf } from '../../lab/emf';
 import { inNamespace, must, Progress, sleep, waitFor } from '../../lab/host';
 import { Agent, measureLatency, Monitoring } from '../../lab/monitoring';
 import { deploy, LAB, labDown, labUp } from '../../lab/namespaces';
+import { type Search, searchOf } from '../../lab/search';
 import { Stream } from '../../lab/traffic-stream';
 import { FUNCTION_METRICS } from '../../lambda/metrics';
 import { all, type Body, only, parsed, synth, type Synthesized } from '../constructs/synthesized';
@@ -34,30 +35,42 @@ interface Consumer {
 
 const literal = (value: unknown) => (String(value).includes('${') ? null : String(value));
 
+/** On one metric, or on all that a query of metric math names. */
 function alarmsOf(stack: Synthesized): Consumer[] {
-  return all(stack, 'aws_cloudwatch_metric_alarm').map(({ alarm_name, namespace, metric_name, unit, dimensions }) => ({
-    who: `alarm ${String(alarm_name)}`,
-    namespace: String(namespace),
-    name: String(metric_name),
-    unit: unit as string | undefined,
-    dimensions: Object.fromEntries(Object.entries(dimensions as Body).map(([key, value]) => [key, literal(value)])),
-  }));
+  return all(stack, 'aws_cloudwatch_metric_alarm').flatMap((alarm) => {
+    const queries = (alarm.metric_query ?? []) as readonly { readonly metric?: Body }[];
+    const metrics: readonly Body[] = alarm.metric_name
+      ? [alarm]
+      : queries.flatMap(({ metric }) => (metric ? [metric] : []));
+    return metrics.map(({ namespace, metric_name, unit, dimensions }) => ({
+      who: `alarm ${String(alarm.alarm_name)}`,
+      namespace: String(namespace),
+      name: String(metric_name),
+      unit: unit as string | undefined,
+      dimensions: Object.fromEntries(Object.entries(dimensions as Body).map(([key, value]) => [key, literal(value)])),
+    }));
+  });
 }
 
-/** Namespace, name, then keys and values in turns; options, and rows that compute from others, are objects. */
+/**
+ * Namespace, name, then keys and values in turns; options, and rows that search or compute from others, are objects. A search
+ * asks for a metric, too.
+ */
 function graphsOf(stack: Synthesized): Consumer[] {
   const { dashboard_body } = only(stack, 'aws_cloudwatch_dashboard');
   const { widgets } = parsed<{ widgets: { properties: { title?: string; metrics?: unknown[][] } }[] }>(dashboard_body);
   return widgets.flatMap(({ properties: { title, metrics = [] } }) =>
-    metrics
-      .filter(([first]) => typeof first === 'string')
-      .map((row) => {
-        const [namespace, name, ...rest] = row.filter((cell) => typeof cell === 'string');
-        const pairs = rest.flatMap((key, at) => (at % 2 === 0 ? [[key, literal(rest[at + 1])] as const] : []));
-        const dimensions = Object.fromEntries(pairs);
-        return { who: `graph "${title}"`, namespace: String(namespace), name: String(name), dimensions };
-      }),
+    metrics.flatMap((row) => {
+      const found = typeof row[0] === 'string' ? metricOf(row) : searchOf(String((row[0] as Body).expression));
+      return found ? [{ who: `graph "${title}"`, ...found }] : [];
+    }),
   );
+}
+
+function metricOf(row: readonly unknown[]): Search {
+  const [namespace = '', name = '', ...rest] = row.filter((cell) => typeof cell === 'string');
+  const pairs = rest.flatMap((key, at) => (at % 2 === 0 ? [[key, literal(rest[at + 1])] as const] : []));
+  return { namespace, name, dimensions: Object.fromEntries(pairs) };
 }
 
 function scalingOf(stack: Synthesized): Consumer[] {
@@ -486,7 +499,7 @@ describe('monitoring', () => {
     const loader = join(INSTALLED, 'bpf/udp_df_modifier_loader');
     try {
       renameSync(loader, `${loader}.away`);
-      monitoring = Monitoring.start({ seconds: 1 });
+      monitoring = Monitoring.start({ seconds: 1.5 });
       const documents = await agent.next(3);
       expect(documents.flatMap(emfProblems)).toEqual([]);
       expect(documents.at(-1)).toMatchObject({ XdpAttached: 1, StandbyPacketsPerSecond: 0 });
@@ -502,7 +515,7 @@ describe('monitoring', () => {
 
   it('says why there is no status, and goes on with the machine’s own metrics', async () => {
     const settings = '/etc/mirror-gateway/gateway.env';
-    monitoring = Monitoring.start({ seconds: 1 });
+    monitoring = Monitoring.start({ seconds: 1.5 });
     await agent.next(2);
     const { said } = monitoring;
     try {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a gateway makes of its counters: no rate where it would be a guess, and documents that CloudWatch takes.
+import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { METRIC_NAMESPACE, METRICS } from '../../constructs/metrics';
@@ -235,6 +236,21 @@ test('every sum of losses is the sum of their places, and an operator on the gat
   expect(PacketsLostPerSecond.rate_of).toEqual(
     places.flatMap(([, metric]) => ('rate_of' in metric ? metric.rate_of : [])),
   );
+});
+
+test('every interval of the clock has one sample, not before its middle, whatever a sample takes', () => {
+  const [awaitTurn = ''] = /^await_turn\(\) \{[^]*?^\}/m.exec(script()) ?? [];
+  const turns = 'for work in 0 0.1 0.7 0.3; do await_turn; echo $EPOCHREALTIME; sleep $work; done';
+  const program = `set -euo pipefail; INTERVAL=1.0; ${awaitTurn}; ${turns}`;
+  const { stdout, stderr } = spawnSync('bash', ['-c', program], {
+    encoding: 'utf8',
+    env: { ...process.env, LC_ALL: 'C' },
+  });
+  expect(stderr).toBe('');
+  const seconds = stdout.trim().split('\n').map(Number);
+  const [first = NaN] = seconds;
+  expect(seconds.map(Math.floor)).toEqual([0, 1, 2, 3].map((turn) => Math.floor(first) + turn));
+  seconds.forEach((at) => expect(at % 1).toBeGreaterThan(0.49));
 });
 
 describe('the settings of the CloudWatch agent', () => {
