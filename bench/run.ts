@@ -25,7 +25,7 @@ interface Order extends Plan {
 /** RFC 2544, section 24, asks for a minute a trial; the search repeats what failed instead, and three runs have to agree. */
 const SECONDS = { complete: '2', quick: '0.5' } as const;
 const SIZES = { complete: '64,512,1380,1428,2852,8900', quick: String(GROWTH_BYTES) } as const;
-const OUT = join(REPOSITORY, 'bench/results.json');
+const OUT = join(REPOSITORY, 'bench/latest.json');
 
 const HELP = `usage: bench/run.ts [OPTION]...
   --quick                 one size, short trials, nothing about flows and cores, under two minutes; says where a ratio is
@@ -37,7 +37,7 @@ const HELP = `usage: bench/run.ts [OPTION]...
   --seconds NUMBER        of one trial, 0.2 to 60 (${SECONDS.complete}; --quick: ${SECONDS.quick})
   --lock FILE             held while something is measured, on a machine shared with others
   --out FILE              of the results (docs/performance.json, and what is made of it, if all is measured as by default;
-                          else bench/results.json)`;
+                          else bench/latest.json)`;
 
 function parse(args: string[]): Order | undefined {
   const { values } = parseArgs({
