@@ -610,6 +610,8 @@ function benchLimits({ machine }: Results): string {
         'them are too high by that, ratios among them too near to 1. Ratios of cost are free of it.',
       'Live frames fit in a page. Datagrams of more than 3000 bytes come from a packet socket, which offers less.',
       'All datagrams of a trial have one size, and all are to be forwarded. Mixed traffic lies between.',
+      'A rate without loss hangs on a single datagram: a core that is held up for some milliseconds, as on a virtual machine, ' +
+        'overflows a ring of 256 frames. Those rates differ most between runs; the rates at overload tell more.',
       "Trials last seconds. What hours do to a gateway, the lab's tests look at.",
     ),
   );

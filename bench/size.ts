@@ -181,7 +181,7 @@ function instanceLine({ type, vcpus, cores, baselineGbps, hourly }: Instance): s
 
 function modelTable(fits: Fits): string {
   return table(
-    ['model', 'ns each', 'a fragment', 'a byte', 'worst error', 'mean', 'sizes', 'bytes'],
+    ['model', 'ns each', 'a fragment more', 'a byte', 'worst error', 'mean', 'sizes', 'bytes'],
     [...fits].map(([engine, { cost, error, measured }]) => [
       ...[engine, number(cost.datagram), number(cost.fragment), cost.byte.toFixed(2)],
       ...(error ? [percent(error.worst), percent(error.mean)] : ['-', '-']),

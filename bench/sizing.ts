@@ -52,7 +52,7 @@ export function bitsOut(bytes: number): number {
   return 8 * (bytes - IPV4 + fragmentsOf(bytes) * (ETHERNET + IPV4));
 }
 
-/** Nanoseconds of a processor for each datagram, each of its fragments and each of its bytes. */
+/** Nanoseconds of a processor for each datagram, each of its fragments but one and each of its bytes. */
 export interface Cost {
   readonly datagram: number;
   readonly fragment: number;
@@ -63,7 +63,7 @@ type Term = keyof Cost;
 
 const COUNT: Readonly<Record<Term, (bytes: number) => number>> = {
   datagram: () => 1,
-  fragment: fragmentsOf,
+  fragment: (bytes) => fragmentsOf(bytes) - 1,
   byte: (bytes) => bytes,
 };
 
@@ -100,7 +100,7 @@ export interface Fit {
 
 /** Nanoseconds of the measured processor for a datagram of so many bytes (IP total length). */
 export function nanosecondsFor(cost: Cost, bytes: number): number {
-  return cost.datagram + cost.fragment * fragmentsOf(bytes) + cost.byte * bytes;
+  return cost.datagram + cost.fragment * (fragmentsOf(bytes) - 1) + cost.byte * bytes;
 }
 
 /** By size, the smallest first. Of the legacy program without those that stay whole, because it gets none of them. */

@@ -53,7 +53,7 @@ describe('the model of what a datagram costs', () => {
     expect(sizes.map(sizing.fragmentsOf)).toEqual([1, 1, 2, 2, 3, 7]);
   });
 
-  test('finds the cost of a datagram, a fragment and a byte again', () => {
+  test('finds the cost of a datagram, a fragment more and a byte again', () => {
     const cost = { datagram: 300, fragment: 150, byte: 0.25 };
     const found = sizing.fit(measured(cost));
     expect(found?.cost.datagram).toBeCloseTo(300);
@@ -92,7 +92,7 @@ describe('the model of what a datagram costs', () => {
 
   test('tells a datagram from a fragment only where something is cut', () => {
     const found = sizing.fit(measured({ datagram: 10, fragment: 5, byte: 0.01 }, [500, 1000, 1380]));
-    expect(found?.cost).toMatchObject({ datagram: expect.closeTo(15) as number, fragment: 0 });
+    expect(found?.cost).toMatchObject({ datagram: expect.closeTo(10) as number, fragment: 0 });
   });
 
   test('takes the median of all runs, of one engine', () => {
