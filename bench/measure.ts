@@ -88,7 +88,7 @@ export class Measurement {
   private steps: StepCost[] = [];
   private stepsOnBoth: StepCost[] = [];
   private isGateway = false;
-  private readonly startedAt = Date.now();
+  private startedAt = NaN;
 
   constructor(
     private readonly bench: Bench,
@@ -98,8 +98,10 @@ export class Measurement {
     private readonly before: () => Run | undefined,
   ) {}
 
+  /** All steps, from now on. */
   all(): Step[] {
     const { hasGrowth } = this.plan;
+    this.startedAt = Date.now();
     return [
       ...this.programs(),
       ...this.rates(),
