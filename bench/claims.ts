@@ -183,6 +183,8 @@ function latency(results: Results, bytes: number): Claim[] {
       valuesOf([`${what} at ${percent(share)}`], () => latencyOf(results, 'nfqueue', bytes, share, what)),
     ),
   );
+  const quickest = latencyOf(results, 'nfqueue', bytes, 0.5, 'p50')?.min ?? NaN;
+  const less = valuesOf(XDP, (engine) => 1 - (of(engine)?.median ?? NaN) / quickest);
   const path = latencyOf(results, 'path', bytes, 0.5, 'p50');
   const own = path ? `; ${microseconds(path.median)} of it are the bench's own (\`path\`)` : '';
   const programs = valuesOf(['bridge', 'direct'] as const, (program) => stepOf(results, 'steps', program, bytes));
@@ -198,9 +200,9 @@ function latency(results: Results, bytes: number): Claim[] {
       text: microseconds,
       after: `, from sending to the last fragment at 50 % load${own}`,
     }),
-    judge('99 % less latency', lessThanLegacy(of), atLeast(0.99), {
+    judge('99 % less latency', less, atLeast(0.99), {
       text: percent,
-      before: 'less than `nfqueue` (p50, each at 50 % of its own rate): ',
+      before: 'less than `nfqueue` in its quickest run, whose runs differ most (p50, each at 50 % of its own rate): ',
       after: own,
     }),
     judge('Low-overhead statistics, per CPU', alone, atMost(1000), {
