@@ -500,7 +500,7 @@ function driverLimit(results: Results, bytes: number): string {
   return (
     `\`driver\`: ${show(ratio)} of what \`ceiling\` delivers, which does nothing but to take off the outer headers. ` +
     (rate.isLowerBound
-      ? 'The generator is near its end there: how much more driver mode could do is not known.'
+      ? 'It lost nothing that the generator could offer beside it, on the same core: with a core of its own it would do more.'
       : 'It shares its core with the generator and the sink, and what is left of that core is its limit.')
   );
 }
