@@ -17,7 +17,7 @@ TS := node -r ts-node/register/transpile-only
 C_SOURCES = $(wildcard bpf/*.[ch] bpf/tests/*.[ch] netfilter/*.cpp netfilter/tests/*.cpp lab/*.c bench/*.[ch])
 SCRIPTS := userdata/deploy_xdp.sh userdata/xdp-monitoring.sh userdata/fetch_bundle.sh .ci/run .ci/diff-comment
 
-.PHONY: help setup packages build synth dashboard user-data-size lint unit terraform-test python-tools lambda-test plan bpf-test lab-test vm-test test fuzz bench performance lab-up lab-down lab-status demo clean
+.PHONY: help setup packages build synth dashboard user-data-size lint lint-rules lint-types lint-format unit terraform-test python-tools lambda-test plan bpf-test lab-test vm-test test fuzz bench performance lab-up lab-down lab-status demo clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  %-15s %s\n' "$$name" "$$what"; done
@@ -59,7 +59,16 @@ user-data-size: setup ## each file's share of the user data, and what is in the 
 	@npm run --silent user-data-size
 
 lint: setup ## every linter and formatter, and the types
-	@npm run --silent lint
+	@$(MAKE) -s --no-print-directory -j2 lint-rules lint-types lint-format
+
+lint-rules:
+	@npx eslint --cache --cache-location node_modules/.cache/eslint/ .
+
+lint-types:
+	@npx tsc --noEmit
+
+lint-format:
+	@npx prettier --check --log-level warn .
 	@clang-format --dry-run -Werror $(C_SOURCES)
 	@shellcheck $(SCRIPTS)
 
