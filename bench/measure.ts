@@ -2,6 +2,7 @@
 // One complete run as a list of steps, each short enough to say how long the rest takes. Within a size, subjects take turns,
 // so that whatever disturbs the machine disturbs all.
 import { performance } from 'node:perf_hooks';
+import { LARGEST_IN_DRIVER_MODE } from '../constructs/limits';
 import { sleep } from '../lab/host';
 import { GATEWAY_CORE, GENERATOR_CORE, idleSeconds } from './machine';
 import {
@@ -58,16 +59,14 @@ const LONGEST_WHOLE = 1400;
 /** Fragments, as most of the traffic for which there is a gateway. */
 export const GROWTH_BYTES = 1428;
 const FLOW_BITS = [0, 10, 16, 20] as const;
-/** Longest of the datagrams of which a run of BPF_PROG_TEST_RUN holds a frame. */
-const LONGEST_STEP = 3448;
 const SWITCHING_SECONDS = 1.2;
 const SEARCH_TRIALS = 7;
 /** The stride from what the run before found. */
 const CLOSE = 1.12;
 
 /** The driver's programs take no jumbo frames (docs/direct-engine.md). */
-export function isPossible(subject: Subject, bytes: number): boolean {
-  return bytes <= 3448 || !['driver', 'ceiling'].includes(subject);
+function isPossible(subject: Subject, bytes: number): boolean {
+  return bytes <= LARGEST_IN_DRIVER_MODE || !['driver', 'ceiling'].includes(subject);
 }
 
 const rounded = (rate: number): string => `${Math.round(rate).toLocaleString('en')}/s`;
@@ -121,7 +120,7 @@ export class Measurement {
   }
 
   private programs(): Step[] {
-    const sizes = this.plan.sizes.filter((bytes) => bytes <= LONGEST_STEP);
+    const sizes = this.plan.sizes.filter((bytes) => bytes <= LARGEST_IN_DRIVER_MODE);
     const measure = async (): Promise<string> => {
       this.steps = await this.bench.stepCosts(sizes);
       this.stepsOnBoth = await this.bench.stepCosts(sizes, [GENERATOR_CORE, GATEWAY_CORE]);
