@@ -31,7 +31,7 @@ async function typed(command: string, env: NodeJS.ProcessEnv, milliseconds: numb
     .join(' ');
   const args = ['-qec', `stty rows 24 cols 80; ${inside}; echo "exit code $?"`, '/dev/null'];
   const child = spawn('script', args, {
-    env: { ...process.env, TERM: 'xterm', ...env },
+    env: { ...process.env, SHELL: '/bin/bash', TERM: 'xterm', ...env }, // a plain sh would end by the interrupt itself
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   let output = '';
