@@ -83,6 +83,9 @@ load_settings() {
 	RULE_AND_SHARE=("${RULE[@]}" --traffic-percent "$XDP_TRAFFIC_PERCENT")
 }
 
+# For what goes on while `config set` changes them.
+reload_settings() { if [[ -r $ETC/gateway.env ]]; then load_settings; fi; }
+
 known_key() { [[ " ${KEYS[*]} " == *" $1 "* ]] || fail "config: no key '$1'; it must be one of ${KEYS[*]}"; }
 
 # A flat JSON object as KEY=value lines.
@@ -322,6 +325,7 @@ keep_network_whole() {
 	if [[ ${NOTIFY_SOCKET:-} ]]; then systemd-notify --ready; fi
 	exec {events}< <(exec ip -o monitor link)
 	while :; do
+		reload_settings
 		publish_health
 		if [[ $STATE == broken ]]; then
 			[[ $REASON == "$said" ]] || notice "packets cannot flow: $REASON"
@@ -863,6 +867,7 @@ status_watch() { # SECONDS
 	before=$(sample)
 	sleep 1.05
 	while :; do
+		reload_settings
 		now=$(sample)
 		view "$before" "$now" "$1"
 		before=$now

@@ -75,6 +75,20 @@ describe('the health endpoint', () => {
     expect(await endpoint.ask()).toEqual({ code: 200, body: HEALTHY });
   });
 
+  it('goes by the settings that are in force, not by those with which its watch began', async () => {
+    await deploy('config', 'set', 'traffic_percent=50');
+    await network.stop();
+    network.start();
+    await becomes('healthy gateway', { code: 200, body: HEALTHY });
+    await deploy('config', 'set', 'traffic_percent=100');
+    const uptime = (text: string): number => Number(/^[\d.]+/.exec(text)?.[0]);
+    const changedAt = uptime(readFileSync('/proc/uptime', 'utf8'));
+    const looked = (): Promise<true | undefined> =>
+      Promise.resolve(uptime(readFileSync(VERDICT_FILE, 'utf8')) > changedAt || undefined);
+    await waitFor('next look of the watch', looked, { timeoutMs: 30_000, progress });
+    expect(await endpoint.ask()).toEqual({ code: 200, body: HEALTHY });
+  });
+
   it('says broken, why, and 503 while packets cannot flow, and is healthy again with the gateway', async () => {
     await unplugSecondary();
     const reason = 'ens6 is no active port of br0';
