@@ -1,13 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who has which processor, and what a gateway takes of it and of the memory.
 import { readFileSync } from 'node:fs';
-import { run } from '../lab/host';
+import { must, run } from '../lab/host';
 
 export const GENERATOR_CORE = 0;
 export const GATEWAY_CORE = 1;
 
 /** Of all that works for a gateway, as of the generator: others who use the machine shall not take its processor. */
 export const FAVOUR = -20;
+
+/**
+ * Room for what comes while a virtual machine stands still for some milliseconds, as a NIC's rings have, and turns so short
+ * that the fragments of one fit in a veth's ring of 256 frames: net/core/dev.c, VETH_RING_SIZE in drivers/net/veth.c.
+ */
+export const QUEUES = ['net.core.netdev_max_backlog=4096', 'net.core.dev_weight=16'] as const;
+
+/** Of the whole machine. What was set before. */
+export async function setQueues(settings: readonly string[]): Promise<string[]> {
+  const names = settings.map((setting) => setting.split('=')[0] ?? '');
+  const before = (await must('sysctl', names)).trim().split('\n');
+  await must('sysctl', ['-qw', ...settings]);
+  return before.map((line) => line.replace(/ = /, '='));
+}
 
 /** USER_HZ (proc(5)). */
 const TICKS = 100;

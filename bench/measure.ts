@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One complete run as a list of steps, each short enough to say how long the rest takes. Within a size, subjects take turns,
-// so that whatever disturbs the machine disturbs all.
+// One complete run as a list of steps. Within a size, subjects take turns trial by trial, so that whatever disturbs the machine
+// disturbs all.
 import { performance } from 'node:perf_hooks';
 import { LARGEST_IN_DRIVER_MODE } from '../constructs/limits';
 import { sleep } from '../lab/host';
@@ -18,15 +18,16 @@ import {
   type StepCost,
   type Subject,
 } from './results';
-import { type Found, highestWithoutLoss, isConclusive, percentile, type Verdict } from './statistics';
-import type { Bench, UseOptions } from './subjects';
+import { type Found, highestWithoutLoss, isConclusive, median, percentile, type Verdict } from './statistics';
+import type { Bench } from './subjects';
 import type { Trial, TrialOptions } from './trials';
 
 export interface Plan {
   readonly subjects: readonly Subject[];
   readonly sizes: readonly number[];
   readonly repetitions: number;
-  readonly milliseconds: number;
+  /** Of one trial of a search. */
+  readonly searchMilliseconds: number;
   /** Flows, cores and memory, too. */
   readonly hasGrowth: boolean;
 }
@@ -44,8 +45,12 @@ export const OVERLOAD = 0;
 /** At least this many datagrams/s, or the search for a rate without loss gives up. */
 const LEAST_RATE = 1000;
 const MOST_RATE = 10_000_000;
-/** A machine that others use loses something or is held up now and then: a rate fails only when that happens twice. */
-const TRIES = 2;
+/** Of any trial but those of a search. At overload the legacy program's queue, empty at first, is a small part of what comes. */
+export const TRIAL_MS = 1000;
+/** A machine that others use is held up now and then: a rate at which little is lost fails only when that happens so often. */
+export const TRIES = 2;
+/** Of what was offered: so much is lost by no accident. */
+export const MUCH = 0.01;
 const LATENCY_SHARES = [0.5, 0.9] as const;
 /** Of the rate without loss: the gateway's processor works, and is idle, too. */
 const COST_SHARE = 0.5;
@@ -59,15 +64,19 @@ const LONGEST_WHOLE = 1400;
 /** Fragments, as most of the traffic for which there is a gateway. */
 export const GROWTH_BYTES = 1428;
 const FLOW_BITS = [0, 10, 16, 20] as const;
-const SWITCHING_SECONDS = 1.2;
-const SEARCH_TRIALS = 7;
-/** The stride from what the run before found. */
-const CLOSE = 1.12;
+/** To begin a trial, and to wait for the last of its frames. */
+const AROUND_SECONDS = 0.1;
+/** A generator and a sink for another purpose. */
+const RESTART_SECONDS = 0.5;
+/** Of one search, more or less. */
+const SEARCH_TRIALS = 9;
 
 /** The driver's programs take no jumbo frames (docs/direct-engine.md). */
 function isPossible(subject: Subject, bytes: number): boolean {
   return bytes <= LARGEST_IN_DRIVER_MODE || !['driver', 'ceiling'].includes(subject);
 }
+
+const secondsOf = (milliseconds: number): number => milliseconds / 1000 + AROUND_SECONDS;
 
 const rounded = (rate: number): string => `${Math.round(rate).toLocaleString('en')}/s`;
 
@@ -86,7 +95,6 @@ export class Measurement {
   private readonly memory: Memory[] = [];
   private steps: StepCost[] = [];
   private stepsOnBoth: StepCost[] = [];
-  private isGateway = false;
   private startedAt = NaN;
 
   constructor(
@@ -130,32 +138,42 @@ export class Measurement {
   }
 
   private rates(): Step[] {
-    const { milliseconds, repetitions } = this.plan;
-    const trial = milliseconds / 1000;
-    const turns = Array.from({ length: repetitions }, (_, turn) => turn);
-    return turns.flatMap((turn) =>
-      this.pairs().map(([subject, bytes]) => ({
-        what: `${subject}, ${bytes} bytes`,
-        seconds: SWITCHING_SECONDS + trial * (turn === 0 ? 1 + SEARCH_TRIALS + LATENCY_SHARES.length : 1),
+    const { sizes, repetitions, searchMilliseconds } = this.plan;
+    return sizes.flatMap((bytes) => {
+      const subjects = this.subjectsAt(bytes);
+      const rounds = Array.from({ length: repetitions }, (_, round) => ({
+        what: `${bytes} bytes, overload ${round + 1} of ${repetitions}`,
+        seconds: subjects.length * secondsOf(TRIAL_MS),
         measure: async () => {
-          if (turn === 0) await this.bench.place('softirq');
-          await this.use(subject, { bytes });
-          const came = await this.overload(subject, bytes);
-          return turn > 0 ? came : `${came}; ${await this.withoutLoss(subject, bytes)}`;
+          const said: string[] = [];
+          for (const subject of subjects) said.push(`${subject} ${await this.overload(subject, bytes)}`);
+          return said.join(', ');
         },
-      })),
-    );
+      }));
+      const searches: Step = {
+        what: `${bytes} bytes, without loss`,
+        seconds: subjects.length * SEARCH_TRIALS * secondsOf(searchMilliseconds),
+        // Who asks for the next trial waits behind the others: the searches take turns.
+        measure: async () => {
+          const rates = await Promise.all(subjects.map((subject) => this.withoutLoss(subject, bytes)));
+          return `${rates.length} rates found`;
+        },
+      };
+      const latencies = subjects.map((subject) => ({
+        what: `${bytes} bytes, latency of ${subject}`,
+        seconds: LATENCY_SHARES.length * secondsOf(TRIAL_MS),
+        measure: () => this.latencies(subject, bytes),
+      }));
+      return [...rounds, searches, ...latencies];
+    });
   }
 
-  private pairs(sizes = this.plan.sizes): [Subject, number][] {
-    const { subjects } = this.plan;
-    return sizes.flatMap((bytes) =>
-      subjects.filter((subject) => isPossible(subject, bytes)).map((subject): [Subject, number] => [subject, bytes]),
-    );
+  private subjectsAt(bytes: number): readonly Subject[] {
+    return this.plan.subjects.filter((subject) => isPossible(subject, bytes));
   }
 
   private async overload(subject: Subject, bytes: number): Promise<string> {
-    const { result, byStandby } = await this.sharing(subject, bytes, () => this.overloadRates(bytes));
+    const { result, byStandby } = await this.sharing(subject, bytes, () => this.overloadRates(subject, bytes));
     const before = this.point(subject, bytes);
     this.keep({
       ...before,
@@ -168,8 +186,9 @@ export class Measurement {
     return said(result);
   }
 
-  private async overloadRates(bytes: number): Promise<Rates> {
-    const { offered, in_time, seconds } = await this.trial({ bytes, pps: OVERLOAD });
+  private async overloadRates(subject: Subject, bytes: number, flowBits?: number): Promise<Rates> {
+    const options = { bytes, pps: OVERLOAD, milliseconds: TRIAL_MS };
+    const { offered, in_time, seconds } = await this.trial(subject, options, flowBits);
     return { offered: [offered / seconds], overload: [in_time / seconds] };
   }
 
@@ -180,44 +199,46 @@ export class Measurement {
     work: () => Promise<T>,
   ): Promise<{ result: T; byStandby?: number }> {
     if (subject !== 'nfqueue' || bytes <= LONGEST_WHOLE) return { result: await work() };
-    const before = await this.bench.clearedByNetfilter();
+    const before = await this.bench.clearedByNetfilter(subject);
     const result = await work();
-    const after = await this.bench.clearedByNetfilter();
+    const after = await this.bench.clearedByNetfilter(subject);
     return { result, byStandby: (after.byStandby - before.byStandby) / (after.all - before.all) };
   }
 
-  private async withoutLoss(subject: Subject, bytes: number): Promise<string> {
+  private async withoutLoss(subject: Subject, bytes: number): Promise<number> {
     const isIt = (point: Point): boolean => point.subject === subject && point.bytes === bytes;
     const known = this.before()?.points.find(isIt)?.lossless?.rate;
-    const guess = (this.point(subject, bytes).overload.at(-1) ?? 0) * 0.8;
-    const lossless = await (known ? this.search(bytes, known, CLOSE) : this.search(bytes, guess));
+    const lossless = await this.search(subject, bytes, known || median(this.point(subject, bytes).overload) * 0.9);
     this.keep({ ...this.point(subject, bytes), lossless });
-    const latency: Latency[] = [];
-    for (const share of LATENCY_SHARES) latency.push(await this.latency(bytes, share, lossless.rate));
-    this.keep({ ...this.point(subject, bytes), latency });
-    return (
-      `without loss ${lossless.isLowerBound ? 'at least ' : ''}${rounded(lossless.rate)}, ` +
-      latency.map(({ share, p50, p99 }) => `at ${share * 100} % p50 ${p50} ns, p99 ${p99} ns`).join(', ')
-    );
+    const rate = `${lossless.isLowerBound ? 'at least ' : ''}${rounded(lossless.rate)}`;
+    this.say(`${bytes} bytes, without loss: ${subject} ${rate}, ${lossless.trials} rates tried`);
+    return lossless.rate;
   }
 
-  private search(bytes: number, guess: number, stride?: number): Promise<Found> {
+  private search(subject: Subject, bytes: number, guess: number): Promise<Found> {
+    const { searchMilliseconds: milliseconds } = this.plan;
     const tryRate = async (pps: number): Promise<Verdict> => {
       for (let tries = 1; ; tries++) {
-        const { offered, delivered, seconds } = await this.trial({ bytes, pps });
+        const { offered, delivered, seconds } = await this.trial(subject, { bytes, pps, milliseconds });
         const verdict = { lost: offered - delivered, rate: offered / seconds };
-        if (isConclusive(verdict, pps) || tries === TRIES) return verdict;
+        if (tries === TRIES || verdict.lost > offered * MUCH || isConclusive(verdict, pps)) return verdict;
       }
     };
-    return highestWithoutLoss(tryRate, {
-      ...{ guess, least: LEAST_RATE, most: MOST_RATE },
-      ...(stride === undefined ? {} : { stride }),
-    });
+    return highestWithoutLoss(tryRate, { guess, least: LEAST_RATE, most: MOST_RATE });
   }
 
-  private async latency(bytes: number, share: number, lossless: number): Promise<Latency> {
+  private async latencies(subject: Subject, bytes: number): Promise<string> {
+    const { rate = 0 } = this.point(subject, bytes).lossless ?? {};
+    const latency: Latency[] = [];
+    for (const share of LATENCY_SHARES) latency.push(await this.latency(subject, bytes, share, rate));
+    this.keep({ ...this.point(subject, bytes), latency });
+    return latency.map(({ share, p50, p99 }) => `at ${share * 100} % p50 ${p50} ns, p99 ${p99} ns`).join(', ');
+  }
+
+  private async latency(subject: Subject, bytes: number, share: number, lossless: number): Promise<Latency> {
     const pps = Math.max(Math.round(lossless * share), LEAST_RATE);
-    const { offered, delivered, seconds, latencies } = await this.trial({ bytes, pps, isTimed: true });
+    const trial = await this.trial(subject, { bytes, pps, milliseconds: TRIAL_MS, isTimed: true });
+    const { offered, delivered, seconds, latencies } = trial;
     const at = (part: number): number => Math.round(percentile(latencies, part));
     return {
       ...{ share, rate: offered / seconds, lost: offered - delivered },
@@ -226,8 +247,7 @@ export class Measurement {
   }
 
   private costs(): Step[] {
-    const { sizes, milliseconds } = this.plan;
-    return sizes.flatMap((bytes) => {
+    return this.plan.sizes.flatMap((bytes) => {
       let idle = 1;
       const atRest: Step = {
         what: `a gateway at rest, before ${bytes} bytes`,
@@ -238,9 +258,9 @@ export class Measurement {
           return `its processor is idle for ${(idle * 100).toFixed(1)} %`;
         },
       };
-      const each = this.pairs([bytes]).map(([subject]) => ({
+      const each = this.subjectsAt(bytes).map((subject) => ({
         what: `the work of ${subject}, ${bytes} bytes`,
-        seconds: SWITCHING_SECONDS + milliseconds / 1000,
+        seconds: RESTART_SECONDS + secondsOf(TRIAL_MS),
         measure: () => this.cost(subject, bytes, idle),
       }));
       return [atRest, ...each];
@@ -249,11 +269,11 @@ export class Measurement {
 
   private async cost(subject: Subject, bytes: number, idle: number): Promise<string> {
     if (idle < LEAST_IDLE) return 'not measured: others keep its processor busy';
-    await this.use(subject, { bytes });
     const before = this.point(subject, bytes);
     const pps = Math.max(Math.round((before.lossless?.rate ?? 0) * COST_SHARE), LEAST_RATE);
+    await this.bench.prepare(subject, bytes);
     const { result: measured, byStandby } = await this.sharing(subject, bytes, () =>
-      busy(() => this.trial({ bytes, pps })),
+      busy(() => this.trial(subject, { bytes, pps, milliseconds: TRIAL_MS })),
     );
     const { result, seconds, elapsed } = measured;
     const nanoseconds = Math.round(((seconds - elapsed * (1 - idle)) / result.delivered) * 1e9);
@@ -265,15 +285,13 @@ export class Measurement {
   }
 
   private growthWithFlows(): Step[] {
-    const bytes = GROWTH_BYTES;
     return FLOW_BITS.flatMap((flowBits) =>
       this.engines().map((subject) => ({
         what: `${subject}, ${(2 ** flowBits).toLocaleString('en')} flows`,
-        seconds: SWITCHING_SECONDS + this.plan.milliseconds / 1000,
+        seconds: RESTART_SECONDS + secondsOf(TRIAL_MS),
         measure: async () => {
           await this.bench.place('softirq');
-          await this.use(subject, { bytes, flowBits });
-          const rates = await this.overloadRates(bytes);
+          const rates = await this.overloadRates(subject, GROWTH_BYTES, flowBits);
           this.flows.push({ subject, flows: 2 ** flowBits, ...rates });
           if (flowBits === FLOW_BITS[0]) this.memory.push(await this.bench.memory(subject));
           return said(rates);
@@ -284,17 +302,15 @@ export class Measurement {
 
   /** What stays in the driver has the core that polls its interface, and a veth has one. */
   private growthWithCores(): Step[] {
-    const bytes = GROWTH_BYTES;
     return [[GATEWAY_CORE], [GENERATOR_CORE, GATEWAY_CORE]].flatMap((cores) =>
       this.engines()
         .filter((subject) => !IN_DRIVER.includes(subject))
         .map((subject) => ({
           what: `${subject}, packets on ${cores.length} of two cores`,
-          seconds: SWITCHING_SECONDS + this.plan.milliseconds / 1000,
+          seconds: RESTART_SECONDS + secondsOf(TRIAL_MS),
           measure: async () => {
             await this.bench.place('softirq', cores);
-            await this.use(subject, { bytes });
-            const rates = await this.overloadRates(bytes);
+            const rates = await this.overloadRates(subject, GROWTH_BYTES);
             this.cores.push({ subject, cores: cores.length, ...rates });
             return said(rates);
           },
@@ -306,19 +322,15 @@ export class Measurement {
     return ENGINES.filter((engine) => this.plan.subjects.includes(engine));
   }
 
-  private async use(subject: Subject, options: UseOptions): Promise<void> {
-    await this.bench.use(subject, options);
-    this.isGateway = ENGINES.some((engine) => engine === subject);
-  }
-
-  private async trial(options: Omit<TrialOptions, 'milliseconds'>): Promise<Trial> {
-    const { milliseconds } = this.plan;
-    const trial = await this.bench.run({ ...options, milliseconds });
+  private async trial(subject: Subject, options: TrialOptions, flowBits?: number): Promise<Trial> {
+    const trial = await this.bench.run(subject, options, flowBits);
     const { surplus, foreign, with_df } = trial;
-    const wrong = options.bytes > LONGEST_WHOLE && this.isGateway ? with_df : 0;
+    const isGateway = ENGINES.some((engine) => engine === subject);
+    const wrong = options.bytes > LONGEST_WHOLE && isGateway ? with_df : 0;
     if (surplus + foreign + wrong > 0)
       this.say(
-        `${surplus} frames too many, ${foreign} of unknown origin, ${wrong} with DF at ${options.bytes} bytes, ${options.pps}/s`,
+        `${subject}: ${surplus} frames too many, ${foreign} of unknown origin, ${wrong} with DF at ${options.bytes} bytes, ` +
+          `${options.pps}/s`,
       );
     return trial;
   }

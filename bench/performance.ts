@@ -6,6 +6,8 @@ import { join } from 'node:path';
 import { LARGEST_IN_DRIVER_MODE } from '../constructs/limits';
 import { REPOSITORY } from '../lab/host';
 import { chartsOf } from './charts';
+import { QUEUES } from './machine';
+import { MUCH, TRIES } from './measure';
 import { type Claim, claimsOf, sizeOfClaims, type Verdict } from './claims';
 import {
   AGREEMENT,
@@ -103,7 +105,8 @@ function machine({ how, machine, software, runs }: Results): string {
       'complete runs',
       `${runs.length} (${runs.map(({ date }) => date.slice(0, 10)).join(', ')}), ${rounded(hours)} hours`,
     ],
-    ['repetitions of an overload', `${how.repetitions}, ${how.milliseconds / 1000} s each`],
+    ['repetitions of an overload', `${how.repetitions}`],
+    ['a trial', `${how.milliseconds / 1000} s, of a search for a rate without loss ${how.searchMilliseconds / 1000} s`],
     ['offered at overload', how.overload === 0 ? 'as much as the generator can' : `${rounded(how.overload)}/s`],
   ];
   return ['| | |', '| --- | --- |', ...facts.map(([what = '', is = '']) => `| ${what} | ${is} |`)].join('\n');
@@ -120,9 +123,9 @@ function howItIsMeasured(results: Results): string {
   return paragraphs(
     '## How it is measured',
     machine(results),
-    'A gateway of three network namespaces and two pairs of veth, with the settings, rules and programs of a real one. All subjects take turns within a ' +
-      'run, so that whatever disturbs the machine disturbs all. A figure is the median of the complete runs; the value of a run is at ' +
-      'overload the median of its repetitions, all else is measured once a run.',
+    'Gateways of three network namespaces and two pairs of veth, with the settings, rules and programs of a real one: each subject has ' +
+      'its own, and they take turns trial by trial, so that whatever disturbs the machine disturbs all. A figure is the median of the ' +
+      'complete runs; the value of a run is at overload the median of its repetitions, all else is measured once a run.',
     bullets(
       '**Generator**: frames that an XDP program writes and paces in the kernel (live frames of `BPF_PROG_TEST_RUN`). **Sink**: an ' +
         'XDP program in the driver behind the secondary interface. It counts datagrams whose fragments all came; a fragment alone ' +
@@ -133,8 +136,11 @@ function howItIsMeasured(results: Results): string {
         'packet of the kernel to core 1. What stays in the driver (`driver`, `ceiling`, `path`) shares core 0 with the generator and ' +
         'the sink, so its figures contain their work, too. Behind the others the sink works on core 1: a kernel that sends a packet ' +
         'to it copies it into a frame first. The legacy program is kept on core 1, too.',
-      '**Without loss**: the search of RFC 2544, section 26.1: the highest rate of a trial in which every datagram came. A trial that ' +
-        'loses some is repeated; a rate fails when both do.',
+      `**Without loss**: the search of RFC 2544, section 26.1: the highest rate of a trial in which every datagram came. A trial that ` +
+        `loses up to ${percent(MUCH)} is repeated; a rate fails when ${TRIES} do, or one loses more.`,
+      `**Queues**: ${QUEUES.map(code).join(', ')}. By default the kernel sends the fragments of 64 datagrams in one turn, more than the ring of ` +
+        'the veth to the sink holds: the sink would be the limit. And a processor of a virtual machine stands still for some ' +
+        "milliseconds now and then, which a NIC's rings outlast.",
       '**Latency**: each datagram carries the time at which it was made; the sink compares when its last fragment came ' +
         '(`bpf_ktime_get_ns`), in a histogram with a resolution of 3 %. Live frames leave in batches, so a part of it is the ' +
         "bench's own: all that `path` shows.",
@@ -610,8 +616,8 @@ function benchLimits({ machine }: Results): string {
         'them are too high by that, ratios among them too near to 1. Ratios of cost are free of it.',
       'Live frames fit in a page. Datagrams of more than 3000 bytes come from a packet socket, which offers less.',
       'All datagrams of a trial have one size, and all are to be forwarded. Mixed traffic lies between.',
-      'A rate without loss hangs on a single datagram: a core that is held up for some milliseconds, as on a virtual machine, ' +
-        'overflows a ring of 256 frames. Those rates differ most between runs; the rates at overload tell more.',
+      'A rate without loss hangs on a single datagram, so that a core that is held up decides it now and then; the rates at ' +
+        'overload tell more.',
       "Trials last seconds. What hours do to a gateway, the lab's tests look at.",
     ),
   );

@@ -101,7 +101,9 @@ export interface Results {
     readonly repetitions: number;
     /** Offered at overload, datagrams/s; 0: as many as the generator can. */
     readonly overload: number;
-    /** Of one trial. */
+    /** Of one trial of a search for the highest rate without loss. */
+    readonly searchMilliseconds: number;
+    /** Of any other trial. */
     readonly milliseconds: number;
     /** IP total length at which flows and cores were varied. */
     readonly growthBytes: number;

@@ -7,7 +7,7 @@ import * as os from 'node:os';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { must, Progress, REPOSITORY, run } from '../lab/host';
-import { GROWTH_BYTES, Measurement, OVERLOAD, type Plan, type Step } from './measure';
+import { GROWTH_BYTES, Measurement, OVERLOAD, TRIAL_MS, type Plan, type Step } from './measure';
 import { oneOf, UsageError, whole } from './options';
 import { writeDocuments } from './performance';
 import { compareWith, summaryTables } from './report';
@@ -22,9 +22,10 @@ interface Order extends Plan {
   readonly lock?: string;
 }
 
-/** RFC 2544, section 24, asks for a minute a trial; the search repeats what failed instead, and three runs have to agree. */
+/** RFC 2544, section 24, asks for a minute a trial; a search repeats what failed instead, and three runs have to agree. */
 const SECONDS = { complete: '2', quick: '0.5' } as const;
 const SIZES = { complete: '64,512,1380,1428,2852,8900', quick: String(GROWTH_BYTES) } as const;
+const REPETITIONS = { complete: '5', quick: '1' } as const;
 const OUT = join(REPOSITORY, 'bench/latest.json');
 
 const HELP = `usage: bench/run.ts [OPTION]...
@@ -33,8 +34,8 @@ const HELP = `usage: bench/run.ts [OPTION]...
   --runs NUMBER           complete runs one after the other, 1 to 9 (3; --quick: 1)
   --subjects NAME,...     of ${SUBJECTS.join(', ')} (all)
   --sizes BYTES,...       IP total lengths of the mirrored datagrams, 40 to 8951 (${SIZES.complete}; --quick: ${SIZES.quick})
-  --repetitions NUMBER    of each overload, 1 to 99; the median counts (3; --quick: 1)
-  --seconds NUMBER        of one trial, 0.2 to 60 (${SECONDS.complete}; --quick: ${SECONDS.quick})
+  --repetitions NUMBER    of each overload, 1 to 99; the median counts (${REPETITIONS.complete}; --quick: ${REPETITIONS.quick})
+  --seconds NUMBER        of one trial of a search for a rate without loss, 0.2 to 60 (${SECONDS.complete}; --quick: ${SECONDS.quick})
   --lock FILE             held while something is measured, on a machine shared with others
   --out FILE              of the results (docs/performance.json, and what is made of it, if all is measured as by default;
                           else bench/latest.json)`;
@@ -52,17 +53,16 @@ function parse(args: string[]): Order | undefined {
   if (values.help) return undefined;
   const { quick, subjects, sizes, runs, repetitions } = values;
   const kind = quick ? 'quick' : 'complete';
-  const few = quick ? '1' : '3';
   const isPart = quick || [subjects, sizes, runs, repetitions, values.seconds].some((value) => value !== undefined);
   const text = values.seconds ?? SECONDS[kind];
   const seconds = Number(text);
   if (!(seconds >= 0.2 && seconds <= 60)) throw new UsageError(`--seconds '${text}': give 0.2 to 60`);
   return {
-    runs: whole('runs', runs ?? few, 1, 9),
+    runs: whole('runs', runs ?? (quick ? '1' : '3'), 1, 9),
     subjects: (subjects ?? SUBJECTS.join(',')).split(',').map((name) => oneOf('subjects', name, SUBJECTS)),
     sizes: (sizes ?? SIZES[kind]).split(',').map((size) => whole('sizes', size, 40, 8951)),
-    repetitions: whole('repetitions', repetitions ?? few, 1, 99),
-    milliseconds: seconds * 1000,
+    repetitions: whole('repetitions', repetitions ?? REPETITIONS[kind], 1, 99),
+    searchMilliseconds: seconds * 1000,
     hasGrowth: !quick,
     out: values.out ?? (isPart ? OUT : CHECKED_IN),
     ...(values.lock === undefined ? {} : { lock: values.lock }),
@@ -93,13 +93,11 @@ async function locked<T>(file: string | undefined, work: () => Promise<T>): Prom
 class Work {
   private done = 0;
   private readonly startedAt = Date.now();
-  isStopped = false;
 
   constructor(private readonly planned: number) {}
 
   async do(name: string, steps: readonly Step[]): Promise<void> {
     for (const { what, seconds, measure } of steps) {
-      if (this.isStopped) throw new Error('stopped by a signal');
       const result = await measure();
       this.done += seconds;
       const left = ((this.planned - this.done) * (Date.now() - this.startedAt)) / this.done / 1000;
@@ -116,10 +114,17 @@ async function commit(): Promise<string> {
   return `${head.stdout.trim() || 'unknown'}${changes.stdout.trim() === '' ? '' : ' with changes'}`;
 }
 
-async function about({ sizes, repetitions, milliseconds }: Order): Promise<Omit<Results, 'runs'>> {
+async function about({ sizes, repetitions, searchMilliseconds }: Order): Promise<Omit<Results, 'runs'>> {
   const clang = (await must('clang', ['--version'])).split('\n')[0] ?? 'unknown';
   return {
-    how: { sizes, repetitions, overload: OVERLOAD, milliseconds, growthBytes: GROWTH_BYTES },
+    how: {
+      sizes,
+      repetitions,
+      overload: OVERLOAD,
+      milliseconds: TRIAL_MS,
+      searchMilliseconds,
+      growthBytes: GROWTH_BYTES,
+    },
     machine: {
       cpu: os.cpus()[0]?.model ?? 'unknown',
       cores: os.cpus().length,
@@ -143,8 +148,8 @@ async function measure(bench: Bench, order: Order): Promise<Results> {
   const work = new Work(measurements.flatMap((each) => each.all()).reduce((sum, { seconds }) => sum + seconds, 0));
   for (const signal of ['SIGINT', 'SIGTERM'] as const)
     process.on(signal, () => {
-      progress.say(`${signal}: cleaning up after the step that runs`);
-      work.isStopped = true;
+      progress.say(`${signal}: cleaning up after the trial that runs`);
+      bench.stop();
     });
   const all = await about(order);
   for (const [number, measurement] of measurements.entries()) {
@@ -168,7 +173,7 @@ async function main(): Promise<void> {
   const bench = new Bench(`mgb${process.pid}`, progress);
   try {
     await locked(order.lock, async () => {
-      await bench.up();
+      await bench.up(order.subjects);
       const before = existsSync(CHECKED_IN) ? readResults(CHECKED_IN) : undefined;
       const results = await measure(bench, order);
       process.stdout.write(`${summaryTables(results)}\n`);

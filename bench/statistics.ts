@@ -56,7 +56,7 @@ export interface SearchOptions {
   readonly most: number;
   /** The search ends when the rates that hold and that do not differ by less than this share (default 0.05). */
   readonly precision?: number;
-  /** By which factor rates change until one holds and another does not (default 1.5): less, the better the guess. */
+  /** By which factor rates change until one holds and another does not (default 1.12); each time its square. */
   readonly stride?: number;
   /** The search ends after so many trials, whatever it knows then (default 14). */
   readonly trials?: number;
@@ -81,12 +81,13 @@ export function isConclusive(verdict: Verdict, asked: number): boolean {
 /** The highest rate without loss: strides from the guess until it lies between two rates, then halves their ratio. */
 export async function highestWithoutLoss(
   tryRate: (rate: number) => Promise<Verdict>,
-  { guess, least, most, precision = 0.05, stride = 1.5, trials = 14 }: SearchOptions,
+  { guess, least, most, precision = 0.05, stride: first = 1.12, trials = 14 }: SearchOptions,
 ): Promise<Found> {
   let holds = 0;
   let best = 0;
   let fails = Infinity;
   let rate = Math.min(Math.max(guess, least), most);
+  let stride = first;
   for (let done = 1; done <= trials; done++) {
     const verdict = await tryRate(Math.round(rate));
     if (verdict.lost === 0) {
@@ -101,6 +102,7 @@ export async function highestWithoutLoss(
     if (fails === Infinity) rate = Math.min(rate * stride, most);
     else if (holds === 0) rate = Math.max(rate / stride, least);
     else rate = Math.sqrt(holds * fails);
+    stride **= 2;
   }
   return { rate: best, isLowerBound: false, trials };
 }

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is measured: the engines, each on the same small gateway, and the references beside them.
+// What is measured: the engines and the references, each on a small gateway of its own. All of them stay up, so that subjects
+// take turns within a second.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { inNamespace, must, type Progress, REPOSITORY, run, sleep, waitFor } from '../lab/host';
-import { ADDRESSES, BPFFS, MTU, SmallGateway } from '../lab/small-gateway';
+import { ADDRESSES, BPFFS, MTU, SMALL_ENGINES, SmallGateway } from '../lab/small-gateway';
 import { onto } from '../lab/exchange';
 import { Packet } from '../lab/packet';
-import { FAVOUR, favour, GATEWAY_CORE, pollingThreads, residentSet } from './machine';
+import { FAVOUR, favour, GATEWAY_CORE, pollingThreads, QUEUES, residentSet, setQueues } from './machine';
 import { type Engine, IN_DRIVER, type Memory, type StepCost, type Subject } from './results';
 import { type Ends, type Trial, type TrialOptions, TrialProcess } from './trials';
 
@@ -28,40 +30,45 @@ const ENDS_WITH_THIS = ['setpriv', '--pdeathsig', 'KILL'] as const;
 /** As many flows as trials have that do not ask for others, as a power of two. */
 const FLOW_BITS = 10;
 
-export interface UseOptions {
-  /** IP total length of the datagrams to come: longer ones need interfaces that take them. */
-  readonly bytes: number;
-  readonly flowBits?: number;
+/** Datagrams of which netfilter had to clear DF so far, and those of them that the standby did. */
+interface Cleared {
+  readonly all: number;
+  readonly byStandby: number;
 }
 
-export class Bench {
+/** One subject, with its generator and its sink. Idle, it costs the others nothing. */
+class Lane {
   private readonly gateway: SmallGateway;
   private readonly namespaces: { readonly source: string; readonly gateway: string; readonly sink: string };
   private legacy: ChildProcess | undefined;
   private trial: TrialProcess | undefined;
+  /** What the trial process was started for. */
+  private ends: Ends | undefined;
+  private mtu = 0;
   private placement: Placement = 'softirq';
 
   constructor(
+    private readonly subject: Subject,
     prefix: string,
     private readonly progress: Progress,
   ) {
-    this.gateway = new SmallGateway(prefix);
-    this.namespaces = { source: `${prefix}s`, gateway: `${prefix}g`, sink: `${prefix}k` };
+    const name = `${prefix}-${subject}`;
+    this.gateway = new SmallGateway(name);
+    this.namespaces = { source: `${name}s`, gateway: `${name}g`, sink: `${name}k` };
   }
 
   async up(): Promise<void> {
-    await removeLeftovers();
-    await favour(FAVOUR);
-    await this.gateway.up();
+    const { gateway, subject } = this;
+    await gateway.up();
     // A veth takes frames from XDP only while its peer polls.
-    await this.gateway.inGateway('ethtool -K ens5 gro on');
+    await gateway.inGateway('ethtool -K ens5 gro on');
     // Else packets of a socket pass by the polling: veth_xmit in drivers/net/veth.c.
     await must(...inNamespace(this.namespaces.source, 'ethtool', '-K', 's0', 'tso', 'off'));
-    await this.place('softirq');
+    await gateway.use(SMALL_ENGINES.find((engine) => engine === subject) ?? 'standby');
+    if (subject === 'nfqueue') await this.startLegacy();
   }
 
-  /** Of all trials to come, until it is called again. */
-  async place(placement: Placement, cores: readonly number[] = [GATEWAY_CORE]): Promise<void> {
+  async place(placement: Placement, cores: readonly number[]): Promise<void> {
     const mask = placement === 'thread' ? 0 : cores.reduce((sum, core) => sum | (1 << core), 0);
     const before = await pollingThreads();
     this.placement = placement;
@@ -75,44 +82,42 @@ export class Bench {
     }
   }
 
-  /** Puts the subject in charge, with the sink behind it. */
-  async use(subject: Subject, { bytes, flowBits = FLOW_BITS }: UseOptions): Promise<void> {
-    await this.rest();
+  /** Whose interfaces take datagrams of so many bytes, of so many flows as a power of two. */
+  async use(bytes: number, flowBits: number): Promise<TrialProcess> {
+    if (this.legacy && this.legacy.exitCode !== null)
+      throw new Error(`modify_udp_df: ended by itself with exit code ${this.legacy.exitCode}`);
+    const ends = this.endsFor(flowBits);
+    const mtu = this.mtuFor(bytes);
+    if (this.trial && isDeepStrictEqual(ends, this.ends) && mtu === this.mtu) return this.trial;
+    await this.trial?.stop();
+    if (mtu !== undefined && mtu !== this.mtu) await this.gateway.setMtu(mtu);
+    this.mtu = mtu ?? 0;
+    this.ends = ends;
+    return (this.trial = await TrialProcess.start(ends));
+  }
+
+  private endsFor(flowBits: number): Ends {
     const { source, gateway, sink } = this.namespaces;
     // Behind RPS, packets for such a sink would wait in the same queue as those for the gateway.
-    const takesPackets = this.placement === 'thread' && !IN_DRIVER.includes(subject);
-    let ends: Ends = { source: `${source}:s0`, sink: `${sink}:k0`, takesPackets, flowBits };
-    switch (subject) {
-      case 'nfqueue':
-        await this.gateway.use('standby');
-        await this.startLegacy();
-        break;
-      case 'path':
-        await this.bare(bytes > MTU.driver ? MTU.other : MTU.driver);
-        ends = { ...ends, sink: `${gateway}:ens5` };
-        break;
-      case 'ceiling':
-        await this.bare(MTU.driver);
-        ends = { ...ends, ceiling: `${gateway}:ens5:ens6` };
-        break;
-      default:
-        await this.gateway.use(subject);
-    }
-    this.trial = await TrialProcess.start(ends);
+    const takesPackets = this.placement === 'thread' && !IN_DRIVER.includes(this.subject);
+    const ends = { source: `${source}:s0`, sink: `${sink}:k0`, takesPackets, flowBits };
+    if (this.subject === 'path') return { ...ends, sink: `${gateway}:ens5` };
+    return this.subject === 'ceiling' ? { ...ends, ceiling: `${gateway}:ens5:ens6` } : ends;
   }
 
-  run(options: TrialOptions): Promise<Trial> {
-    if (this.trial === undefined) throw new Error('no subject is in charge yet');
-    return this.trial.run(options);
+  /** At which interfaces take a reference's program; an engine has set its own. */
+  private mtuFor(bytes: number): number | undefined {
+    if (this.subject === 'ceiling') return MTU.driver;
+    if (this.subject !== 'path') return undefined;
+    return bytes > MTU.driver ? MTU.other : MTU.driver;
   }
 
-  /** Datagrams of which netfilter had to clear DF so far, and those of them that the standby did. */
-  async clearedByNetfilter(): Promise<{ readonly all: number; readonly byStandby: number }> {
+  async clearedByNetfilter(): Promise<Cleared> {
     const of = (name: string): Promise<number> => this.gateway.counter('ip', 'mirror_gateway', name);
     return { all: await of('large_df'), byStandby: await of('standby_packets') };
   }
 
-  /** Resident set of the long-lived processes of the engine in charge, and what its maps take. */
+  /** Resident set of the long-lived processes of an engine, and what its maps take. */
   async memory(subject: Engine): Promise<Memory> {
     const maps = (await this.gateway.maps()).reduce((sum, { bytes_memlock }) => sum + bytes_memlock, 0);
     if (this.legacy?.pid !== undefined) return { subject, processes: residentSet(this.legacy.pid), maps };
@@ -128,19 +133,7 @@ export class Bench {
     }
   }
 
-  /** The programs alone, on some cores at once: the mean. */
-  async stepCosts(sizes: readonly number[], cores: readonly number[] = [GATEWAY_CORE]): Promise<StepCost[]> {
-    await this.rest();
-    await this.gateway.use('standby');
-    const each = await Promise.all(cores.map((core) => this.stepCostsOn(core, sizes)));
-    return (each[0] ?? []).map(({ bytes }, at) => {
-      const mean = (key: keyof StepCost): number =>
-        each.reduce((sum, costs) => sum + (costs[at]?.[key] ?? NaN), 0) / each.length;
-      return { bytes, empty: mean('empty'), bridge: mean('bridge'), direct: mean('direct') };
-    });
-  }
-
-  private async stepCostsOn(core: number, sizes: readonly number[]): Promise<StepCost[]> {
+  async stepCostsOn(core: number, sizes: readonly number[]): Promise<StepCost[]> {
     const input = Buffer.concat(
       sizes.flatMap((bytes) => {
         const packet = Packet.udp({ from: '100.64.0.1:40000', to: '203.0.113.9:31765' }).totalLength(bytes).df();
@@ -166,21 +159,9 @@ export class Bench {
   }
 
   async down(): Promise<void> {
-    await this.rest();
-    await favour(0);
-    await this.gateway.down();
-  }
-
-  private async rest(): Promise<void> {
     await this.trial?.stop();
-    this.trial = undefined;
-    await this.stopLegacy();
-  }
-
-  /** The network without an engine's program, and with an MTU at which interfaces take one. */
-  private async bare(mtu: number): Promise<void> {
-    await this.gateway.use('standby');
-    await this.gateway.setMtu(mtu);
+    if (this.legacy) await end(this.legacy);
+    await this.gateway.down();
   }
 
   /** In the gateway's namespace, whose interfaces only a file system of its own shows. */
@@ -204,13 +185,85 @@ export class Bench {
     await waitFor('program at the queue', isServed, { timeoutMs: 10_000, everyMs: 50, progress: this.progress });
     await this.gateway.inGateway(`iptables-nft -t raw -A ${QUEUE_RULE}`);
   }
+}
 
-  private async stopLegacy(): Promise<void> {
-    const child = this.legacy;
-    if (child === undefined) return;
-    this.legacy = undefined;
-    await this.gateway.inGateway(`iptables-nft -t raw -D ${QUEUE_RULE} 2>/dev/null || true`);
-    await end(child);
+export class Bench {
+  private readonly lanes = new Map<Subject, Lane>();
+  private queues: readonly string[] | undefined;
+  private last: Promise<unknown> = Promise.resolve();
+  private isStopped = false;
+
+  constructor(
+    private readonly prefix: string,
+    private readonly progress: Progress,
+  ) {}
+
+  async up(subjects: readonly Subject[]): Promise<void> {
+    await removeLeftovers();
+    await favour(FAVOUR);
+    this.queues = await setQueues(QUEUES);
+    for (const subject of new Set<Subject>([...subjects, 'standby'])) {
+      const lane = new Lane(subject, this.prefix, this.progress);
+      this.lanes.set(subject, lane);
+      await lane.up();
+    }
+    await this.place('softirq');
+  }
+
+  /** Of all trials to come, until it is called again. */
+  async place(placement: Placement, cores: readonly number[] = [GATEWAY_CORE]): Promise<void> {
+    for (const lane of this.lanes.values()) await lane.place(placement, cores);
+  }
+
+  /** One after the other, in the order of the calls: whoever calls again after each trial takes turns with others who do. */
+  run(subject: Subject, trial: TrialOptions, flowBits = FLOW_BITS): Promise<Trial> {
+    const result = this.last.then(async () => {
+      if (this.isStopped) throw new Error('stopped by a signal');
+      return (await this.lane(subject).use(trial.bytes, flowBits)).run(trial);
+    });
+    this.last = result.catch(() => undefined);
+    return result;
+  }
+
+  /** Starts what trials need that differ from those before, outside of what is measured. */
+  async prepare(subject: Subject, bytes: number): Promise<void> {
+    await this.lane(subject).use(bytes, FLOW_BITS);
+  }
+
+  /** What waits for its turn, and what comes later, fails. */
+  stop(): void {
+    this.isStopped = true;
+  }
+
+  clearedByNetfilter(subject: Subject): Promise<Cleared> {
+    return this.lane(subject).clearedByNetfilter();
+  }
+
+  memory(subject: Engine): Promise<Memory> {
+    return this.lane(subject).memory(subject);
+  }
+
+  /** The programs alone, on some cores at once: the mean. */
+  async stepCosts(sizes: readonly number[], cores: readonly number[] = [GATEWAY_CORE]): Promise<StepCost[]> {
+    const lane = this.lane('standby');
+    const each = await Promise.all(cores.map((core) => lane.stepCostsOn(core, sizes)));
+    return (each[0] ?? []).map(({ bytes }, at) => {
+      const mean = (key: keyof StepCost): number =>
+        each.reduce((sum, costs) => sum + (costs[at]?.[key] ?? NaN), 0) / each.length;
+      return { bytes, empty: mean('empty'), bridge: mean('bridge'), direct: mean('direct') };
+    });
+  }
+
+  async down(): Promise<void> {
+    for (const lane of this.lanes.values()) await lane.down();
+    await favour(0);
+    if (this.queues !== undefined) await setQueues(this.queues);
+  }
+
+  private lane(subject: Subject): Lane {
+    const lane = this.lanes.get(subject);
+    if (lane === undefined) throw new Error(`subject '${subject}': it is not up`);
+    return lane;
   }
 }
 
@@ -227,7 +280,7 @@ async function end(child: ChildProcess): Promise<void> {
 async function removeLeftovers(): Promise<void> {
   const namespaces = (await must('ip', ['netns', 'list'])).split('\n').map((line) => line.split(' ')[0] ?? '');
   const isLeft = (name: string): boolean => {
-    const pid = /^mgb(\d+)[sgk]?$/.exec(name)?.[1];
+    const pid = /^mgb(\d+)-/.exec(name)?.[1];
     return pid !== undefined && !isAlive(Number(pid));
   };
   for (const name of namespaces.filter(isLeft)) await run('ip', ['netns', 'delete', name]);

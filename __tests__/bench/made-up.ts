@@ -91,7 +91,14 @@ export function run(factor = 1): Run {
 
 export function results(...runs: readonly Run[]): Results {
   return {
-    how: { sizes: SIZES, repetitions: 3, overload: 0, milliseconds: 2000, growthBytes: 1428 },
+    how: {
+      sizes: SIZES,
+      repetitions: 3,
+      overload: 0,
+      milliseconds: 1000,
+      searchMilliseconds: 2000,
+      growthBytes: 1428,
+    },
     machine: { cpu: 'Made-up CPU', cores: 2, kernel: '6.12.0', load: [0.1, 0.1, 0.1] },
     software: { commit: '0123456789abcdef0123456789abcdef01234567', clang: 'clang version 19' },
     runs: runs.length > 0 ? runs : [run(0.98), run(), run(1.02)],

@@ -22,7 +22,7 @@ function point(subject: Engine, bytes: number, nanoseconds: number): Point {
 function results(...runs: readonly Point[][]): Results {
   const empty = { date: '', seconds: 0, flows: [], cores: [], steps: [], stepsOnBoth: [], memory: [] };
   return {
-    how: { sizes: SIZES, repetitions: 1, overload: 0, milliseconds: 1, growthBytes: 1428 },
+    how: { sizes: SIZES, repetitions: 1, overload: 0, milliseconds: 1000, searchMilliseconds: 1, growthBytes: 1428 },
     machine: { cpu: 'Example CPU', cores: 2, kernel: '6.18', load: [] },
     software: { commit: '', clang: '' },
     runs: runs.map((points) => ({ ...empty, points })),
