@@ -145,6 +145,7 @@ export class Measurement {
         what: `${bytes} bytes, overload ${round + 1} of ${repetitions}`,
         seconds: subjects.length * secondsOf(TRIAL_MS),
         measure: async () => {
+          if (round === 0) await this.bench.place('softirq');
           const said: string[] = [];
           for (const subject of subjects) said.push(`${subject} ${await this.overload(subject, bytes)}`);
           return said.join(', ');
