@@ -87,11 +87,11 @@ class Lane {
     if (this.legacy && this.legacy.exitCode !== null)
       throw new Error(`modify_udp_df: ended by itself with exit code ${this.legacy.exitCode}`);
     const ends = this.endsFor(flowBits);
-    const mtu = this.mtuFor(bytes);
+    const mtu = this.mtuFor(bytes) ?? this.mtu;
     if (this.trial && isDeepStrictEqual(ends, this.ends) && mtu === this.mtu) return this.trial;
     await this.trial?.stop();
-    if (mtu !== undefined && mtu !== this.mtu) await this.gateway.setMtu(mtu);
-    this.mtu = mtu ?? 0;
+    if (mtu !== this.mtu) await this.gateway.setMtu(mtu);
+    this.mtu = mtu;
     this.ends = ends;
     return (this.trial = await TrialProcess.start(ends));
   }
