@@ -614,6 +614,8 @@ function benchLimits({ machine }: Results): string {
       'The generator and what stays in the driver share a core. That makes driver mode look slower than it is, and nearer to `ceiling`.',
       "Rates and latencies of the others contain the sink's copy of each packet, which driver mode is spared: ratios of driver mode to " +
         'them are too high by that, ratios among them too near to 1. Ratios of cost are free of it.',
+      'The costs of the engines (not of `ceiling` and `path`) contain the start of generator and sink in these runs, and are too high ' +
+        'by that; so are what the sizing model and the claims about processors make of them.',
       'Live frames fit in a page. Datagrams of more than 3000 bytes come from a packet socket, which offers less.',
       'All datagrams of a trial have one size, and all are to be forwarded. Mixed traffic lies between.',
       'A rate without loss hangs on a single datagram, so that a core that is held up decides it now and then; the rates at ' +
