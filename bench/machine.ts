@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who has which processor, and what a gateway takes of it and of the memory.
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { must, run } from '../lab/host';
 
 export const GENERATOR_CORE = 0;
@@ -10,17 +10,26 @@ export const GATEWAY_CORE = 1;
 export const FAVOUR = -20;
 
 /**
- * Room for what comes while a virtual machine stands still for some milliseconds, as a NIC's rings have, and turns so short
- * that the fragments of one fit in a veth's ring of 256 frames: net/core/dev.c, VETH_RING_SIZE in drivers/net/veth.c.
+ * Room for what comes while a virtual machine stands still for some milliseconds, as a NIC's rings have; and of a gateway's
+ * packets so few in a turn that the fragments of each, seven at most, are no more than the 64 frames of a turn of the sink (process_backlog
+ * in net/core/dev.c, NAPI_POLL_WEIGHT): they would fill the ring between the two, and the sink be the limit.
  */
-export const QUEUES = ['net.core.netdev_max_backlog=4096', 'net.core.dev_weight=16'] as const;
+export const QUEUES = ['net.core.netdev_max_backlog=4096', 'net.core.dev_weight=8'] as const;
 
-/** Of the whole machine. What was set before. */
-export async function setQueues(settings: readonly string[]): Promise<string[]> {
-  const names = settings.map((setting) => setting.split('=')[0] ?? '');
-  const before = (await must('sysctl', names)).trim().split('\n');
-  await must('sysctl', ['-qw', ...settings]);
-  return before.map((line) => line.replace(/ = /, '='));
+/** What was set before, until it is again: it outlives a run that was killed. */
+const QUEUES_BEFORE = '/run/mirror-gateway-bench.sysctl';
+
+/** Of the whole machine, until `restoreQueues`. */
+export async function setQueues(): Promise<void> {
+  const names = QUEUES.map((setting) => setting.split('=')[0] ?? '');
+  if (!existsSync(QUEUES_BEFORE)) writeFileSync(QUEUES_BEFORE, await must('sysctl', names));
+  await must('sysctl', ['-qw', ...QUEUES]);
+}
+
+export async function restoreQueues(): Promise<void> {
+  if (!existsSync(QUEUES_BEFORE)) return;
+  await must('sysctl', ['-q', '-p', QUEUES_BEFORE]);
+  rmSync(QUEUES_BEFORE);
 }
 
 /** USER_HZ (proc(5)). */

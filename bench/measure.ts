@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One complete run as a list of steps. Within a size, subjects take turns trial by trial, so that whatever disturbs the machine
-// disturbs all.
+// One complete run as a list of steps. Rates, which are compared, are measured in rounds through all sizes and subjects: whatever
+// disturbs the machine disturbs all, and no figure's repetitions at once.
 import { performance } from 'node:perf_hooks';
 import { LARGEST_IN_DRIVER_MODE } from '../constructs/limits';
 import { sleep } from '../lab/host';
@@ -19,25 +19,29 @@ import {
   type Subject,
 } from './results';
 import { type Found, highestWithoutLoss, isConclusive, median, percentile, type Verdict } from './statistics';
-import type { Bench } from './subjects';
-import type { Trial, TrialOptions } from './trials';
+import type { Bench, Observed } from './subjects';
+import type { TrialOptions } from './trials';
 
 export interface Plan {
   readonly subjects: readonly Subject[];
   readonly sizes: readonly number[];
+  /** Of an overload, and of a cost. */
   readonly repetitions: number;
+  readonly costRepetitions: number;
   /** Of one trial of a search. */
   readonly searchMilliseconds: number;
   /** Flows, cores and memory, too. */
   readonly hasGrowth: boolean;
 }
 
+type Tell = (share: number, message: string) => void;
+
 export interface Step {
   readonly what: string;
   /** About what it takes, against the others. */
   readonly seconds: number;
-  /** Says in a few words what came of it. */
-  readonly measure: () => Promise<string>;
+  /** Says in a few words what came of it, and before, now and then, which share of it is done. */
+  readonly measure: (tell: Tell) => Promise<string>;
 }
 
 /** Offered at overload: as many as the generator can. */
@@ -47,10 +51,19 @@ const LEAST_RATE = 1000;
 const MOST_RATE = 10_000_000;
 /** Of any trial but those of a search. At overload the legacy program's queue, empty at first, is a small part of what comes. */
 export const TRIAL_MS = 1000;
-/** A machine that others use is held up now and then: a rate at which little is lost fails only when that happens so often. */
-export const TRIES = 2;
+/**
+ * A machine that others use is held up now and then: a rate at which little is lost fails only when that happens so often. Between
+ * tries, all other searches have their turn.
+ */
+export const TRIES = 3;
 /** Of what was offered: so much is lost by no accident. */
 export const MUCH = 0.01;
+/**
+ * Below this rate, trials of a search last longer in proportion: the kernel's backlog takes thousands of datagrams before it loses
+ * one, which has to be a small part of a trial (datagrams/s).
+ */
+export const LONGER_BELOW = 100_000;
+const LONGEST_MS = 10_000;
 const LATENCY_SHARES = [0.5, 0.9] as const;
 /** Of the rate without loss: the gateway's processor works, and is idle, too. */
 const COST_SHARE = 0.5;
@@ -69,7 +82,7 @@ const AROUND_SECONDS = 0.1;
 /** A generator and a sink for another purpose. */
 const RESTART_SECONDS = 0.5;
 /** Of one search, more or less. */
-const SEARCH_TRIALS = 9;
+const SEARCH_TRIALS = 7;
 
 /** The driver's programs take no jumbo frames (docs/direct-engine.md). */
 function isPossible(subject: Subject, bytes: number): boolean {
@@ -80,10 +93,7 @@ const secondsOf = (milliseconds: number): number => milliseconds / 1000 + AROUND
 
 const rounded = (rate: number): string => `${Math.round(rate).toLocaleString('en')}/s`;
 
-interface Rates {
-  readonly offered: readonly number[];
-  readonly overload: readonly number[];
-}
+type Rates = Pick<Point, 'offered' | 'overload' | 'refusedBySink'>;
 
 const said = ({ offered, overload }: Rates): string =>
   `${rounded(overload[0] ?? NaN)} of ${rounded(offered[0] ?? NaN)}`;
@@ -111,7 +121,9 @@ export class Measurement {
     this.startedAt = Date.now();
     return [
       ...this.programs(),
-      ...this.rates(),
+      ...this.overloads(),
+      this.searches(),
+      ...this.latencySteps(),
       ...this.costs(),
       ...(hasGrowth ? [...this.growthWithFlows(), ...this.growthWithCores()] : []),
     ];
@@ -137,36 +149,48 @@ export class Measurement {
     return [{ what: 'the programs alone', seconds: sizes.length * 3, measure }];
   }
 
-  private rates(): Step[] {
-    const { sizes, repetitions, searchMilliseconds } = this.plan;
-    return sizes.flatMap((bytes) => {
-      const subjects = this.subjectsAt(bytes);
-      const rounds = Array.from({ length: repetitions }, (_, round) => ({
-        what: `${bytes} bytes, overload ${round + 1} of ${repetitions}`,
-        seconds: subjects.length * secondsOf(TRIAL_MS),
+  private overloads(): Step[] {
+    const { sizes, repetitions } = this.plan;
+    return rounds(repetitions).flatMap((round) =>
+      sizes.map((bytes) => ({
+        what: `overload ${round} of ${repetitions}, ${bytes} bytes`,
+        seconds: this.subjectsAt(bytes).length * secondsOf(TRIAL_MS),
         measure: async () => {
-          if (round === 0) await this.bench.place('softirq');
+          await this.bench.place('softirq');
           const said: string[] = [];
-          for (const subject of subjects) said.push(`${subject} ${await this.overload(subject, bytes)}`);
+          for (const subject of this.subjectsAt(bytes)) said.push(`${subject} ${await this.overload(subject, bytes)}`);
           return said.join(', ');
         },
-      }));
-      const searches: Step = {
-        what: `${bytes} bytes, without loss`,
-        seconds: subjects.length * SEARCH_TRIALS * secondsOf(searchMilliseconds),
-        // Who asks for the next trial waits behind the others: the searches take turns.
-        measure: async () => {
-          const rates = await Promise.all(subjects.map((subject) => this.withoutLoss(subject, bytes)));
-          return `${rates.length} rates found`;
-        },
-      };
-      const latencies = subjects.map((subject) => ({
-        what: `${bytes} bytes, latency of ${subject}`,
+      })),
+    );
+  }
+
+  /** All at once: who asks for the next trial waits behind the others, so that the searches take turns. */
+  private searches(): Step {
+    const { sizes, searchMilliseconds } = this.plan;
+    const all = sizes.flatMap((bytes) => this.subjectsAt(bytes).map((subject) => ({ subject, bytes })));
+    const planned = all.length * SEARCH_TRIALS;
+    const measure = async (tell: Tell): Promise<string> => {
+      let trials = 0;
+      const searches = all.map(async ({ subject, bytes }) => {
+        const { rate, isLowerBound } = await this.withoutLoss(subject, bytes, () => (trials += 1));
+        const found = `${isLowerBound ? 'at least ' : ''}${rounded(rate)}`;
+        tell(Math.min(trials / planned, 1), `${subject}, ${bytes} bytes: ${found}`);
+      });
+      await Promise.all(searches);
+      return `all ${all.length} rates found in ${trials} trials`;
+    };
+    return { what: 'without loss', seconds: planned * secondsOf(searchMilliseconds), measure };
+  }
+
+  private latencySteps(): Step[] {
+    return this.plan.sizes.flatMap((bytes) =>
+      this.subjectsAt(bytes).map((subject) => ({
+        what: `latency of ${subject}, ${bytes} bytes`,
         seconds: LATENCY_SHARES.length * secondsOf(TRIAL_MS),
         measure: () => this.latencies(subject, bytes),
-      }));
-      return [...rounds, searches, ...latencies];
-    });
+      })),
+    );
   }
 
   private subjectsAt(bytes: number): readonly Subject[] {
@@ -180,17 +204,20 @@ export class Measurement {
       ...before,
       offered: [...before.offered, ...result.offered],
       overload: [...before.overload, ...result.overload],
-      ...(byStandby === undefined
-        ? {}
-        : { byStandby: { overload: [...(before.byStandby?.overload ?? []), byStandby] } }),
+      refusedBySink: [...before.refusedBySink, ...result.refusedBySink],
+      ...withStandby(before, { overload: byStandby }),
     });
     return said(result);
   }
 
   private async overloadRates(subject: Subject, bytes: number, flowBits?: number): Promise<Rates> {
     const options = { bytes, pps: OVERLOAD, milliseconds: TRIAL_MS };
-    const { offered, in_time, seconds } = await this.trial(subject, options, flowBits);
-    return { offered: [offered / seconds], overload: [in_time / seconds] };
+    const { offered, in_time, seconds, frames, refused } = await this.trial(subject, options, flowBits);
+    return {
+      offered: [offered / seconds],
+      overload: [in_time / seconds],
+      refusedBySink: [refused / (frames + refused || 1)],
+    };
   }
 
   /** Of the legacy program's datagrams, the share that the standby had to take. */
@@ -206,26 +233,23 @@ export class Measurement {
     return { result, byStandby: (after.byStandby - before.byStandby) / (after.all - before.all) };
   }
 
-  private async withoutLoss(subject: Subject, bytes: number): Promise<number> {
+  private async withoutLoss(subject: Subject, bytes: number, onTrial: () => void): Promise<Found> {
     const isIt = (point: Point): boolean => point.subject === subject && point.bytes === bytes;
     const known = this.before()?.points.find(isIt)?.lossless?.rate;
-    const lossless = await this.search(subject, bytes, known || median(this.point(subject, bytes).overload) * 0.9);
-    this.keep({ ...this.point(subject, bytes), lossless });
-    const rate = `${lossless.isLowerBound ? 'at least ' : ''}${rounded(lossless.rate)}`;
-    this.say(`${bytes} bytes, without loss: ${subject} ${rate}, ${lossless.trials} rates tried`);
-    return lossless.rate;
-  }
-
-  private search(subject: Subject, bytes: number, guess: number): Promise<Found> {
-    const { searchMilliseconds: milliseconds } = this.plan;
     const tryRate = async (pps: number): Promise<Verdict> => {
+      const longer = Math.max(LONGER_BELOW / pps, 1);
+      const milliseconds = Math.round(Math.min(this.plan.searchMilliseconds * longer, LONGEST_MS));
       for (let tries = 1; ; tries++) {
         const { offered, delivered, seconds } = await this.trial(subject, { bytes, pps, milliseconds });
+        onTrial();
         const verdict = { lost: offered - delivered, rate: offered / seconds };
         if (tries === TRIES || verdict.lost > offered * MUCH || isConclusive(verdict, pps)) return verdict;
       }
     };
-    return highestWithoutLoss(tryRate, { guess, least: LEAST_RATE, most: MOST_RATE });
+    const guess = known || median(this.point(subject, bytes).overload) * 0.9;
+    const lossless = await highestWithoutLoss(tryRate, { guess, least: LEAST_RATE, most: MOST_RATE });
+    this.keep({ ...this.point(subject, bytes), lossless });
+    return lossless;
   }
 
   private async latencies(subject: Subject, bytes: number): Promise<string> {
@@ -248,24 +272,28 @@ export class Measurement {
   }
 
   private costs(): Step[] {
-    return this.plan.sizes.flatMap((bytes) => {
-      let idle = 1;
-      const atRest: Step = {
-        what: `a gateway at rest, before ${bytes} bytes`,
-        seconds: REST_SECONDS,
-        measure: async () => {
-          await this.bench.place('thread');
-          idle = await idleShare();
-          return `its processor is idle for ${(idle * 100).toFixed(1)} %`;
-        },
-      };
-      const each = this.subjectsAt(bytes).map((subject) => ({
-        what: `the work of ${subject}, ${bytes} bytes`,
-        seconds: RESTART_SECONDS + secondsOf(TRIAL_MS),
-        measure: () => this.cost(subject, bytes, idle),
-      }));
-      return [atRest, ...each];
-    });
+    const { sizes, costRepetitions } = this.plan;
+    return rounds(costRepetitions).flatMap((round) => sizes.flatMap((bytes) => this.costsAt(bytes, round)));
+  }
+
+  private costsAt(bytes: number, round: number): Step[] {
+    const which = `${round} of ${this.plan.costRepetitions}, ${bytes} bytes`;
+    let idle = 1;
+    const atRest: Step = {
+      what: `cost ${which}: a gateway at rest`,
+      seconds: REST_SECONDS,
+      measure: async () => {
+        await this.bench.place('thread');
+        idle = await idleShare();
+        return `its processor is idle for ${(idle * 100).toFixed(1)} %`;
+      },
+    };
+    const each = this.subjectsAt(bytes).map((subject) => ({
+      what: `cost ${which}: ${subject}`,
+      seconds: RESTART_SECONDS + secondsOf(TRIAL_MS),
+      measure: () => this.cost(subject, bytes, idle),
+    }));
+    return [atRest, ...each];
   }
 
   private async cost(subject: Subject, bytes: number, idle: number): Promise<string> {
@@ -279,9 +307,8 @@ export class Measurement {
     const { result, seconds, elapsed } = measured;
     const nanoseconds = Math.round(((seconds - elapsed * (1 - idle)) / result.delivered) * 1e9);
     if (!(nanoseconds > 0)) return 'not measured: less than its processor worked at rest';
-    const cost = { rate: result.offered / result.seconds, nanoseconds };
-    const { overload = [] } = before.byStandby ?? {};
-    this.keep({ ...before, cost, ...(byStandby === undefined ? {} : { byStandby: { overload, cost: byStandby } }) });
+    const cost = [...(before.cost ?? []), { rate: result.offered / result.seconds, nanoseconds }];
+    this.keep({ ...before, cost, ...withStandby(before, { cost: byStandby }) });
     return `${nanoseconds} ns a datagram at ${rounded(pps)}`;
   }
 
@@ -323,7 +350,7 @@ export class Measurement {
     return ENGINES.filter((engine) => this.plan.subjects.includes(engine));
   }
 
-  private async trial(subject: Subject, options: TrialOptions, flowBits?: number): Promise<Trial> {
+  private async trial(subject: Subject, options: TrialOptions, flowBits?: number): Promise<Observed> {
     const trial = await this.bench.run(subject, options, flowBits);
     const { surplus, foreign, with_df } = trial;
     const isGateway = ENGINES.some((engine) => engine === subject);
@@ -337,12 +364,27 @@ export class Measurement {
   }
 
   private point(subject: Subject, bytes: number): Point {
-    return this.points.get(`${subject} ${bytes}`) ?? { subject, bytes, offered: [], overload: [] };
+    return this.points.get(`${subject} ${bytes}`) ?? { subject, bytes, offered: [], overload: [], refusedBySink: [] };
   }
 
   private keep(point: Point): void {
     this.points.set(`${point.subject} ${point.bytes}`, point);
   }
+}
+
+const rounds = (count: number): number[] => Array.from({ length: count }, (_, round) => round + 1);
+
+/** Of `nfqueue`, where it is known. */
+function withStandby(
+  { byStandby: { overload, cost } = { overload: [], cost: [] } }: Point,
+  share: { readonly overload?: number | undefined; readonly cost?: number | undefined },
+): Pick<Point, 'byStandby'> {
+  const and = (values: readonly number[], value: number | undefined): number[] => [
+    ...values,
+    ...(value === undefined ? [] : [value]),
+  ];
+  if (share.overload === undefined && share.cost === undefined) return {};
+  return { byStandby: { overload: and(overload, share.overload), cost: and(cost, share.cost) } };
 }
 
 /** Of the gateway's processor at rest. */

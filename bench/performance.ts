@@ -6,8 +6,6 @@ import { join } from 'node:path';
 import { LARGEST_IN_DRIVER_MODE } from '../constructs/limits';
 import { REPOSITORY } from '../lab/host';
 import { chartsOf } from './charts';
-import { QUEUES } from './machine';
-import { MUCH, TRIES } from './measure';
 import { type Claim, claimsOf, sizeOfClaims, type Verdict } from './claims';
 import {
   AGREEMENT,
@@ -105,7 +103,7 @@ function machine({ how, machine, software, runs }: Results): string {
       'complete runs',
       `${runs.length} (${runs.map(({ date }) => date.slice(0, 10)).join(', ')}), ${rounded(hours)} hours`,
     ],
-    ['repetitions of an overload', `${how.repetitions}`],
+    ['repetitions in a run', `overload ${how.repetitions}, cost ${how.costRepetitions}`],
     ['a trial', `${how.milliseconds / 1000} s, of a search for a rate without loss ${how.searchMilliseconds / 1000} s`],
     ['offered at overload', how.overload === 0 ? 'as much as the generator can' : `${rounded(how.overload)}/s`],
   ];
@@ -113,6 +111,7 @@ function machine({ how, machine, software, runs }: Results): string {
 }
 
 function howItIsMeasured(results: Results): string {
+  const { how } = results;
   const subjects = table(
     [
       { title: 'subject', meaning: 'as tables and charts name it', cell: (subject: Subject) => code(subject) },
@@ -124,23 +123,28 @@ function howItIsMeasured(results: Results): string {
     '## How it is measured',
     machine(results),
     'Gateways of three network namespaces and two pairs of veth, with the settings, rules and programs of a real one: each subject has ' +
-      'its own, and they take turns trial by trial, so that whatever disturbs the machine disturbs all. A figure is the median of the ' +
-      'complete runs; the value of a run is at overload the median of its repetitions, all else is measured once a run.',
+      'its own. Rates are measured in rounds: a round is one trial of every size and subject, so that whatever disturbs the machine ' +
+      'disturbs all, and no figure in all its trials. A figure is the median of the complete runs, the value of a run the median of ' +
+      'its repetitions.',
     bullets(
       '**Generator**: frames that an XDP program writes and paces in the kernel (live frames of `BPF_PROG_TEST_RUN`). **Sink**: an ' +
         'XDP program in the driver behind the secondary interface. It counts datagrams whose fragments all came; a fragment alone ' +
         'is worth nothing.',
       `**Their own ceiling** is the subject \`path\`. A figure above ${percent(NEAR_CEILING)} of it in any run is a lower bound (≥): ` +
-        'the generator is as much its limit as the engine. So is one at which all came that the generator offered.',
+        'the generator is as much its limit as the engine. So is one at which all came that the generator offered, and one at which ' +
+        "the sink's ring had no room for more than 2 % of what the gateway sent: every trial counts that.",
       '**Rates and latency**: the generator and the polling of the primary interface share core 0; RPS hands what becomes a ' +
         'packet of the kernel to core 1. What stays in the driver (`driver`, `ceiling`, `path`) shares core 0 with the generator and ' +
         'the sink, so its figures contain their work, too. Behind the others the sink works on core 1: a kernel that sends a packet ' +
         'to it copies it into a frame first. The legacy program is kept on core 1, too.',
       `**Without loss**: the search of RFC 2544, section 26.1: the highest rate of a trial in which every datagram came. A trial that ` +
-        `loses up to ${percent(MUCH)} is repeated; a rate fails when ${TRIES} do, or one loses more.`,
-      `**Queues**: ${QUEUES.map(code).join(', ')}. By default the kernel sends the fragments of 64 datagrams in one turn, more than the ring of ` +
-        'the veth to the sink holds: the sink would be the limit. And a processor of a virtual machine stands still for some ' +
-        "milliseconds now and then, which a NIC's rings outlast.",
+        `loses up to ${percent(how.much)} is repeated in a later round; a rate fails when ${how.tries} do, or one loses more. Below ` +
+        `${rounded(how.longerBelow)}/s trials last longer in proportion: what the kernel's queues take in before they lose something has ` +
+        'to be a small part of a trial.',
+      `**Queues**: ${how.queues.map(code).join(', ')}. The kernel takes packets from the queue of RPS in turns, by ` +
+        'default of 64, and the sink takes 64 frames from its ring in a turn. With fragments more come than go, the ring (256 frames) ' +
+        'fills up, and the sink would be the limit: hence the shorter turns. And a processor of a virtual machine stands still for ' +
+        "some milliseconds now and then, which a NIC's rings outlast, and so does the longer queue.",
       '**Latency**: each datagram carries the time at which it was made; the sink compares when its last fragment came ' +
         '(`bpf_ktime_get_ns`), in a histogram with a resolution of 3 %. Live frames leave in batches, so a part of it is the ' +
         "bench's own: all that `path` shows.",
@@ -467,12 +471,21 @@ function bridgeLimit(results: Results, bytes: number): string {
   );
 }
 
+/** Beyond what scheduling alone makes of it. */
+const LONG_WAIT_NS = 20_000_000;
+
 function leftToStandby(results: Results, bytes: number): string {
   const [overload, cost] = (['overload', 'cost'] as const).map((at) => byStandbyOf(results, at, bytes));
   if (!overload || !cost) return '';
+  const late = Math.max(
+    ...[0.5, 0.9].map((share) => latencyOf(results, 'nfqueue', bytes, share, 'p99')?.median ?? NaN),
+  );
   return (
     ` Of the datagrams of \`nfqueue\`, its queue left ${percent(overload.median)} to \`standby\` at overload, ` +
-    `${percent(cost.median)} where its cost was measured.`
+    `${percent(cost.median)} where its cost was measured.` +
+    (late > LONG_WAIT_NS
+      ? ` The kernel's part of the work goes before the program's: what is in its queue waits up to ${rounded(late / 1e6)} ms (p99).`
+      : '')
   );
 }
 
@@ -614,8 +627,6 @@ function benchLimits({ machine }: Results): string {
       'The generator and what stays in the driver share a core. That makes driver mode look slower than it is, and nearer to `ceiling`.',
       "Rates and latencies of the others contain the sink's copy of each packet, which driver mode is spared: ratios of driver mode to " +
         'them are too high by that, ratios among them too near to 1. Ratios of cost are free of it.',
-      'The costs of the engines (not of `ceiling` and `path`) contain the start of generator and sink in these runs, and are too high ' +
-        'by that; so are what the sizing model and the claims about processors make of them.',
       'Live frames fit in a page. Datagrams of more than 3000 bytes come from a packet socket, which offers less.',
       'All datagrams of a trial have one size, and all are to be forwarded. Mixed traffic lies between.',
       'A rate without loss hangs on a single datagram, so that a core that is held up decides it now and then; the rates at ' +

@@ -55,7 +55,7 @@ export interface Ratio extends Pair, Rate {
 
 /** Beyond this share of what the generator can offer, a figure is as much the generator's as the subject's. */
 export const NEAR_CEILING = 0.8;
-/** Of what was offered: less was lost than a trial's ends make of it. */
+/** Less is lost by what begins and ends a trial. */
 const ALL = 0.98;
 /** Complete runs agree where their ratios differ by less. */
 export const AGREEMENT = 0.15;
@@ -102,17 +102,20 @@ function isNearCeiling(run: Run, bytes: number, rate: number | undefined): boole
   return rate !== undefined && most !== undefined && rate > NEAR_CEILING * most;
 }
 
-/** All came that the generator could offer beside it: the two share a processor. */
-function isAllOffered(point: Pick<Point, 'offered' | 'overload'> | undefined): boolean {
+type Overloaded = Pick<Point, 'offered' | 'overload' | 'refusedBySink'>;
+
+/** All came that the generator could offer beside it, the two sharing a processor, or the sink did not take all that was sent. */
+function isBenchsLimit(point: Overloaded | undefined): boolean {
   const [offered, came] = [medianOf(point?.offered), medianOf(point?.overload)];
-  return offered !== undefined && came !== undefined && came > ALL * offered;
+  if (offered === undefined || came === undefined) return false;
+  return came > ALL * offered || (medianOf(point?.refusedBySink) ?? 0) > 1 - ALL;
 }
 
 function isBoundIn(run: Run, measure: Measure, subject: Subject, bytes: number): boolean {
   // The path is the bound.
   if (subject === 'path') return false;
   const point = pointIn(run, subject, bytes);
-  const isItself = measure === 'lossless' ? point?.lossless?.isLowerBound === true : isAllOffered(point);
+  const isItself = measure === 'lossless' ? point?.lossless?.isLowerBound === true : isBenchsLimit(point);
   return isItself || isNearCeiling(run, bytes, rateIn(run, measure, subject, bytes));
 }
 
@@ -125,10 +128,10 @@ export const offeredOf = ({ runs }: Results, subject: Subject, bytes: number): F
   over(runs, (run) => medianOf(pointIn(run, subject, bytes)?.offered));
 
 export const costOf = ({ runs }: Results, subject: Subject, bytes: number): Figure | undefined =>
-  over(runs, (run) => pointIn(run, subject, bytes)?.cost?.nanoseconds);
+  over(runs, (run) => medianOf(pointIn(run, subject, bytes)?.cost?.map(({ nanoseconds }) => nanoseconds)));
 
 export const costRateOf = ({ runs }: Results, subject: Subject, bytes: number): Figure | undefined =>
-  over(runs, (run) => pointIn(run, subject, bytes)?.cost?.rate);
+  over(runs, (run) => medianOf(pointIn(run, subject, bytes)?.cost?.map(({ rate }) => rate)));
 
 export function latencyOf(
   { runs }: Results,
@@ -142,14 +145,11 @@ export function latencyOf(
 }
 
 /** At overload, with the generator's end where flows and cores were varied. */
-function growthOf(
-  { runs, how }: Results,
-  pointOf: (run: Run) => Pick<Point, 'offered' | 'overload'> | undefined,
-): Rate | undefined {
+function growthOf({ runs, how }: Results, pointOf: (run: Run) => Overloaded | undefined): Rate | undefined {
   const valueIn = (run: Run): number | undefined => medianOf(pointOf(run)?.overload);
   const rate = over(runs, valueIn);
   const isBoundHere = (run: Run): boolean =>
-    isAllOffered(pointOf(run)) || isNearCeiling(run, how.growthBytes, valueIn(run));
+    isBenchsLimit(pointOf(run)) || isNearCeiling(run, how.growthBytes, valueIn(run));
   return rate && { ...rate, isLowerBound: runs.some(isBoundHere) };
 }
 
@@ -161,10 +161,7 @@ export const coresOf = (results: Results, subject: Engine, cores: number): Rate 
 
 /** Of `nfqueue`, the share of datagrams that `standby` took. */
 export const byStandbyOf = ({ runs }: Results, at: 'overload' | 'cost', bytes: number): Figure | undefined =>
-  over(runs, (run) => {
-    const { overload, cost } = pointIn(run, 'nfqueue', bytes)?.byStandby ?? {};
-    return at === 'cost' ? cost : medianOf(overload);
-  });
+  over(runs, (run) => medianOf(pointIn(run, 'nfqueue', bytes)?.byStandby?.[at]));
 
 /** Nanoseconds of a program alone, without the clock's own. */
 export function stepOf(

@@ -41,20 +41,23 @@ export interface Point {
   /** The highest rate at which nothing was lost (RFC 2544, section 26.1). */
   readonly lossless?: { readonly rate: number; readonly isLowerBound: boolean; readonly trials: number };
   readonly latency?: readonly Latency[];
-  /** What the gateway's processor worked for each datagram that came, at `rate`. */
-  readonly cost?: { readonly rate: number; readonly nanoseconds: number };
+  /** What the gateway's processor worked for each datagram that came, at `rate`; a value for each repetition. */
+  readonly cost?: readonly { readonly rate: number; readonly nanoseconds: number }[];
   /**
    * Of `nfqueue`, where the rule takes its datagrams: the share of them for which the program's queue had no room, so that
-   * `standby` cleared DF. A value for each repetition at overload, and one of the trial of `cost`.
+   * `standby` cleared DF. A value for each repetition of `overload` and of `cost`.
    */
-  readonly byStandby?: { readonly overload: readonly number[]; readonly cost?: number };
+  readonly byStandby?: { readonly overload: readonly number[]; readonly cost: readonly number[] };
+  /**
+   * At overload, of the frames that the gateway sent, the share for which the sink's ring had no room: what the bench lost, not
+   * the engine. A value for each repetition.
+   */
+  readonly refusedBySink: readonly number[];
 }
 
 /** At overload, as in `Point`. */
-interface Growth {
+interface Growth extends Pick<Point, 'offered' | 'overload' | 'refusedBySink'> {
   readonly subject: Engine;
-  readonly offered: readonly number[];
-  readonly overload: readonly number[];
 }
 
 export interface FlowPoint extends Growth {
@@ -98,13 +101,22 @@ export interface Run {
 export interface Results {
   readonly how: {
     readonly sizes: readonly number[];
+    /** Of an overload, and of a cost. */
     readonly repetitions: number;
+    readonly costRepetitions: number;
     /** Offered at overload, datagrams/s; 0: as many as the generator can. */
     readonly overload: number;
     /** Of one trial of a search for the highest rate without loss. */
     readonly searchMilliseconds: number;
+    /** Below this rate, datagrams/s, longer in proportion. */
+    readonly longerBelow: number;
     /** Of any other trial. */
     readonly milliseconds: number;
+    /** In a search, a rate fails when so many trials lose something, or one more than this share. */
+    readonly tries: number;
+    readonly much: number;
+    /** Of the kernel, while a run lasts (sysctl). */
+    readonly queues: readonly string[];
     /** IP total length at which flows and cores were varied. */
     readonly growthBytes: number;
   };

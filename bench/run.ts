@@ -7,7 +7,18 @@ import * as os from 'node:os';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { must, Progress, REPOSITORY, run } from '../lab/host';
-import { GROWTH_BYTES, Measurement, OVERLOAD, TRIAL_MS, type Plan, type Step } from './measure';
+import { QUEUES } from './machine';
+import {
+  GROWTH_BYTES,
+  LONGER_BELOW,
+  Measurement,
+  MUCH,
+  OVERLOAD,
+  type Plan,
+  type Step,
+  TRIAL_MS,
+  TRIES,
+} from './measure';
 import { oneOf, UsageError, whole } from './options';
 import { writeDocuments } from './performance';
 import { compareWith, summaryTables } from './report';
@@ -26,10 +37,11 @@ interface Order extends Plan {
 const SECONDS = { complete: '2', quick: '0.5' } as const;
 const SIZES = { complete: '64,512,1380,1428,2852,8900', quick: String(GROWTH_BYTES) } as const;
 const REPETITIONS = { complete: '5', quick: '1' } as const;
+const COST_REPETITIONS = { complete: 3, quick: 1 } as const;
 const OUT = join(REPOSITORY, 'bench/latest.json');
 
 const HELP = `usage: bench/run.ts [OPTION]...
-  --quick                 one size, short trials, nothing about flows and cores, under two minutes; says where a ratio is
+  --quick                 one size, short searches, nothing about flows and cores, under two minutes; says where a ratio is
                           lower than in docs/performance.json
   --runs NUMBER           complete runs one after the other, 1 to 9 (3; --quick: 1)
   --subjects NAME,...     of ${SUBJECTS.join(', ')} (all)
@@ -62,6 +74,7 @@ function parse(args: string[]): Order | undefined {
     subjects: (subjects ?? SUBJECTS.join(',')).split(',').map((name) => oneOf('subjects', name, SUBJECTS)),
     sizes: (sizes ?? SIZES[kind]).split(',').map((size) => whole('sizes', size, 40, 8951)),
     repetitions: whole('repetitions', repetitions ?? REPETITIONS[kind], 1, 99),
+    costRepetitions: COST_REPETITIONS[kind],
     searchMilliseconds: seconds * 1000,
     hasGrowth: !quick,
     out: values.out ?? (isPart ? OUT : CHECKED_IN),
@@ -94,15 +107,24 @@ class Work {
   private done = 0;
   private readonly startedAt = Date.now();
 
-  constructor(private readonly planned: number) {}
+  constructor(
+    private readonly planned: number,
+    private readonly bench: Bench,
+  ) {}
 
   async do(name: string, steps: readonly Step[]): Promise<void> {
     for (const { what, seconds, measure } of steps) {
-      const result = await measure();
+      this.bench.goOn();
+      const say = (share: number, message: string): void =>
+        progress.say(`${name}${what}: ${message}; ${this.minutesLeft(seconds * share)} min left`);
+      say(1, await measure(say));
       this.done += seconds;
-      const left = ((this.planned - this.done) * (Date.now() - this.startedAt)) / this.done / 1000;
-      progress.say(`${name}${what}: ${result}; ${Math.ceil(left / 60)} min left`);
     }
+  }
+
+  private minutesLeft(doing: number): number {
+    const done = this.done + doing;
+    return Math.ceil(((this.planned - done) * (Date.now() - this.startedAt)) / done / 60_000);
   }
 }
 
@@ -114,16 +136,19 @@ async function commit(): Promise<string> {
   return `${head.stdout.trim() || 'unknown'}${changes.stdout.trim() === '' ? '' : ' with changes'}`;
 }
 
-async function about({ sizes, repetitions, searchMilliseconds }: Order): Promise<Omit<Results, 'runs'>> {
+async function about({
+  sizes,
+  repetitions,
+  costRepetitions,
+  searchMilliseconds,
+}: Order): Promise<Omit<Results, 'runs'>> {
   const clang = (await must('clang', ['--version'])).split('\n')[0] ?? 'unknown';
   return {
     how: {
-      sizes,
-      repetitions,
-      overload: OVERLOAD,
-      milliseconds: TRIAL_MS,
-      searchMilliseconds,
-      growthBytes: GROWTH_BYTES,
+      ...{ sizes, repetitions, costRepetitions },
+      ...{ overload: OVERLOAD, milliseconds: TRIAL_MS, growthBytes: GROWTH_BYTES },
+      ...{ searchMilliseconds, tries: TRIES, much: MUCH, longerBelow: LONGER_BELOW },
+      queues: QUEUES,
     },
     machine: {
       cpu: os.cpus()[0]?.model ?? 'unknown',
@@ -145,12 +170,8 @@ async function measure(bench: Bench, order: Order): Promise<Results> {
   const runs: Run[] = [];
   const say = (text: string): void => progress.say(text);
   const measurements = Array.from({ length: count }, () => new Measurement(bench, order, say, () => runs.at(-1)));
-  const work = new Work(measurements.flatMap((each) => each.all()).reduce((sum, { seconds }) => sum + seconds, 0));
-  for (const signal of ['SIGINT', 'SIGTERM'] as const)
-    process.on(signal, () => {
-      progress.say(`${signal}: cleaning up after the trial that runs`);
-      bench.stop();
-    });
+  const planned = measurements.flatMap((each) => each.all()).reduce((sum, { seconds }) => sum + seconds, 0);
+  const work = new Work(planned, bench);
   const all = await about(order);
   for (const [number, measurement] of measurements.entries()) {
     await work.do(count > 1 ? `run ${number + 1} of ${count}: ` : '', measurement.all());
@@ -159,6 +180,31 @@ async function measure(bench: Bench, order: Order): Promise<Results> {
     write(runs.length < count ? OUT : out, { ...all, runs });
   }
   return { ...all, runs };
+}
+
+function stopAtSignals(bench: Bench): void {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.on(signal, () => {
+      progress.say(`${signal}: cleaning up after the trial that runs`);
+      bench.stop();
+    });
+}
+
+/** Up, measured, and down whatever happens. */
+async function bench(order: Order): Promise<void> {
+  const bench = new Bench(`mgb${process.pid}`, progress);
+  stopAtSignals(bench);
+  try {
+    await bench.up(order.subjects);
+    const before = existsSync(CHECKED_IN) ? readResults(CHECKED_IN) : undefined;
+    const results = await measure(bench, order);
+    process.stdout.write(`${summaryTables(results)}\n`);
+    progress.say(`written to ${order.out}`);
+    if (order.out === CHECKED_IN) writeDocuments(results);
+    if (before) compareWith(before, results).forEach((line) => progress.say(line));
+  } finally {
+    await bench.down();
+  }
 }
 
 async function main(): Promise<void> {
@@ -170,20 +216,7 @@ async function main(): Promise<void> {
   if (process.getuid?.() !== 0) throw new Error('network namespaces and BPF need root: run as root');
   if (os.cpus().length < 2)
     throw new Error(`${os.cpus().length} processor: the generator and the gateway need one each`);
-  const bench = new Bench(`mgb${process.pid}`, progress);
-  try {
-    await locked(order.lock, async () => {
-      await bench.up(order.subjects);
-      const before = existsSync(CHECKED_IN) ? readResults(CHECKED_IN) : undefined;
-      const results = await measure(bench, order);
-      process.stdout.write(`${summaryTables(results)}\n`);
-      progress.say(`written to ${order.out}`);
-      if (order.out === CHECKED_IN) writeDocuments(results);
-      if (before) compareWith(before, results).forEach((line) => progress.say(line));
-    });
-  } finally {
-    await bench.down();
-  }
+  await locked(order.lock, () => bench(order));
 }
 
 main().catch((error: Error) => {

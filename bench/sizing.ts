@@ -110,7 +110,7 @@ export function measuredCosts(results: Results, engine: Engine): Measured[] {
     .flatMap(({ points }) => points)
     .forEach(({ subject, bytes, cost }) => {
       if (subject === engine && cost && (engine !== 'nfqueue' || bytes > EGRESS_MTU))
-        bySize.set(bytes, [...(bySize.get(bytes) ?? []), cost.nanoseconds]);
+        bySize.set(bytes, [...(bySize.get(bytes) ?? []), median(cost.map(({ nanoseconds }) => nanoseconds))]);
     });
   return [...bySize]
     .map(([bytes, all]) => ({ bytes, nanoseconds: median(all) }))

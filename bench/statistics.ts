@@ -54,10 +54,6 @@ export interface SearchOptions {
   readonly guess: number;
   readonly least: number;
   readonly most: number;
-  /** The search ends when the rates that hold and that do not differ by less than this share (default 0.05). */
-  readonly precision?: number;
-  /** By which factor rates change until one holds and another does not (default 1.12); each time its square. */
-  readonly stride?: number;
   /** The search ends after so many trials, whatever it knows then (default 14). */
   readonly trials?: number;
 }
@@ -72,6 +68,10 @@ export interface Found {
 
 /** A generator that offers less than this share of what it is asked for is at its end. */
 const OFFERED = 0.93;
+/** The search ends when the rates that hold and that do not differ by less. */
+const PRECISION = 0.05;
+/** By which factor rates change until one holds and another does not; each time its square. */
+const FIRST_STRIDE = 1.12;
 
 /** Nothing was lost, and as much was offered as was asked for. */
 export function isConclusive(verdict: Verdict, asked: number): boolean {
@@ -81,13 +81,13 @@ export function isConclusive(verdict: Verdict, asked: number): boolean {
 /** The highest rate without loss: strides from the guess until it lies between two rates, then halves their ratio. */
 export async function highestWithoutLoss(
   tryRate: (rate: number) => Promise<Verdict>,
-  { guess, least, most, precision = 0.05, stride: first = 1.12, trials = 14 }: SearchOptions,
+  { guess, least, most, trials = 14 }: SearchOptions,
 ): Promise<Found> {
   let holds = 0;
   let best = 0;
   let fails = Infinity;
   let rate = Math.min(Math.max(guess, least), most);
-  let stride = first;
+  let stride = FIRST_STRIDE;
   for (let done = 1; done <= trials; done++) {
     const verdict = await tryRate(Math.round(rate));
     if (verdict.lost === 0) {
@@ -98,7 +98,7 @@ export async function highestWithoutLoss(
       fails = rate;
       if (rate === least) return { rate: best, isLowerBound: false, trials: done };
     }
-    if (holds > 0 && fails / holds < 1 + precision) return { rate: best, isLowerBound: false, trials: done };
+    if (holds > 0 && fails / holds < 1 + PRECISION) return { rate: best, isLowerBound: false, trials: done };
     if (fails === Infinity) rate = Math.min(rate * stride, most);
     else if (holds === 0) rate = Math.max(rate / stride, least);
     else rate = Math.sqrt(holds * fails);

@@ -9,7 +9,7 @@ import { inNamespace, must, type Progress, REPOSITORY, run, sleep, waitFor } fro
 import { ADDRESSES, BPFFS, MTU, SMALL_ENGINES, SmallGateway } from '../lab/small-gateway';
 import { onto } from '../lab/exchange';
 import { Packet } from '../lab/packet';
-import { FAVOUR, favour, GATEWAY_CORE, pollingThreads, QUEUES, residentSet, setQueues } from './machine';
+import { FAVOUR, favour, GATEWAY_CORE, pollingThreads, residentSet, restoreQueues, setQueues } from './machine';
 import { type Engine, IN_DRIVER, type Memory, type StepCost, type Subject } from './results';
 import { type Ends, type Trial, type TrialOptions, TrialProcess } from './trials';
 
@@ -17,7 +17,7 @@ import { type Ends, type Trial, type TrialOptions, TrialProcess } from './trials
  * Who takes frames off the wire: the core that the generator keeps busy, which hands what becomes a packet of the kernel to
  * the gateway's by RPS; or a kernel thread on the gateway's, where then all of a gateway's work is.
  */
-export type Placement = 'softirq' | 'thread';
+type Placement = 'softirq' | 'thread';
 
 const LEGACY = join(REPOSITORY, 'netfilter/modify_udp_df');
 /** As deploy_xdp.sh has it. */
@@ -29,6 +29,12 @@ const SETTLED_MS = 1500;
 const ENDS_WITH_THIS = ['setpriv', '--pdeathsig', 'KILL'] as const;
 /** As many flows as trials have that do not ask for others, as a power of two. */
 const FLOW_BITS = 10;
+
+/** What a trial counted, and what only the gateway knows. */
+export interface Observed extends Trial {
+  /** Frames for which the sink's ring had no room. */
+  readonly refused: number;
+}
 
 /** Datagrams of which netfilter had to clear DF so far, and those of them that the standby did. */
 interface Cleared {
@@ -46,6 +52,8 @@ class Lane {
   private ends: Ends | undefined;
   private mtu = 0;
   private placement: Placement = 'softirq';
+  /** So far. */
+  private refused = 0;
 
   constructor(
     private readonly subject: Subject,
@@ -82,10 +90,17 @@ class Lane {
     }
   }
 
-  /** Whose interfaces take datagrams of so many bytes, of so many flows as a power of two. */
+  async run(trial: TrialOptions, flowBits: number): Promise<Observed> {
+    const result = await (await this.use(trial.bytes, flowBits)).run(trial);
+    if (this.legacy && hasEnded(this.legacy))
+      throw new Error(`modify_udp_df: ended by itself with ${howEnded(this.legacy)}`);
+    const before = this.refused;
+    this.refused = await this.refusedBySink();
+    return { ...result, refused: this.refused - before };
+  }
+
+  /** Starts what takes datagrams of so many bytes, of so many flows as a power of two. */
   async use(bytes: number, flowBits: number): Promise<TrialProcess> {
-    if (this.legacy && this.legacy.exitCode !== null)
-      throw new Error(`modify_udp_df: ended by itself with exit code ${this.legacy.exitCode}`);
     const ends = this.endsFor(flowBits);
     const mtu = this.mtuFor(bytes) ?? this.mtu;
     if (this.trial && isDeepStrictEqual(ends, this.ends) && mtu === this.mtu) return this.trial;
@@ -110,6 +125,13 @@ class Lane {
     if (this.subject === 'ceiling') return MTU.driver;
     if (this.subject !== 'path') return undefined;
     return bytes > MTU.driver ? MTU.other : MTU.driver;
+  }
+
+  /** What veth_xmit drops because its peer's ring is full: drivers/net/veth.c. */
+  private async refusedBySink(): Promise<number> {
+    const shown = await this.gateway.inGateway('ip -json -statistics link show dev ens6');
+    const [link] = JSON.parse(shown) as { stats64: { tx: { dropped: number } } }[];
+    return link?.stats64.tx.dropped ?? NaN;
   }
 
   async clearedByNetfilter(): Promise<Cleared> {
@@ -178,7 +200,7 @@ class Lane {
     child.stderr.setEncoding('utf8').on('data', (text: string) => (said = `${said}${text}`.slice(-400)));
     this.legacy = child;
     const isServed = async (): Promise<true | undefined> => {
-      if (child.exitCode !== null) throw new Error(`modify_udp_df: exit code ${child.exitCode} ${said.trim()}`);
+      if (hasEnded(child)) throw new Error(`modify_udp_df: ${howEnded(child)} ${said.trim()}`);
       const rows = await this.gateway.inGateway('cat /proc/net/netfilter/nfnetlink_queue');
       return /^ *0 +\d+ +\d+ 2 /m.test(rows) || undefined;
     };
@@ -189,7 +211,7 @@ class Lane {
 
 export class Bench {
   private readonly lanes = new Map<Subject, Lane>();
-  private queues: readonly string[] | undefined;
+  private placed = '';
   private last: Promise<unknown> = Promise.resolve();
   private isStopped = false;
 
@@ -201,8 +223,9 @@ export class Bench {
   async up(subjects: readonly Subject[]): Promise<void> {
     await removeLeftovers();
     await favour(FAVOUR);
-    this.queues = await setQueues(QUEUES);
+    await setQueues();
     for (const subject of new Set<Subject>([...subjects, 'standby'])) {
+      this.goOn();
       const lane = new Lane(subject, this.prefix, this.progress);
       this.lanes.set(subject, lane);
       await lane.up();
@@ -212,14 +235,17 @@ export class Bench {
 
   /** Of all trials to come, until it is called again. */
   async place(placement: Placement, cores: readonly number[] = [GATEWAY_CORE]): Promise<void> {
+    const wanted = `${placement} ${cores.join(' ')}`;
+    if (wanted === this.placed) return;
     for (const lane of this.lanes.values()) await lane.place(placement, cores);
+    this.placed = wanted;
   }
 
   /** One after the other, in the order of the calls: whoever calls again after each trial takes turns with others who do. */
-  run(subject: Subject, trial: TrialOptions, flowBits = FLOW_BITS): Promise<Trial> {
+  run(subject: Subject, trial: TrialOptions, flowBits = FLOW_BITS): Promise<Observed> {
     const result = this.last.then(async () => {
-      if (this.isStopped) throw new Error('stopped by a signal');
-      return (await this.lane(subject).use(trial.bytes, flowBits)).run(trial);
+      this.goOn();
+      return this.lane(subject).run(trial, flowBits);
     });
     this.last = result.catch(() => undefined);
     return result;
@@ -233,6 +259,11 @@ export class Bench {
   /** What waits for its turn, and what comes later, fails. */
   stop(): void {
     this.isStopped = true;
+  }
+
+  /** @throws after `stop`. */
+  goOn(): void {
+    if (this.isStopped) throw new Error('stopped by a signal');
   }
 
   clearedByNetfilter(subject: Subject): Promise<Cleared> {
@@ -255,9 +286,15 @@ export class Bench {
   }
 
   async down(): Promise<void> {
-    for (const lane of this.lanes.values()) await lane.down();
-    await favour(0);
-    if (this.queues !== undefined) await setQueues(this.queues);
+    this.stop();
+    await this.last;
+    try {
+      const lanes = await Promise.allSettled([...this.lanes.values()].map((lane) => lane.down()));
+      for (const lane of lanes) if (lane.status === 'rejected') throw lane.reason;
+    } finally {
+      await favour(0);
+      await restoreQueues();
+    }
   }
 
   private lane(subject: Subject): Lane {
@@ -267,8 +304,12 @@ export class Bench {
   }
 }
 
+const hasEnded = ({ exitCode, signalCode }: ChildProcess): boolean => exitCode !== null || signalCode !== null;
+
+const howEnded = ({ exitCode, signalCode }: ChildProcess): string => signalCode ?? `exit code ${exitCode}`;
+
 async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
+  if (hasEnded(child)) return;
   const ended = new Promise((done) => child.once('close', done));
   child.kill('SIGTERM');
   const timer = setTimeout(() => child.kill('SIGKILL'), 10_000);

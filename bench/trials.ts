@@ -57,6 +57,8 @@ export interface Ends {
 export class TrialProcess {
   private said = '';
   private waiting: { done: (line: string) => void; refuse: (error: Error) => void } | undefined;
+  /** Why there will be no more answers. */
+  private over: Error | undefined;
 
   private constructor(private readonly child: ChildProcessWithoutNullStreams) {
     child.stderr.setEncoding('utf8').on('data', (text: string) => (this.said += text));
@@ -66,7 +68,8 @@ export class TrialProcess {
       this.waiting = undefined;
     });
     const ended = (why: string): void => {
-      this.waiting?.refuse(new Error(this.said.trim() || why));
+      this.over ??= new Error(this.said.trim() || why);
+      this.waiting?.refuse(this.over);
       this.waiting = undefined;
     };
     child.on('error', (error) => ended(error.message));
@@ -96,6 +99,7 @@ export class TrialProcess {
   }
 
   private answer(milliseconds: number): Promise<string> {
+    if (this.over) return Promise.reject(this.over);
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.child.kill('SIGKILL');

@@ -38,13 +38,17 @@ function point(subject: Subject, bytes: number, factor: number): Point {
       bytes,
       offered: [2_000_000, 1_800_000, 1_900_000].map((each) => each * factor),
       overload: [rate * 0.9, rate, rate * 1.2],
+      refusedBySink: [0, 0.001, 0],
     },
     lossless: { rate: rate * 0.8, isLowerBound: subject === 'path', trials: 9 },
-    ...(subject === 'nfqueue' && bytes > 1400 ? { byStandby: { overload: [0.3, 0.25, 0.2], cost: 0.05 } } : {}),
+    ...(subject === 'nfqueue' && bytes > 1400 ? { byStandby: { overload: [0.3, 0.25, 0.2], cost: [0.05] } } : {}),
     ...(isEngine(subject)
       ? {
           latency: latencies(subject, rate * 0.8),
-          cost: { rate: rate * 0.4, nanoseconds: NANOSECONDS[subject] * (0.8 + bytes / 7140) },
+          cost: [0.98, 1, 1.3].map((noise) => ({
+            rate: rate * 0.4,
+            nanoseconds: NANOSECONDS[subject] * (0.8 + bytes / 7140) * noise,
+          })),
         }
       : {}),
   };
@@ -69,6 +73,7 @@ export function run(factor = 1): Run {
         flows,
         offered: [2_000_000],
         overload: [RATES[subject] / (1 + Math.log10(flows) / 20)],
+        refusedBySink: [0],
       })),
     ),
     cores: ENGINES.flatMap((subject) =>
@@ -77,6 +82,7 @@ export function run(factor = 1): Run {
         cores,
         offered: [2_000_000],
         overload: [RATES[subject] * (0.8 + 0.2 * cores)],
+        refusedBySink: [0],
       })),
     ),
     steps,
@@ -92,12 +98,8 @@ export function run(factor = 1): Run {
 export function results(...runs: readonly Run[]): Results {
   return {
     how: {
-      sizes: SIZES,
-      repetitions: 3,
-      overload: 0,
-      milliseconds: 1000,
-      searchMilliseconds: 2000,
-      growthBytes: 1428,
+      ...{ sizes: SIZES, growthBytes: 1428, repetitions: 3, costRepetitions: 3, overload: 0, milliseconds: 1000 },
+      ...{ searchMilliseconds: 2000, tries: 3, much: 0.01, longerBelow: 100_000, queues: ['net.core.example=1'] },
     },
     machine: { cpu: 'Made-up CPU', cores: 2, kernel: '6.12.0', load: [0.1, 0.1, 0.1] },
     software: { commit: '0123456789abcdef0123456789abcdef01234567', clang: 'clang version 19' },

@@ -85,7 +85,9 @@ describe('the document', () => {
       'rates alone',
       {
         ...EMPTY,
-        points: run().points.map(({ subject, bytes, offered, overload }) => ({ subject, bytes, offered, overload })),
+        points: run().points.map(({ subject, bytes, offered, overload }) => ({
+          ...{ subject, bytes, offered, overload, refusedBySink: [] },
+        })),
       },
     ],
     ['one engine', { ...run(), points: run().points.filter(({ subject }) => subject === 'bridge') }],

@@ -18,7 +18,7 @@ const EMPTY: Run = { ...run(), points: [], flows: [], cores: [], steps: [], step
 
 function at(subject: Subject, overload: readonly number[], lossless?: number, isLowerBound = false): Point {
   return {
-    ...{ subject, bytes: 1428, offered: [10_000], overload },
+    ...{ subject, bytes: 1428, offered: [10_000], overload, refusedBySink: [0] },
     ...(lossless === undefined ? {} : { lossless: { rate: lossless, isLowerBound, trials: 5 } }),
   };
 }
@@ -57,6 +57,15 @@ describe('a ratio', () => {
         ...(['overload', 'driver', 'bridge', 1428] as const),
       )?.isLowerBound;
     expect([offered(121), offered(130)]).toEqual([true, false]);
+  });
+
+  test("is a lower bound when the sink's ring refused more than 2 % of what the engine sent", () => {
+    const refused = (...shares: readonly number[]) =>
+      ratioOf(
+        of([{ ...at('generic', [120]), refusedBySink: shares }, at('bridge', [10])]),
+        ...(['overload', 'generic', 'bridge', 1428] as const),
+      )?.isLowerBound;
+    expect([refused(0.01, 0.03, 0.03), refused(0.01, 0.01, 0.9)]).toEqual([true, false]);
   });
 
   test('is a lower bound when in one run the generator ended before the search did', () => {

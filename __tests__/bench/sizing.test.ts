@@ -10,19 +10,20 @@ import { checkedInContext } from '../../constructs/context';
 import { networkGbps } from '../../constructs/instance-types';
 import { LARGEST_IN_DRIVER_MODE } from '../../constructs/limits';
 import { REPOSITORY, run } from '../../lab/host';
+import { results as madeUp } from './made-up';
 
 const SIZES = [1380, 1428, 2852, 3400];
 const CAREFUL = { headroom: 0.5, spare: 0, speed: 1 };
 
 function point(subject: Engine, bytes: number, nanoseconds: number): Point {
-  return { subject, bytes, offered: [], overload: [], cost: { rate: 1000, nanoseconds } };
+  return { subject, bytes, offered: [], overload: [], refusedBySink: [], cost: [{ rate: 1000, nanoseconds }] };
 }
 
 /** Runs with nothing in them but costs. */
 function results(...runs: readonly Point[][]): Results {
   const empty = { date: '', seconds: 0, flows: [], cores: [], steps: [], stepsOnBoth: [], memory: [] };
   return {
-    how: { sizes: SIZES, repetitions: 1, overload: 0, milliseconds: 1000, searchMilliseconds: 1, growthBytes: 1428 },
+    how: madeUp().how,
     machine: { cpu: 'Example CPU', cores: 2, kernel: '6.18', load: [] },
     software: { commit: '', clang: '' },
     runs: runs.map((points) => ({ ...empty, points })),
