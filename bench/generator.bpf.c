@@ -44,10 +44,8 @@ static __always_inline int is_due(struct pacer *pacer)
 
 		if (pacer->due > now << 10)
 			return 0;
-		if (pacer->due < earliest) {
-			pacer->slipped += (earliest - pacer->due) / pacer->interval;
+		if (pacer->due < earliest)
 			pacer->due = earliest;
-		}
 		pacer->due += pacer->interval;
 	}
 	pacer->last = now;

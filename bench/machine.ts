@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who has which processor, and what a gateway takes of it and of the memory.
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { performance } from 'node:perf_hooks';
 import { must, run } from '../lab/host';
 
 export const GENERATOR_CORE = 0;
@@ -58,8 +59,16 @@ export function residentSet(pid: number): number {
  * Seconds since boot in which the gateway's processor was idle, or not this machine's at all. The kernel takes the times of
  * idleness from its clock, and the others from samples (kernel/time/tick-sched.c, get_cpu_idle_time_us).
  */
-export function idleSeconds(): number {
+function idleSeconds(): number {
   const line = new RegExp(`^cpu${GATEWAY_CORE} (.*)$`, 'm').exec(readFileSync('/proc/stat', 'utf8'))?.[1] ?? '';
   const [, , , idle = NaN, waiting = NaN, , , stolen = NaN] = line.split(' ').map(Number);
   return (idle + waiting + stolen) / TICKS;
+}
+
+/** How long the gateway's processor worked meanwhile, and how long that was; both in seconds. */
+export async function busy<T>(work: () => Promise<T>): Promise<{ result: T; worked: number; elapsed: number }> {
+  const [startedAt, idleBefore] = [performance.now(), idleSeconds()];
+  const result = await work();
+  const elapsed = (performance.now() - startedAt) / 1000;
+  return { result, elapsed, worked: Math.max(elapsed - (idleSeconds() - idleBefore), 0) };
 }

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // One complete run as a list of steps. Rates, which are compared, are measured in rounds through all sizes and subjects: whatever
 // disturbs the machine disturbs all, and no figure's repetitions at once.
-import { performance } from 'node:perf_hooks';
 import { LARGEST_IN_DRIVER_MODE } from '../constructs/limits';
 import { sleep } from '../lab/host';
-import { GATEWAY_CORE, GENERATOR_CORE, idleSeconds } from './machine';
+import { busy, GATEWAY_CORE, GENERATOR_CORE } from './machine';
 import {
   type CorePoint,
   type Engine,
@@ -47,7 +46,7 @@ export interface Step {
 /** Offered at overload: as many as the generator can. */
 export const OVERLOAD = 0;
 /** At least this many datagrams/s, or the search for a rate without loss gives up. */
-const LEAST_RATE = 1000;
+const LEAST_RATE = 5000;
 const MOST_RATE = 10_000_000;
 /** Of any trial but those of a search. At overload the legacy program's queue, empty at first, is a small part of what comes. */
 export const TRIAL_MS = 1000;
@@ -63,13 +62,11 @@ export const MUCH = 0.01;
  * one, which has to be a small part of a trial (datagrams/s).
  */
 export const LONGER_BELOW = 100_000;
-const LONGEST_MS = 10_000;
 const LATENCY_SHARES = [0.5, 0.9] as const;
 /** Of the rate without loss: the gateway's processor works, and is idle, too. */
 const COST_SHARE = 0.5;
-/** Of a gateway at rest: with less, the work of others is more than that of some engines. */
+/** Of a gateway at rest, at least: less is somebody else's work, and worth another look. */
 const LEAST_IDLE = 0.9;
-/** One look may meet somebody else's work. */
 const [LOOKS, LOOK_MS] = [5, 2000];
 const REST_SECONDS = 2;
 /** The default of `egress_mtu`, and of `min_packet_size`: the rule takes longer ones, and they are cut. */
@@ -82,7 +79,7 @@ const AROUND_SECONDS = 0.1;
 /** A generator and a sink for another purpose. */
 const RESTART_SECONDS = 0.5;
 /** Of one search, more or less. */
-const SEARCH_TRIALS = 7;
+const SEARCH_TRIALS = 5;
 
 /** The driver's programs take no jumbo frames (docs/direct-engine.md). */
 function isPossible(subject: Subject, bytes: number): boolean {
@@ -146,7 +143,7 @@ export class Measurement {
       this.stepsOnBoth = await this.bench.stepCosts(sizes, [GENERATOR_CORE, GATEWAY_CORE]);
       return this.steps.map(({ bytes, direct }) => `direct ${direct} ns at ${bytes} bytes`).join(', ');
     };
-    return [{ what: 'the programs alone', seconds: sizes.length * 3, measure }];
+    return [{ what: 'the programs alone', seconds: this.plan.sizes.length * 3, measure }];
   }
 
   private overloads(): Step[] {
@@ -172,10 +169,14 @@ export class Measurement {
     const planned = all.length * SEARCH_TRIALS;
     const measure = async (tell: Tell): Promise<string> => {
       let trials = 0;
+      const say = (message: string): void => tell(Math.min(trials / planned, 1), message);
+      const onTrial = (): void => {
+        trials += 1;
+        if (trials % all.length === 0) say(`${trials} trials`);
+      };
       const searches = all.map(async ({ subject, bytes }) => {
-        const { rate, isLowerBound } = await this.withoutLoss(subject, bytes, () => (trials += 1));
-        const found = `${isLowerBound ? 'at least ' : ''}${rounded(rate)}`;
-        tell(Math.min(trials / planned, 1), `${subject}, ${bytes} bytes: ${found}`);
+        const { rate, isLowerBound } = await this.withoutLoss(subject, bytes, onTrial);
+        say(`${subject}, ${bytes} bytes: ${isLowerBound ? 'at least ' : ''}${rounded(rate)}`);
       });
       await Promise.all(searches);
       return `all ${all.length} rates found in ${trials} trials`;
@@ -212,11 +213,11 @@ export class Measurement {
 
   private async overloadRates(subject: Subject, bytes: number, flowBits?: number): Promise<Rates> {
     const options = { bytes, pps: OVERLOAD, milliseconds: TRIAL_MS };
-    const { offered, in_time, seconds, frames, refused } = await this.trial(subject, options, flowBits);
+    const { offered, in_time, seconds, refused } = await this.trial(subject, options, flowBits);
     return {
       offered: [offered / seconds],
       overload: [in_time / seconds],
-      refusedBySink: [refused / (frames + refused || 1)],
+      refusedBySink: [refused / (in_time + refused)],
     };
   }
 
@@ -236,20 +237,38 @@ export class Measurement {
   private async withoutLoss(subject: Subject, bytes: number, onTrial: () => void): Promise<Found> {
     const isIt = (point: Point): boolean => point.subject === subject && point.bytes === bytes;
     const known = this.before()?.points.find(isIt)?.lossless?.rate;
+    const tried: (Verdict & { readonly refused: number })[] = [];
     const tryRate = async (pps: number): Promise<Verdict> => {
-      const longer = Math.max(LONGER_BELOW / pps, 1);
-      const milliseconds = Math.round(Math.min(this.plan.searchMilliseconds * longer, LONGEST_MS));
-      for (let tries = 1; ; tries++) {
-        const { offered, delivered, seconds } = await this.trial(subject, { bytes, pps, milliseconds });
-        onTrial();
-        const verdict = { lost: offered - delivered, rate: offered / seconds };
-        if (tries === TRIES || verdict.lost > offered * MUCH || isConclusive(verdict, pps)) return verdict;
-      }
+      const verdict = await this.bestOfTries(subject, bytes, pps, onTrial);
+      tried.push(verdict);
+      return verdict;
     };
     const guess = known || median(this.point(subject, bytes).overload) * 0.9;
-    const lossless = await highestWithoutLoss(tryRate, { guess, least: LEAST_RATE, most: MOST_RATE });
+    const found = await highestWithoutLoss(tryRate, { guess, least: LEAST_RATE, most: MOST_RATE });
+    const [failed] = tried.filter(({ lost }) => lost > 0).sort((one, other) => one.rate - other.rate);
+    const isSinks = failed !== undefined && failed.refused >= failed.lost;
+    const lossless = { ...found, isLowerBound: found.isLowerBound || isSinks };
     this.keep({ ...this.point(subject, bytes), lossless });
     return lossless;
+  }
+
+  /** What came of a rate in the trial that lost least. */
+  private async bestOfTries(
+    subject: Subject,
+    bytes: number,
+    pps: number,
+    onTrial: () => void,
+  ): Promise<Verdict & { readonly refused: number }> {
+    const milliseconds = Math.round(this.plan.searchMilliseconds * Math.max(LONGER_BELOW / pps, 1));
+    let best = { lost: Infinity, rate: 0, refused: 0 };
+    for (let tries = 1; tries <= TRIES; tries++) {
+      const { offered, delivered, seconds, refused } = await this.trial(subject, { bytes, pps, milliseconds });
+      onTrial();
+      const verdict = { lost: offered - delivered, rate: offered / seconds, refused };
+      if (verdict.lost < best.lost || (verdict.lost === best.lost && verdict.rate > best.rate)) best = verdict;
+      if (isConclusive(verdict, pps) || verdict.lost > offered * MUCH) break;
+    }
+    return best;
   }
 
   private async latencies(subject: Subject, bytes: number): Promise<string> {
@@ -297,17 +316,15 @@ export class Measurement {
   }
 
   private async cost(subject: Subject, bytes: number, idle: number): Promise<string> {
-    if (idle < LEAST_IDLE) return 'not measured: others keep its processor busy';
     const before = this.point(subject, bytes);
     const pps = Math.max(Math.round((before.lossless?.rate ?? 0) * COST_SHARE), LEAST_RATE);
     await this.bench.prepare(subject, bytes);
-    const { result: measured, byStandby } = await this.sharing(subject, bytes, () =>
-      busy(() => this.trial(subject, { bytes, pps, milliseconds: TRIAL_MS })),
+    const { result, byStandby } = await this.sharing(subject, bytes, () =>
+      this.trial(subject, { bytes, pps, milliseconds: TRIAL_MS }),
     );
-    const { result, seconds, elapsed } = measured;
-    const nanoseconds = Math.round(((seconds - elapsed * (1 - idle)) / result.delivered) * 1e9);
-    if (!(nanoseconds > 0)) return 'not measured: less than its processor worked at rest';
-    const cost = [...(before.cost ?? []), { rate: result.offered / result.seconds, nanoseconds }];
+    const { offered, seconds, delivered, worked, elapsed } = result;
+    const nanoseconds = Math.round(((worked - elapsed * (1 - idle)) / delivered) * 1e9);
+    const cost = [...(before.cost ?? []), { rate: offered / seconds, nanoseconds }];
     this.keep({ ...before, cost, ...withStandby(before, { cost: byStandby }) });
     return `${nanoseconds} ns a datagram at ${rounded(pps)}`;
   }
@@ -353,6 +370,10 @@ export class Measurement {
   private async trial(subject: Subject, options: TrialOptions, flowBits?: number): Promise<Observed> {
     const trial = await this.bench.run(subject, options, flowBits);
     const { surplus, foreign, with_df } = trial;
+    if (trial.delivered === 0)
+      throw new Error(
+        `${subject}: none of ${trial.offered} datagrams of ${options.bytes} bytes came; is something else running?`,
+      );
     const isGateway = ENGINES.some((engine) => engine === subject);
     const wrong = options.bytes > LONGEST_WHOLE && isGateway ? with_df : 0;
     if (surplus + foreign + wrong > 0)
@@ -391,14 +412,6 @@ function withStandby(
 async function idleShare(): Promise<number> {
   let most = 0;
   for (let look = 0; look < LOOKS && most < LEAST_IDLE; look++)
-    most = Math.max(most, 1 - (await busy(() => sleep(LOOK_MS))).seconds / (LOOK_MS / 1000));
+    most = Math.max(most, 1 - (await busy(() => sleep(LOOK_MS))).worked / (LOOK_MS / 1000));
   return most;
-}
-
-/** How long the gateway's processor worked meanwhile; all in seconds. */
-async function busy<T>(work: () => Promise<T>): Promise<{ result: T; seconds: number; elapsed: number }> {
-  const [startedAt, idleBefore] = [performance.now(), idleSeconds()];
-  const result = await work();
-  const elapsed = (performance.now() - startedAt) / 1000;
-  return { result, elapsed, seconds: Math.max(elapsed - (idleSeconds() - idleBefore), 0) };
 }

@@ -11,6 +11,7 @@ import {
   AGREEMENT,
   agreementOf,
   agreementText,
+  ALL,
   byStandbyOf,
   coresOf,
   costOf,
@@ -27,6 +28,7 @@ import {
   type Ratio,
   ratioOf,
   ratiosOf,
+  REFUSED,
   type Reference,
   REFERENCES,
   rounded,
@@ -131,14 +133,16 @@ function howItIsMeasured(results: Results): string {
         'XDP program in the driver behind the secondary interface. It counts datagrams whose fragments all came; a fragment alone ' +
         'is worth nothing.',
       `**Their own ceiling** is the subject \`path\`. A figure above ${percent(NEAR_CEILING)} of it in any run is a lower bound (≥): ` +
-        'the generator is as much its limit as the engine. So is one at which all came that the generator offered, and one at which ' +
-        "the sink's ring had no room for more than 2 % of what the gateway sent: every trial counts that.",
+        'the generator is as much its limit as the engine. So is, at overload, one where more than ' +
+        `${percent(ALL)} came of what the generator offered, or where the frames for which the sink's ring had no room could be more than ` +
+        `${percent(REFUSED)} of it; without loss, one where such frames explain all that was lost at the rate above. Every trial counts them.`,
       '**Rates and latency**: the generator and the polling of the primary interface share core 0; RPS hands what becomes a ' +
         'packet of the kernel to core 1. What stays in the driver (`driver`, `ceiling`, `path`) shares core 0 with the generator and ' +
         'the sink, so its figures contain their work, too. Behind the others the sink works on core 1: a kernel that sends a packet ' +
         'to it copies it into a frame first. The legacy program is kept on core 1, too.',
       `**Without loss**: the search of RFC 2544, section 26.1: the highest rate of a trial in which every datagram came. A trial that ` +
-        `loses up to ${percent(how.much)} is repeated in a later round; a rate fails when ${how.tries} do, or one loses more. Below ` +
+        `loses up to ${percent(how.much)} is repeated in a later round; a rate fails when ${how.tries} do, or one loses more. One in which the generator was ` +
+        `held up is repeated, too. Below ` +
         `${rounded(how.longerBelow)}/s trials last longer in proportion: what the kernel's queues take in before they lose something has ` +
         'to be a small part of a trial.',
       `**Queues**: ${how.queues.map(code).join(', ')}. The kernel takes packets from the queue of RPS in turns, by ` +
@@ -150,7 +154,8 @@ function howItIsMeasured(results: Results): string {
         "bench's own: all that `path` shows.",
       "**Cost of a datagram**: a kernel thread on core 1 polls the primary interface, so that all of a gateway's work is on core 1. " +
         'What it is not idle (`/proc/stat`), less what it is not at rest, divided by the datagrams that came, at half the highest ' +
-        "rate without loss. The sink, which takes the kernel's packets as they are here (tc), is in it; it is all of `path`.",
+        "rate without loss. The sink is in it, and is all of `path`; here it takes the kernel's packets as they are (tc), frames of the " +
+        'driver as above.',
       '**Memory**: resident set of the long-lived processes, memory of the BPF maps (`memlock`).',
     ),
     subjects,

@@ -55,8 +55,10 @@ export interface Ratio extends Pair, Rate {
 
 /** Beyond this share of what the generator can offer, a figure is as much the generator's as the subject's. */
 export const NEAR_CEILING = 0.8;
-/** Less is lost by what begins and ends a trial. */
-const ALL = 0.98;
+/** Of what was offered: beyond this, the generator had no more that could have been lost. */
+export const ALL = 0.95;
+/** Of what came: the sink may have refused so much, and the figure is still the engine's. */
+export const REFUSED = 0.02;
 /** Complete runs agree where their ratios differ by less. */
 export const AGREEMENT = 0.15;
 const REGRESSION = 0.25;
@@ -97,8 +99,8 @@ function rateIn(run: Run, measure: Measure, subject: Subject, bytes: number): nu
   return measure === 'overload' ? medianOf(point?.overload) : point?.lossless?.rate;
 }
 
-function isNearCeiling(run: Run, bytes: number, rate: number | undefined): boolean {
-  const most = rateIn(run, 'overload', 'path', bytes);
+function isNearCeiling(run: Run, measure: Measure, bytes: number, rate: number | undefined): boolean {
+  const most = rateIn(run, measure, 'path', bytes);
   return rate !== undefined && most !== undefined && rate > NEAR_CEILING * most;
 }
 
@@ -108,7 +110,7 @@ type Overloaded = Pick<Point, 'offered' | 'overload' | 'refusedBySink'>;
 function isBenchsLimit(point: Overloaded | undefined): boolean {
   const [offered, came] = [medianOf(point?.offered), medianOf(point?.overload)];
   if (offered === undefined || came === undefined) return false;
-  return came > ALL * offered || (medianOf(point?.refusedBySink) ?? 0) > 1 - ALL;
+  return came > ALL * offered || (medianOf(point?.refusedBySink) ?? 0) > REFUSED;
 }
 
 function isBoundIn(run: Run, measure: Measure, subject: Subject, bytes: number): boolean {
@@ -116,7 +118,7 @@ function isBoundIn(run: Run, measure: Measure, subject: Subject, bytes: number):
   if (subject === 'path') return false;
   const point = pointIn(run, subject, bytes);
   const isItself = measure === 'lossless' ? point?.lossless?.isLowerBound === true : isBenchsLimit(point);
-  return isItself || isNearCeiling(run, bytes, rateIn(run, measure, subject, bytes));
+  return isItself || isNearCeiling(run, measure, bytes, rateIn(run, measure, subject, bytes));
 }
 
 export function rateOf({ runs }: Results, measure: Measure, subject: Subject, bytes: number): Rate | undefined {
@@ -149,7 +151,7 @@ function growthOf({ runs, how }: Results, pointOf: (run: Run) => Overloaded | un
   const valueIn = (run: Run): number | undefined => medianOf(pointOf(run)?.overload);
   const rate = over(runs, valueIn);
   const isBoundHere = (run: Run): boolean =>
-    isBenchsLimit(pointOf(run)) || isNearCeiling(run, how.growthBytes, valueIn(run));
+    isBenchsLimit(pointOf(run)) || isNearCeiling(run, 'overload', how.growthBytes, valueIn(run));
   return rate && { ...rate, isLowerBound: runs.some(isBoundHere) };
 }
 

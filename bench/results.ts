@@ -38,7 +38,7 @@ export interface Point {
   /** At overload: what was offered and what came, a value for each repetition. */
   readonly offered: readonly number[];
   readonly overload: readonly number[];
-  /** The highest rate at which nothing was lost (RFC 2544, section 26.1). */
+  /** The highest rate at which nothing was lost (RFC 2544, section 26.1). A bound: the generator or the sink did no more. */
   readonly lossless?: { readonly rate: number; readonly isLowerBound: boolean; readonly trials: number };
   readonly latency?: readonly Latency[];
   /** What the gateway's processor worked for each datagram that came, at `rate`; a value for each repetition. */
@@ -49,8 +49,8 @@ export interface Point {
    */
   readonly byStandby?: { readonly overload: readonly number[]; readonly cost: readonly number[] };
   /**
-   * At overload, of the frames that the gateway sent, the share for which the sink's ring had no room: what the bench lost, not
-   * the engine. A value for each repetition.
+   * At overload, the frames for which the sink's ring had no room, as a part of them and the datagrams that came: the bench lost
+   * as much at most (each may have been the only one missing of a datagram), not the engine. A value for each repetition.
    */
   readonly refusedBySink: readonly number[];
 }

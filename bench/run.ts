@@ -2,7 +2,7 @@
 // The benchmark: every engine and its references, in turns. `make bench`, or bench/run.ts --help. Writes one JSON file;
 // progress goes to stderr, tables to stdout.
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import * as os from 'node:os';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -19,7 +19,7 @@ import {
   TRIAL_MS,
   TRIES,
 } from './measure';
-import { oneOf, UsageError, whole } from './options';
+import { decimal, oneOf, UsageError, whole } from './options';
 import { writeDocuments } from './performance';
 import { compareWith, summaryTables } from './report';
 import { CHECKED_IN, readResults, type Results, type Run, SUBJECTS } from './results';
@@ -30,7 +30,7 @@ const progress = new Progress('bench');
 interface Order extends Plan {
   readonly runs: number;
   readonly out: string;
-  readonly lock?: string;
+  readonly lock: string;
 }
 
 /** RFC 2544, section 24, asks for a minute a trial; a search repeats what failed instead, and three runs have to agree. */
@@ -39,18 +39,19 @@ const SIZES = { complete: '64,512,1380,1428,2852,8900', quick: String(GROWTH_BYT
 const REPETITIONS = { complete: '5', quick: '1' } as const;
 const COST_REPETITIONS = { complete: 3, quick: 1 } as const;
 const OUT = join(REPOSITORY, 'bench/latest.json');
+const LOCK = '/run/lock/mirror-gateway-bench';
 
 const HELP = `usage: bench/run.ts [OPTION]...
-  --quick                 one size, short searches, nothing about flows and cores, under two minutes; says where a ratio is
-                          lower than in docs/performance.json
+  --quick                 one size, short searches, nothing about flows and cores, under two minutes
   --runs NUMBER           complete runs one after the other, 1 to 9 (3; --quick: 1)
   --subjects NAME,...     of ${SUBJECTS.join(', ')} (all)
   --sizes BYTES,...       IP total lengths of the mirrored datagrams, 40 to 8951 (${SIZES.complete}; --quick: ${SIZES.quick})
   --repetitions NUMBER    of each overload, 1 to 99; the median counts (${REPETITIONS.complete}; --quick: ${REPETITIONS.quick})
   --seconds NUMBER        of one trial of a search for a rate without loss, 0.2 to 60 (${SECONDS.complete}; --quick: ${SECONDS.quick})
-  --lock FILE             held while something is measured, on a machine shared with others
+  --lock FILE             held while something is measured, such as other work on this machine holds, too (${LOCK})
   --out FILE              of the results (docs/performance.json, and what is made of it, if all is measured as by default;
-                          else bench/latest.json)`;
+                          else bench/latest.json)
+Warns of a ratio that is more than a quarter below the lowest of docs/performance.json.`;
 
 function parse(args: string[]): Order | undefined {
   const { values } = parseArgs({
@@ -66,26 +67,25 @@ function parse(args: string[]): Order | undefined {
   const { quick, subjects, sizes, runs, repetitions } = values;
   const kind = quick ? 'quick' : 'complete';
   const isPart = quick || [subjects, sizes, runs, repetitions, values.seconds].some((value) => value !== undefined);
-  const text = values.seconds ?? SECONDS[kind];
-  const seconds = Number(text);
-  if (!(seconds >= 0.2 && seconds <= 60)) throw new UsageError(`--seconds '${text}': give 0.2 to 60`);
   return {
     runs: whole('runs', runs ?? (quick ? '1' : '3'), 1, 9),
     subjects: (subjects ?? SUBJECTS.join(',')).split(',').map((name) => oneOf('subjects', name, SUBJECTS)),
     sizes: (sizes ?? SIZES[kind]).split(',').map((size) => whole('sizes', size, 40, 8951)),
     repetitions: whole('repetitions', repetitions ?? REPETITIONS[kind], 1, 99),
     costRepetitions: COST_REPETITIONS[kind],
-    searchMilliseconds: seconds * 1000,
+    searchMilliseconds: decimal('seconds', values.seconds ?? SECONDS[kind], 0.2, 60) * 1000,
     hasGrowth: !quick,
     out: values.out ?? (isPart ? OUT : CHECKED_IN),
-    ...(values.lock === undefined ? {} : { lock: values.lock }),
+    lock: values.lock ?? LOCK,
   };
 }
 
 /** Holds a lock file meanwhile. Waits for it as long as it takes, and says so. */
-async function locked<T>(file: string | undefined, work: () => Promise<T>): Promise<T> {
-  if (file === undefined) return work();
-  const holder = spawn('flock', [file, 'sh', '-c', 'echo held; exec cat'], { stdio: ['pipe', 'pipe', 'inherit'] });
+async function locked<T>(file: string, work: () => Promise<T>): Promise<T> {
+  const holder = spawn('flock', [file, 'sh', '-c', 'echo held; exec cat'], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+    detached: true, // Ctrl-C ends this process alone, and with it, last, the lock
+  });
   const waiting = setInterval(() => progress.say(`waiting for ${file}`), 30_000);
   try {
     await new Promise<void>((done, refuse) => {
@@ -160,8 +160,17 @@ async function about({
   };
 }
 
+/** Before an hour's work, not after it. */
+function mustBeWritable(file: string): void {
+  try {
+    mkdirSync(dirname(file), { recursive: true });
+    accessSync(existsSync(file) ? file : dirname(file), constants.W_OK);
+  } catch (error) {
+    throw new Error(`--out ${file}: ${(error as Error).message}; give a file that can be written`);
+  }
+}
+
 function write(file: string, results: Results): void {
-  mkdirSync(dirname(file), { recursive: true });
   writeFileSync(file, `${JSON.stringify(results, null, 2)}\n`);
 }
 
@@ -216,6 +225,7 @@ async function main(): Promise<void> {
   if (process.getuid?.() !== 0) throw new Error('network namespaces and BPF need root: run as root');
   if (os.cpus().length < 2)
     throw new Error(`${os.cpus().length} processor: the generator and the gateway need one each`);
+  mustBeWritable(order.out);
   await locked(order.lock, () => bench(order));
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The IPsec VM of the benchmark: counts, in the driver, the datagrams of which every byte came, and drops them. One queue,
+ * The IPsec VM of the benchmark: counts, in the driver or at tc, the datagrams of which every byte came, and drops them. One queue,
  * so runs never overlap. Takes frames with and without the mirror's headers around them, for references that keep them.
  */
 #include <linux/bpf.h>

@@ -9,7 +9,7 @@ import { inNamespace, must, type Progress, REPOSITORY, run, sleep, waitFor } fro
 import { ADDRESSES, BPFFS, MTU, SMALL_ENGINES, SmallGateway } from '../lab/small-gateway';
 import { onto } from '../lab/exchange';
 import { Packet } from '../lab/packet';
-import { FAVOUR, favour, GATEWAY_CORE, pollingThreads, residentSet, restoreQueues, setQueues } from './machine';
+import { busy, FAVOUR, favour, GATEWAY_CORE, pollingThreads, residentSet, restoreQueues, setQueues } from './machine';
 import { type Engine, IN_DRIVER, type Memory, type StepCost, type Subject } from './results';
 import { type Ends, type Trial, type TrialOptions, TrialProcess } from './trials';
 
@@ -25,7 +25,7 @@ const QUEUE_RULE = 'PREROUTING -m mark --mark 0x4d470002 -j NFQUEUE --queue-num 
 
 /** A loader has read its object and hooked its program. */
 const SETTLED_MS = 1500;
-/** Whatever ends this process. */
+/** Whatever ends this process; but Ctrl-C is for this one alone (`detached`), which then cleans up. */
 const ENDS_WITH_THIS = ['setpriv', '--pdeathsig', 'KILL'] as const;
 /** As many flows as trials have that do not ask for others, as a power of two. */
 const FLOW_BITS = 10;
@@ -34,6 +34,9 @@ const FLOW_BITS = 10;
 export interface Observed extends Trial {
   /** Frames for which the sink's ring had no room. */
   readonly refused: number;
+  /** For how much of `elapsed` the gateway's processor worked, in seconds. */
+  readonly worked: number;
+  readonly elapsed: number;
 }
 
 /** Datagrams of which netfilter had to clear DF so far, and those of them that the standby did. */
@@ -52,8 +55,6 @@ class Lane {
   private ends: Ends | undefined;
   private mtu = 0;
   private placement: Placement = 'softirq';
-  /** So far. */
-  private refused = 0;
 
   constructor(
     private readonly subject: Subject,
@@ -91,12 +92,12 @@ class Lane {
   }
 
   async run(trial: TrialOptions, flowBits: number): Promise<Observed> {
-    const result = await (await this.use(trial.bytes, flowBits)).run(trial);
+    const process = await this.use(trial.bytes, flowBits);
+    const refusedBefore = await this.refusedBySink();
+    const { result, worked, elapsed } = await busy(() => process.run(trial));
     if (this.legacy && hasEnded(this.legacy))
       throw new Error(`modify_udp_df: ended by itself with ${howEnded(this.legacy)}`);
-    const before = this.refused;
-    this.refused = await this.refusedBySink();
-    return { ...result, refused: this.refused - before };
+    return { ...result, worked, elapsed, refused: (await this.refusedBySink()) - refusedBefore };
   }
 
   /** Starts what takes datagrams of so many bytes, of so many flows as a power of two. */
@@ -146,7 +147,7 @@ class Lane {
     const words = this.gateway.service();
     if (words === undefined) return { subject, processes: 0, maps };
     const [command, args] = inNamespace(this.namespaces.gateway, ...ENDS_WITH_THIS, ...words);
-    const loader = spawn(command, args, { stdio: 'ignore' });
+    const loader = spawn(command, args, { stdio: 'ignore', detached: true });
     try {
       await sleep(SETTLED_MS);
       return { subject, processes: residentSet(loader.pid ?? 0), maps };
@@ -196,7 +197,7 @@ class Lane {
     const favoured = [...ENDS_WITH_THIS, 'nice', '-n', String(FAVOUR), 'taskset', '-c', String(GATEWAY_CORE), LEGACY];
     const [command, args] = inNamespace(this.namespaces.gateway, ...favoured);
     let said = '';
-    const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'], detached: true });
     child.stderr.setEncoding('utf8').on('data', (text: string) => (said = `${said}${text}`.slice(-400)));
     this.legacy = child;
     const isServed = async (): Promise<true | undefined> => {
@@ -247,7 +248,7 @@ export class Bench {
       this.goOn();
       return this.lane(subject).run(trial, flowBits);
     });
-    this.last = result.catch(() => undefined);
+    this.last = result.catch(() => this.stop());
     return result;
   }
 
@@ -263,7 +264,7 @@ export class Bench {
 
   /** @throws after `stop`. */
   goOn(): void {
-    if (this.isStopped) throw new Error('stopped by a signal');
+    if (this.isStopped) throw new Error('stopped');
   }
 
   clearedByNetfilter(subject: Subject): Promise<Cleared> {
@@ -292,8 +293,7 @@ export class Bench {
       const lanes = await Promise.allSettled([...this.lanes.values()].map((lane) => lane.down()));
       for (const lane of lanes) if (lane.status === 'rejected') throw lane.reason;
     } finally {
-      await favour(0);
-      await restoreQueues();
+      await favour(0).finally(restoreQueues);
     }
   }
 

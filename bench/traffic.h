@@ -39,8 +39,7 @@ struct pacer {
 	__u64 due;      /* when the next one is, in 1/1024 ns */
 	__u64 first, last;
 	__u64 sent;
-	__u64 slipped; /* datagrams that were not sent because the generator was held up */
-	__u32 number;  /* of the next datagram, over all trials */
+	__u32 number; /* of the next datagram, over all trials */
 	__u32 flow_bits;
 	__u32 checksum_without; /* sum over the inner IP header less what changes */
 	__u32 unused;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * One trial after the other: so many mirrored datagrams a second for so long into a gateway, and how many of them came out
- * whole. Generator and sink are one process, so that a trial's two ends are counted by one clock; nothing of it stays when
- * the process ends, however it ends.
+ * whole. Generator and sink are one process, so that a trial's two ends are counted by one clock. Its XDP programs end with it,
+ * however it ends; a sink for packets stays at its interface.
  *
  * Reads a line "BYTES PPS MILLISECONDS TIMED" for each trial (IP total length; 0 packets/s: as fast as possible; 1: with
  * latencies), answers with a line of JSON.
@@ -37,6 +37,14 @@
 #include "traffic.h"
 
 #define SECOND 1000000000ull
+/* Of the gateway: lab/small-gateway.ts. */
+#define FROM_MAC "02:00:0a:4d:00:01"
+#define TO_MAC "02:00:0a:4d:00:02"
+#define FROM_IP "10.77.0.1"
+#define TO_IP "10.77.0.2"
+#define INNER_IP "203.0.113.9"
+#define VNI 1
+#define TARGET_PORT 31765
 #define SHORTEST 40       /* of an inner IP packet, in bytes: its frame holds all that is written to it */
 #define LONGEST_LIVE 3000 /* what of a page is left to a live frame (net/bpf/test_run.c), less the outer headers */
 #define LONGEST 8951      /* EC2's jumbo MTU of 9001, less the outer headers */
@@ -46,9 +54,7 @@
 #define LONGEST_DRAIN_MS 3000
 
 static const char *folder = ".", *source, *sink, *ceiling;
-static const char *from_mac = "02:00:0a:4d:00:01", *to_mac = "02:00:0a:4d:00:02";
-static const char *from_ip = "10.77.0.1", *to_ip = "10.77.0.2", *inner_ip = "203.0.113.9";
-static unsigned vni = 1, port = 31765, flow_bits = 10, cpu, for_packets;
+static unsigned flow_bits = 10, cpu, for_packets;
 
 static struct pacer *pacer;
 static struct arrived *arrived;
@@ -202,14 +208,8 @@ static struct iphdr ip_header(unsigned length, const char *from, const char *to)
 
 static void set_macs(struct ethhdr *ethernet, const char *from, const char *to)
 {
-	const struct ether_addr *mac = ether_aton(from);
-
-	if (mac)
-		memcpy(ethernet->h_source, mac, ETH_ALEN);
-	if (mac && (mac = ether_aton(to)))
-		memcpy(ethernet->h_dest, mac, ETH_ALEN);
-	if (!mac)
-		die("MAC addresses '%s' and '%s': give six bytes such as 02:00:0a:4d:00:01", from, to);
+	ether_aton_r(from, (struct ether_addr *)ethernet->h_source);
+	ether_aton_r(to, (struct ether_addr *)ethernet->h_dest);
 	ethernet->h_proto = htons(ETH_P_IP);
 }
 
@@ -217,14 +217,14 @@ static void set_macs(struct ethhdr *ethernet, const char *from, const char *to)
 static struct mirrored headers_of(unsigned bytes)
 {
 	struct mirrored frame = {
-		.outer_ip = ip_header(bytes + OUTER_HEADERS, from_ip, to_ip),
+		.outer_ip = ip_header(bytes + OUTER_HEADERS, FROM_IP, TO_IP),
 		.outer_udp = { .dest = htons(VXLAN_PORT), .len = htons(bytes + OUTER_HEADERS - sizeof(struct iphdr)) },
-		.vxlan = { htonl(0x08000000), htonl(vni << 8) },
-		.ip = ip_header(bytes, "0.0.0.0", inner_ip),
-		.udp = { htons(40000), htons(port), htons(bytes - sizeof(struct iphdr)), htons(0x1234) },
+		.vxlan = { htonl(0x08000000), htonl(VNI << 8) },
+		.ip = ip_header(bytes, "0.0.0.0", INNER_IP),
+		.udp = { htons(40000), htons(TARGET_PORT), htons(bytes - sizeof(struct iphdr)), htons(0x1234) },
 	};
 
-	set_macs(&frame.outer_ethernet, from_mac, to_mac);
+	set_macs(&frame.outer_ethernet, FROM_MAC, TO_MAC);
 	set_macs(&frame.ethernet, "02:aa:00:00:00:01", "02:aa:00:00:00:02");
 	frame.ip.frag_off = htons(0x4000);
 	frame.outer_ip.ttl = 255;
@@ -240,7 +240,7 @@ static void prepare(unsigned bytes, uint64_t pps, bool timed)
 	memset(latencies, 0, BUCKETS * sizeof(*latencies));
 	*arrived = (struct arrived){ .flow_bits = flow_bits, .carried = bytes - sizeof(struct iphdr), .timed = timed };
 	pacer->interval = pps ? (SECOND << 10) / pps : 0;
-	pacer->first = pacer->last = pacer->sent = pacer->slipped = 0;
+	pacer->first = pacer->last = pacer->sent = 0;
 	pacer->flow_bits = flow_bits;
 	pacer->checksum_without = sum(&headers.ip, sizeof(headers.ip));
 	pacer->headers = headers;
@@ -285,10 +285,8 @@ static void offer_packets(int packets, unsigned bytes, unsigned milliseconds)
 	for (uint64_t at; (at = now()) < end;) {
 		if (interval && due > at)
 			continue;
-		if (interval && due + LONGEST_BURST_NS < at) {
-			pacer->slipped += (at - LONGEST_BURST_NS - due) / interval;
+		if (interval && due + LONGEST_BURST_NS < at)
 			due = at - LONGEST_BURST_NS;
-		}
 		due += interval;
 		pacer->last = at;
 		make_datagram(&frame.headers, pacer, pacer->number++);
@@ -355,8 +353,7 @@ static void trial(struct bpf_object *generator, int packets, unsigned bytes, uns
 		offer_packets(packets, bytes, milliseconds);
 	in_time = read_now(&arrived->datagrams);
 	drain();
-	printf("{\"bytes\":%u,\"offered\":%llu,\"slipped\":%llu,\"seconds\":%.6f,\"in_time\":%llu", bytes,
-		(unsigned long long)pacer->sent, (unsigned long long)pacer->slipped,
+	printf("{\"offered\":%llu,\"seconds\":%.6f,\"in_time\":%llu", (unsigned long long)pacer->sent,
 		(pacer->last - pacer->first) / (double)SECOND, (unsigned long long)in_time);
 	printf(",\"delivered\":%llu,\"frames\":%llu,\"with_df\":%llu,\"surplus\":%llu,\"foreign\":%llu",
 		(unsigned long long)arrived->datagrams, (unsigned long long)arrived->frames,
@@ -379,12 +376,6 @@ static const struct {
 	{ "sink", &sink, NULL, 0, "NAMESPACE:INTERFACE that counts, and drops" },
 	{ "ceiling", &ceiling, NULL, 0,
 		"NAMESPACE:FROM:TO, interfaces between which a program only takes off the outer headers" },
-	{ "from-mac", &from_mac, NULL, 0, "outer source" },
-	{ "to-mac", &to_mac, NULL, 0, "outer destination" },
-	{ "from-ip", &from_ip, NULL, 0, "outer source" },
-	{ "to-ip", &to_ip, NULL, 0, "outer destination" },
-	{ "vni", NULL, &vni, 0xffffff, "VXLAN network id" },
-	{ "target-port", NULL, &port, 65535, "destination port of the mirrored datagrams" },
 	{ "flow-bits", NULL, &flow_bits, MOST_FLOW_BITS, "flows, as a power of two" },
 	{ "sink-for-packets", NULL, &for_packets, 1,
 		"1: the sink takes the kernel's packets; 0: frames in the driver" },

@@ -4,6 +4,7 @@ import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { join } from 'node:path';
 import { REPOSITORY } from '../lab/host';
+import { GENERATOR_CORE } from './machine';
 
 const FOLDER = join(REPOSITORY, 'bench');
 /** What a trial takes beyond its own time, at most: loading, draining. */
@@ -11,8 +12,6 @@ const PATIENCE_MS = 15_000;
 
 /** Counts are datagrams if not called otherwise. */
 export interface Trial {
-  /** IP total length of the mirrored datagrams. */
-  readonly bytes: number;
   readonly offered: number;
   /** From the first to the last datagram. */
   readonly seconds: number;
@@ -27,8 +26,6 @@ export interface Trial {
   readonly surplus: number;
   /** Frames that were none of the generator's. */
   readonly foreign: number;
-  /** Not offered because the generator was held up. */
-  readonly slipped: number;
   /** Buckets of traffic.h, and how many datagrams took as long; empty where they were not asked for. */
   readonly latencies: readonly (readonly [bucket: number, datagrams: number])[];
 }
@@ -78,9 +75,10 @@ export class TrialProcess {
 
   static async start({ source, sink, ceiling, takesPackets, flowBits }: Ends): Promise<TrialProcess> {
     const args = ['--objects', FOLDER, '--source', source, '--sink', sink, '--flow-bits', String(flowBits)];
+    args.push('--cpu', String(GENERATOR_CORE));
     if (takesPackets) args.push('--sink-for-packets', '1');
     if (ceiling !== undefined) args.push('--ceiling', ceiling);
-    const trial = new TrialProcess(spawn(join(FOLDER, 'trial'), args));
+    const trial = new TrialProcess(spawn(join(FOLDER, 'trial'), args, { detached: true }));
     await trial.answer(PATIENCE_MS);
     return trial;
   }
@@ -94,7 +92,7 @@ export class TrialProcess {
   async stop(): Promise<void> {
     if (this.child.exitCode !== null || this.child.signalCode !== null) return;
     const ended = new Promise((done) => this.child.once('close', done));
-    this.child.kill('SIGKILL'); // its links and maps end with it
+    this.child.kill('SIGKILL'); // its links end with it
     await ended;
   }
 

@@ -20,6 +20,15 @@ const FLAT = 64;
 
 const progress = new Progress('health');
 
+const uptimeIn = (file: string): number => Number(/^[\d.]+/.exec(readFileSync(file, 'utf8'))?.[0]);
+
+/** Of the network's watch, at the gateway as it is now. */
+async function nextLook(): Promise<void> {
+  const now = uptimeIn('/proc/uptime');
+  const looked = (): true | undefined => uptimeIn(VERDICT_FILE) > now || undefined;
+  await waitFor('next look of the watch', looked, { timeoutMs: 30_000, progress });
+}
+
 const rank = (sorted: readonly number[], share: number): number => sorted[Math.floor(sorted.length * share)] ?? NaN;
 const tell = (sorted: readonly number[]) =>
   `median ${rank(sorted, 0.5).toFixed(1)} ms, p99 ${rank(sorted, 0.99).toFixed(1)} ms`;
@@ -79,13 +88,9 @@ describe('the health endpoint', () => {
     await deploy('config', 'set', 'traffic_percent=50');
     await network.stop();
     network.start();
-    await becomes('healthy gateway', { code: 200, body: HEALTHY });
+    await nextLook();
     await deploy('config', 'set', 'traffic_percent=100');
-    const uptime = (text: string): number => Number(/^[\d.]+/.exec(text)?.[0]);
-    const changedAt = uptime(readFileSync('/proc/uptime', 'utf8'));
-    const looked = (): Promise<true | undefined> =>
-      Promise.resolve(uptime(readFileSync(VERDICT_FILE, 'utf8')) > changedAt || undefined);
-    await waitFor('next look of the watch', looked, { timeoutMs: 30_000, progress });
+    await nextLook();
     expect(await endpoint.ask()).toEqual({ code: 200, body: HEALTHY });
   });
 
