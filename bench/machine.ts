@@ -2,7 +2,7 @@
 // Who has which processor, and what a gateway takes of it and of the memory.
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
-import { must, run } from '../lab/host';
+import { must, run, sleep } from '../lab/host';
 
 export const GENERATOR_CORE = 0;
 export const GATEWAY_CORE = 1;
@@ -71,4 +71,16 @@ export async function busy<T>(work: () => Promise<T>): Promise<{ result: T; work
   const result = await work();
   const elapsed = (performance.now() - startedAt) / 1000;
   return { result, elapsed, worked: Math.max(elapsed - (idleSeconds() - idleBefore), 0) };
+}
+
+/** Of a gateway at rest, at least: less is somebody else's work, and worth another look. */
+const LEAST_IDLE = 0.9;
+const [LOOKS, LOOK_MS] = [5, 2000];
+
+/** Of the gateway's processor, while nothing is offered. */
+export async function idleShare(): Promise<number> {
+  let most = 0;
+  for (let look = 0; look < LOOKS && most < LEAST_IDLE; look++)
+    most = Math.max(most, 1 - (await busy(() => sleep(LOOK_MS))).worked / (LOOK_MS / 1000));
+  return most;
 }

@@ -2,8 +2,7 @@
 // One complete run as a list of steps. Rates, which are compared, are measured in rounds through all sizes and subjects: whatever
 // disturbs the machine disturbs all, and no figure's repetitions at once.
 import { LARGEST_IN_DRIVER_MODE } from '../constructs/limits';
-import { sleep } from '../lab/host';
-import { busy, GATEWAY_CORE, GENERATOR_CORE } from './machine';
+import { GATEWAY_CORE, GENERATOR_CORE } from './machine';
 import {
   type CorePoint,
   type Engine,
@@ -65,9 +64,6 @@ export const LONGER_BELOW = 100_000;
 const LATENCY_SHARES = [0.5, 0.9] as const;
 /** Of the rate without loss: the gateway's processor works, and is idle, too. */
 const COST_SHARE = 0.5;
-/** Of a gateway at rest, at least: less is somebody else's work, and worth another look. */
-const LEAST_IDLE = 0.9;
-const [LOOKS, LOOK_MS] = [5, 2000];
 const REST_SECONDS = 2;
 /** The default of `egress_mtu`, and of `min_packet_size`: the rule takes longer ones, and they are cut. */
 const LONGEST_WHOLE = 1400;
@@ -95,6 +91,12 @@ type Rates = Pick<Point, 'offered' | 'overload' | 'refusedBySink'>;
 const said = ({ offered, overload }: Rates): string =>
   `${rounded(overload[0] ?? NaN)} of ${rounded(offered[0] ?? NaN)}`;
 
+/** What a run needs of it. */
+export type Measured = Pick<
+  Bench,
+  'place' | 'run' | 'prepare' | 'idleShare' | 'clearedByNetfilter' | 'memory' | 'stepCosts'
+>;
+
 export class Measurement {
   private readonly points = new Map<string, Point>();
   private readonly flows: FlowPoint[] = [];
@@ -105,7 +107,7 @@ export class Measurement {
   private startedAt = NaN;
 
   constructor(
-    private readonly bench: Bench,
+    private readonly bench: Measured,
     private readonly plan: Plan,
     private readonly say: (message: string) => void,
     /** The run before, if there was one: where searches begin. */
@@ -303,7 +305,7 @@ export class Measurement {
       seconds: REST_SECONDS,
       measure: async () => {
         await this.bench.place('thread');
-        idle = await idleShare();
+        idle = await this.bench.idleShare();
         return `its processor is idle for ${(idle * 100).toFixed(1)} %`;
       },
     };
@@ -406,12 +408,4 @@ function withStandby(
   ];
   if (share.overload === undefined && share.cost === undefined) return {};
   return { byStandby: { overload: and(overload, share.overload), cost: and(cost, share.cost) } };
-}
-
-/** Of the gateway's processor at rest. */
-async function idleShare(): Promise<number> {
-  let most = 0;
-  for (let look = 0; look < LOOKS && most < LEAST_IDLE; look++)
-    most = Math.max(most, 1 - (await busy(() => sleep(LOOK_MS))).worked / (LOOK_MS / 1000));
-  return most;
 }

@@ -33,6 +33,7 @@ import {
   REFERENCES,
   rounded,
   show,
+  showRange,
   showTarget,
   sizesOf,
   stepOf,
@@ -87,6 +88,8 @@ const SUBJECTS_ARE: Readonly<Record<Subject, string>> = {
   ceiling: 'no gateway: a program in the driver that only takes off the outer headers and redirects',
   path: 'no gateway: what the generator can offer, counted at the primary interface',
 };
+
+const RANGE = 'median (lowest to highest run)';
 
 const BYTES =
   'IP total length of the mirrored datagrams. Up to 1400 (`egress_mtu`, `min_packet_size`) they stay whole and keep DF, so that ' +
@@ -168,12 +171,6 @@ interface RatioRow {
   readonly ratios: readonly Ratio[];
 }
 
-function ratioCell(ratio: Ratio | undefined): string {
-  if (ratio === undefined) return '-';
-  const range = ratio.values.length > 1 ? ` (${rounded(ratio.min)} to ${rounded(ratio.max)})` : '';
-  return `${show(ratio)}${range}`;
-}
-
 const OF: Readonly<Record<Reference, string>> = {
   bridge: "rate, in multiples of `bridge`'s",
   nfqueue: "rate, in multiples of `nfqueue`'s",
@@ -199,8 +196,8 @@ function ratioTable(results: Results, measure: Measure, explained: boolean): str
       { title: 'engine', meaning: ENGINE, cell: ({ engine }) => code(engine) },
       ...REFERENCES.map((against) => ({
         title: `of ${against}`,
-        meaning: `${OF[against]}: median (lowest to highest run)`,
-        cell: ({ ratios }: RatioRow) => ratioCell(ratios.find((ratio) => ratio.against === against)),
+        meaning: `${OF[against]}: ${RANGE}`,
+        cell: ({ ratios }: RatioRow) => showRange(ratios.find((ratio) => ratio.against === against)),
       })),
       {
         title: 'spread',
@@ -310,8 +307,8 @@ function latency(results: Results): string {
         },
         ...(['p50', 'p99', 'p999'] as const).map((what) => ({
           title: `${what === 'p999' ? 'p99.9' : what} us`,
-          meaning: 'microseconds within which half, 99 % and 99.9 % came, from sending to the last fragment',
-          cell: (row: Loaded) => show(of(row, what), microseconds),
+          meaning: `microseconds within which half, 99 % and 99.9 % came, from sending to the last fragment: ${RANGE}`,
+          cell: (row: Loaded) => showRange(of(row, what), microseconds),
         })),
       ],
       rows,
@@ -350,7 +347,8 @@ function steps(results: Results): string {
   const sizes = [...new Set(results.runs.flatMap((run) => run.steps.map(({ bytes }) => bytes)))].sort((a, b) => a - b);
   const rows = sizes.flatMap((bytes) => (['bridge', 'direct'] as const).map((program) => ({ bytes, program })));
   type Row = (typeof rows)[number];
-  const on = (which: 'steps' | 'stepsOnBoth') => (row: Row) => show(stepOf(results, which, row.program, row.bytes));
+  const on = (which: 'steps' | 'stepsOnBoth') => (row: Row) =>
+    showRange(stepOf(results, which, row.program, row.bytes));
   return paragraphs(
     '### The programs alone',
     'One run of a program on one packet (`BPF_PROG_TEST_RUN`), less what an empty program takes.',
@@ -362,8 +360,12 @@ function steps(results: Results): string {
           meaning: 'of which engine',
           cell: ({ program }) => code(program),
         },
-        { title: 'one, ns', meaning: 'on one processor', cell: on('steps') },
-        { title: 'both, ns', meaning: 'on both processors at once, the mean of both', cell: on('stepsOnBoth') },
+        { title: 'one, ns', meaning: `on one processor: ${RANGE}`, cell: on('steps') },
+        {
+          title: 'both, ns',
+          meaning: `on both processors at once, the mean of both: ${RANGE}`,
+          cell: on('stepsOnBoth'),
+        },
       ],
       rows,
     ),
@@ -381,7 +383,7 @@ function byEngine(
       { title, meaning, cell: (count) => count.toLocaleString('en-US') },
       ...ENGINES.map((engine) => ({
         title: code(engine),
-        meaning: 'datagrams/s that came whole at overload',
+        meaning: `datagrams/s that came whole at overload, one trial a run: ${RANGE}`,
         cell: (count: number) => of(engine, count),
       })),
     ],
@@ -400,13 +402,13 @@ function growth(results: Results): string {
       'flows',
       'inner flows, in turns; the outer source port differs by flow, as in mirror sessions',
       distinct(runs.flatMap((run) => run.flows.map(({ flows }) => flows))),
-      (engine, count) => show(flowsOf(results, engine, count)),
+      (engine, count) => showRange(flowsOf(results, engine, count)),
     ),
     byEngine(
       'cores',
       "that take the kernel's packets (RPS); one of two is the generator's, too",
       distinct(runs.flatMap((run) => run.cores.map(({ cores }) => cores))),
-      (engine, count) => show(coresOf(results, engine, count)),
+      (engine, count) => showRange(coresOf(results, engine, count)),
     ),
   );
 }

@@ -262,6 +262,12 @@ export function show(figure: Shown | undefined, text: (value: number) => string 
   return figure === undefined ? '-' : `${boundOf(figure)}${text(figure.median)}`;
 }
 
+/** With the lowest and the highest run. */
+export function showRange(figure: Shown | undefined, text: (value: number) => string = rounded): string {
+  const range = (figure?.values.length ?? 0) > 1 && figure ? ` (${text(figure.min)} to ${text(figure.max)})` : '';
+  return `${show(figure, text)}${range}`;
+}
+
 const nameOf = ({ bytes, measure, subject, against }: Pair): string =>
   `${bytes} bytes, ${measure}: ${subject}/${against}`;
 

@@ -9,7 +9,17 @@ import { inNamespace, must, type Progress, REPOSITORY, run, sleep, waitFor } fro
 import { ADDRESSES, BPFFS, MTU, SMALL_ENGINES, SmallGateway } from '../lab/small-gateway';
 import { onto } from '../lab/exchange';
 import { Packet } from '../lab/packet';
-import { busy, FAVOUR, favour, GATEWAY_CORE, pollingThreads, residentSet, restoreQueues, setQueues } from './machine';
+import {
+  busy,
+  FAVOUR,
+  favour,
+  GATEWAY_CORE,
+  idleShare,
+  pollingThreads,
+  residentSet,
+  restoreQueues,
+  setQueues,
+} from './machine';
 import { type Engine, IN_DRIVER, type Memory, type StepCost, type Subject } from './results';
 import { type Ends, type Trial, type TrialOptions, TrialProcess } from './trials';
 
@@ -265,6 +275,11 @@ export class Bench {
   /** @throws after `stop`. */
   goOn(): void {
     if (this.isStopped) throw new Error('stopped');
+  }
+
+  /** Of the gateways' processor, at rest. */
+  idleShare(): Promise<number> {
+    return idleShare();
   }
 
   clearedByNetfilter(subject: Subject): Promise<Cleared> {

@@ -179,6 +179,14 @@ describe('runs', () => {
     expect(agreementText(agreement)).toMatch(/^3 complete runs\. Of (\d+) ratios without a bound, \1 differ/);
   });
 
+  test.each([
+    [114, 0],
+    [117, 2],
+  ])('of which one has a ratio of 1 and the other one of %p/100: %p are apart', (rate, apart) => {
+    const engines = (bridge: number): Point[] => [at('bridge', [bridge]), at('nfqueue', [100])];
+    expect(agreementOf(of(engines(100), engines(rate))).apart).toHaveLength(apart);
+  });
+
   test('that do not agree are named, bounds apart from the rest', () => {
     const engines = (bridge: number, driver: number): Point[] => [
       ...[at('bridge', [bridge]), at('nfqueue', [100]), at('driver', [driver]), at('path', [1000])],

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+// One complete run, on a bench whose engines are known.
+import { type Measured, Measurement, type Plan } from '../../bench/measure';
+import type { Run, Subject } from '../../bench/results';
+import type { Observed } from '../../bench/subjects';
+import type { TrialOptions } from '../../bench/trials';
+
+/** What each can take, datagrams/s. */
+const CAPACITY: Readonly<Record<Subject, number>> = {
+  ...{ nfqueue: 50_000, standby: 120_000, bridge: 130_000, generic: 400_000, driver: 2_000_000 },
+  ...{ ceiling: 4_000_000, path: 6_000_000 },
+};
+const GENERATOR = 1_500_000;
+const WORK_NS = 2500;
+const IDLE = 0.98;
+
+interface Asked extends TrialOptions {
+  readonly subject: Subject;
+}
+
+class KnownBench implements Measured {
+  readonly asked: Asked[] = [];
+  readonly placements: string[] = [];
+
+  constructor(
+    private readonly spoil: (trial: Observed, asked: Asked, before: readonly Asked[]) => Observed = (it) => it,
+  ) {}
+
+  place(placement: string, cores: readonly number[] = [1]): Promise<void> {
+    this.placements.push(`${placement} ${cores.join()}`);
+    return Promise.resolve();
+  }
+
+  run(subject: Subject, options: TrialOptions): Promise<Observed> {
+    const asked = { subject, ...options };
+    const seconds = options.milliseconds / 1000;
+    const offered = Math.min(options.pps || GENERATOR, GENERATOR) * seconds;
+    const delivered = Math.min(offered, CAPACITY[subject] * seconds);
+    const worked = (delivered * WORK_NS) / 1e9 + seconds * (1 - IDLE);
+    const trial = {
+      ...{ offered, seconds, in_time: delivered, delivered, frames: delivered, with_df: 0, surplus: 0, foreign: 0 },
+      ...{ latencies: [[100, delivered] as const], refused: 0, worked, elapsed: seconds },
+    };
+    const result = this.spoil(trial, asked, this.asked);
+    this.asked.push(asked);
+    return Promise.resolve(result);
+  }
+
+  prepare = (): Promise<void> => Promise.resolve();
+  idleShare = (): Promise<number> => Promise.resolve(IDLE);
+  clearedByNetfilter = () => Promise.resolve({ all: this.asked.length * 100, byStandby: this.asked.length * 30 });
+  memory = (subject: Run['memory'][number]['subject']) => Promise.resolve({ subject, processes: 1, maps: 2 });
+  stepCosts = (sizes: readonly number[]) =>
+    Promise.resolve(sizes.map((bytes) => ({ bytes, empty: 10, bridge: 60, direct: 200 })));
+}
+
+const PLAN: Plan = {
+  ...{ subjects: ['nfqueue', 'bridge', 'generic', 'driver'], sizes: [1380, 1428], hasGrowth: true },
+  ...{ repetitions: 3, costRepetitions: 2, searchMilliseconds: 2000 },
+};
+
+async function measured(bench: KnownBench, plan: Partial<Plan> = {}): Promise<{ run: Run; said: string[] }> {
+  const said: string[] = [];
+  const say = (message: string): void => void said.push(message);
+  const measurement = new Measurement(bench, { ...PLAN, ...plan }, say, () => undefined);
+  for (const { measure } of measurement.all()) await measure((_, message) => say(message));
+  return { run: measurement.result(), said };
+}
+
+const pointOf = ({ points }: Run, subject: Subject, bytes = 1428) =>
+  points.find((point) => point.subject === subject && point.bytes === bytes);
+
+const isSearch = ({ milliseconds }: Asked): boolean => milliseconds >= PLAN.searchMilliseconds;
+
+describe('a run', () => {
+  test('finds what each engine can do, within the precision of the search, and what it costs', async () => {
+    const { run } = await measured(new KnownBench());
+    for (const subject of ['nfqueue', 'bridge', 'generic'] as const) {
+      const { overload, lossless, cost, latency } = pointOf(run, subject) ?? { overload: [] };
+      expect(overload).toEqual([1, 2, 3].map(() => CAPACITY[subject]));
+      expect((lossless?.rate ?? 0) / CAPACITY[subject]).toBeGreaterThan(0.94);
+      expect((lossless?.rate ?? 0) / CAPACITY[subject]).toBeLessThanOrEqual(1);
+      expect(lossless?.isLowerBound).toBe(false);
+      expect(cost?.map(({ nanoseconds }) => nanoseconds)).toEqual([WORK_NS, WORK_NS]);
+      expect(latency?.map(({ share }) => share)).toEqual([0.5, 0.9]);
+    }
+    expect(pointOf(run, 'driver')?.lossless).toMatchObject({ rate: GENERATOR, isLowerBound: true });
+    expect(pointOf(run, 'nfqueue')?.byStandby).toEqual({ overload: [0.3, 0.3, 0.3], cost: [0.3, 0.3] });
+  });
+
+  test('measures rates in rounds through all sizes and subjects', async () => {
+    const bench = new KnownBench();
+    await measured(bench, { hasGrowth: false });
+    const key = ({ subject, bytes }: Asked): string => `${subject} ${bytes}`;
+    const all = PLAN.sizes.length * PLAN.subjects.length;
+    const overloads = bench.asked.filter(({ pps }) => pps === 0).map(key);
+    const searches = bench.asked.filter(isSearch).map(key);
+    for (const trials of [overloads, searches])
+      for (const round of [0, 1]) expect(new Set(trials.slice(round * all, (round + 1) * all)).size).toBe(all);
+    expect(overloads).toHaveLength(3 * all);
+  });
+
+  test('lets trials of a search last longer below 100,000/s, in proportion', async () => {
+    const bench = new KnownBench();
+    await measured(bench);
+    for (const { pps, milliseconds } of bench.asked.filter(isSearch))
+      expect(milliseconds / (2000 * Math.max(1, 100_000 / pps))).toBeCloseTo(1, 2);
+    expect(Math.max(...bench.asked.map(({ milliseconds }) => milliseconds))).toBeGreaterThan(3500);
+  });
+
+  test('tries a rate again that loses little, three times in all', async () => {
+    const oneLost = (trial: Observed): Observed => ({ ...trial, delivered: trial.delivered - 1 });
+    const tries = (asked: Asked, before: readonly Asked[]): number =>
+      before.filter(
+        ({ subject, bytes, pps }) => subject === asked.subject && bytes === asked.bytes && pps === asked.pps,
+      ).length;
+    const rateWith = async (spoiled: number): Promise<number> => {
+      const bench = new KnownBench((trial, asked, before) =>
+        isSearch(asked) && tries(asked, before) < spoiled ? oneLost(trial) : trial,
+      );
+      return pointOf((await measured(bench)).run, 'bridge')?.lossless?.rate ?? NaN;
+    };
+    expect((await rateWith(2)) / CAPACITY.bridge).toBeGreaterThan(0.94);
+    expect(await rateWith(3)).toBe(0);
+  });
+
+  test.each([
+    [1, true],
+    [0.5, false],
+  ])('takes a rate without loss for a bound where the sink refused %p of what was lost: %p', async (share, isBound) => {
+    const bench = new KnownBench((trial) => ({ ...trial, refused: (trial.offered - trial.delivered) * share }));
+    expect(pointOf((await measured(bench)).run, 'bridge')?.lossless?.isLowerBound).toBe(isBound);
+  });
+
+  test('says which datagrams should not have come', async () => {
+    const bench = new KnownBench((trial, { subject }) => (subject === 'generic' ? { ...trial, with_df: 3 } : trial));
+    const { said } = await measured(bench);
+    expect(said).toContainEqual(expect.stringMatching(/^generic: .* 3 with DF at 1428 bytes/));
+    expect(said.filter((line) => / [1-9]\d* with DF at 1380/.test(line))).toEqual([]);
+  });
+
+  test('ends when nothing comes at all', async () => {
+    const bench = new KnownBench((trial, { subject }) => ({ ...trial, ...(subject === 'bridge' && { delivered: 0 }) }));
+    await expect(measured(bench)).rejects.toThrow(/^bridge: none of \d+ datagrams of 1380 bytes came/);
+  });
+});
