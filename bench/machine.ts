@@ -15,7 +15,7 @@ export const FAVOUR = -20;
  * packets so few in a turn that the fragments of each, seven at most, are no more than the 64 frames of a turn of the sink (process_backlog
  * in net/core/dev.c, NAPI_POLL_WEIGHT): they would fill the ring between the two, and the sink be the limit.
  */
-export const QUEUES = ['net.core.netdev_max_backlog=4096', 'net.core.dev_weight=8'] as const;
+export const QUEUES = ['net.core.netdev_max_backlog=8192', 'net.core.dev_weight=8'] as const;
 
 /** What was set before, until it is again: it outlives a run that was killed. */
 const QUEUES_BEFORE = '/run/mirror-gateway-bench.sysctl';

@@ -60,7 +60,7 @@ export const MUCH = 0.01;
  * Below this rate, trials of a search last longer in proportion: the kernel's backlog takes thousands of datagrams before it loses
  * one, which has to be a small part of a trial (datagrams/s).
  */
-export const LONGER_BELOW = 100_000;
+export const LONGER_BELOW = 200_000;
 const LATENCY_SHARES = [0.5, 0.9] as const;
 /** Of the rate without loss: the gateway's processor works, and is idle, too. */
 const COST_SHARE = 0.5;
