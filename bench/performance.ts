@@ -351,7 +351,8 @@ function steps(results: Results): string {
     showRange(stepOf(results, which, row.program, row.bytes));
   return paragraphs(
     '### The programs alone',
-    'One run of a program on one packet (`BPF_PROG_TEST_RUN`), less what an empty program takes.',
+    'One run of a program on one packet (`BPF_PROG_TEST_RUN`), less what an empty program takes. Each is timed by itself, as a ' +
+      "program changes its packet, so that figures are no finer than the kernel's clock, which on a virtual machine may tick every 10 ns.",
     table<Row>(
       [
         { title: 'bytes', meaning: BYTES, cell: ({ bytes }) => String(bytes) },
