@@ -321,10 +321,11 @@ function flows(results: Results): string {
   });
 }
 
+/** `raised`: how far above its mark a value is written, so that equal ones are not on top of each other. */
 const PERCENTILES = [
-  { what: 'p50', title: 'p50', symbol: 'circle' },
-  { what: 'p99', title: 'p99', symbol: 'diamond' },
-  { what: 'p999', title: 'p99.9', symbol: 'triangle' },
+  { what: 'p50', title: 'p50', symbol: 'circle', raised: -5 },
+  { what: 'p99', title: 'p99', symbol: 'diamond', raised: 0 },
+  { what: 'p999', title: 'p99.9', symbol: 'triangle', raised: 12 },
 ] as const;
 
 type Percentile = (typeof PERCENTILES)[number];
@@ -369,7 +370,7 @@ const percentileLegend = (): object => ({
 });
 
 function percentileSeries(
-  { title, symbol }: Percentile,
+  { title, symbol, raised }: Percentile,
   panel: number,
   valueOf: (engine: Engine) => number | null,
 ): object {
@@ -379,7 +380,7 @@ function percentileSeries(
       ...{ value: valueOf(engine), itemStyle: { color: MARKS[engine].colour, opacity: 1 } },
     })),
     label: {
-      ...{ show: true, position: 'right', distance: 6, fontSize: 12, color: INK },
+      ...{ show: true, position: 'right', distance: 6, offset: [0, -raised], fontSize: 12, color: INK },
       formatter: ({ value }: { value: number }) => rounded(value),
     },
   };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One complete run, on a bench whose engines are known.
-import { type Measured, Measurement, type Plan } from '../../bench/measure';
+import { LONGER_BELOW, type Measured, Measurement, type Plan } from '../../bench/measure';
 import type { Run, Subject } from '../../bench/results';
 import type { Observed } from '../../bench/subjects';
 import type { TrialOptions } from '../../bench/trials';
@@ -100,11 +100,11 @@ describe('a run', () => {
     expect(overloads).toHaveLength(3 * all);
   });
 
-  test('lets trials of a search last longer below 100,000/s, in proportion', async () => {
+  test('lets trials of a search last longer below a rate, in proportion', async () => {
     const bench = new KnownBench();
     await measured(bench);
     for (const { pps, milliseconds } of bench.asked.filter(isSearch))
-      expect(milliseconds / (2000 * Math.max(1, 100_000 / pps))).toBeCloseTo(1, 2);
+      expect(milliseconds / (2000 * Math.max(1, LONGER_BELOW / pps))).toBeCloseTo(1, 2);
     expect(Math.max(...bench.asked.map(({ milliseconds }) => milliseconds))).toBeGreaterThan(3500);
   });
 
