@@ -19,7 +19,6 @@ export interface Trial {
   readonly in_time: number;
   /** Came whole at all. */
   readonly delivered: number;
-  readonly frames: number;
   /** Frames that still carried DF. */
   readonly with_df: number;
   /** Frames beyond what a datagram has. */

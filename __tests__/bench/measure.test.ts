@@ -38,7 +38,7 @@ class KnownBench implements Measured {
     const delivered = Math.min(offered, CAPACITY[subject] * seconds);
     const worked = (delivered * WORK_NS) / 1e9 + seconds * (1 - IDLE);
     const trial = {
-      ...{ offered, seconds, in_time: delivered, delivered, frames: delivered, with_df: 0, surplus: 0, foreign: 0 },
+      ...{ offered, seconds, in_time: delivered, delivered, with_df: 0, surplus: 0, foreign: 0 },
       ...{ latencies: [[100, delivered] as const], refused: 0, worked, elapsed: seconds },
     };
     const result = this.spoil(trial, asked, this.asked);
