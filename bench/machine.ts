@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who has which processor, and what a gateway takes of it and of the memory.
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
-import { must, run, sleep } from '../lab/host';
+import { must, REPOSITORY, run, sleep } from '../lab/host';
 
 export const GENERATOR_CORE = 0;
 export const GATEWAY_CORE = 1;
@@ -11,20 +12,32 @@ export const GATEWAY_CORE = 1;
 export const FAVOUR = -20;
 
 /**
- * Room for what comes while a virtual machine stands still for some milliseconds, as a NIC's rings have; and of a gateway's
- * packets so few in a turn that the fragments of each, seven at most, are no more than the 64 frames of a turn of the sink (process_backlog
- * in net/core/dev.c, NAPI_POLL_WEIGHT): they would fill the ring between the two, and the sink be the limit.
+ * Of a gateway's packets so few in a turn that the fragments of each, seven at most, are no more than the 64 frames of a turn of
+ * the sink (process_backlog in net/core/dev.c, NAPI_POLL_WEIGHT): they would fill the ring between the two, and the sink be the
+ * limit.
  */
-export const QUEUES = ['net.core.netdev_max_backlog=8192', 'net.core.dev_weight=8'] as const;
+export const DEV_WEIGHT = 8;
+/**
+ * Packets that wait for the gateway's processor. At overload as many as ENA's ring has descriptors (ENA_DEFAULT_RING_SIZE): a
+ * longer queue, always full, is more than a processor's caches hold, and what an engine does then depends on who else uses them.
+ * Else room for what comes while a virtual machine stands still for some milliseconds.
+ */
+export const BACKLOG = { overload: 1024, other: 8192 } as const;
 
 /** What was set before, until it is again: it outlives a run that was killed. */
 const QUEUES_BEFORE = '/run/mirror-gateway-bench.sysctl';
 
 /** Of the whole machine, until `restoreQueues`. */
 export async function setQueues(): Promise<void> {
-  const names = QUEUES.map((setting) => setting.split('=')[0] ?? '');
+  const names = ['net.core.dev_weight', 'net.core.netdev_max_backlog'];
   if (!existsSync(QUEUES_BEFORE)) writeFileSync(QUEUES_BEFORE, await must('sysctl', names));
-  await must('sysctl', ['-qw', ...QUEUES]);
+  await must('sysctl', ['-qw', `net.core.dev_weight=${DEV_WEIGHT}`]);
+  setBacklog('other');
+}
+
+/** After `setQueues`. */
+export function setBacklog(at: keyof typeof BACKLOG): void {
+  writeFileSync('/proc/sys/net/core/netdev_max_backlog', String(BACKLOG[at]));
 }
 
 export async function restoreQueues(): Promise<void> {
@@ -83,4 +96,33 @@ export async function idleShare(): Promise<number> {
   for (let look = 0; look < LOOKS && most < LEAST_IDLE; look++)
     most = Math.max(most, 1 - (await busy(() => sleep(LOOK_MS))).worked / (LOOK_MS / 1000));
   return most;
+}
+
+/** Times the least that was ever seen: farther apart, the two processors share no cache. */
+const APART = 2;
+const [FIRST_LOOKS, NEAR_LOOKS, NEAR_LOOK_MS] = [20, 200, 50];
+
+/**
+ * How far the generator's processor is from the gateway's. The host of a virtual machine moves them every few seconds; with no
+ * cache in common, what one hands to the other takes several times as long (processors.c).
+ */
+export class Distance {
+  private least = Infinity;
+
+  /** What is near on this machine. */
+  async learn(): Promise<void> {
+    for (let look = 0; look < FIRST_LOOKS; look++, await sleep(NEAR_LOOK_MS)) await this.isNear();
+  }
+
+  async isNear(): Promise<boolean> {
+    const tool = join(REPOSITORY, 'bench/processors');
+    const nanoseconds = Number((await must(tool, [String(GENERATOR_CORE), String(GATEWAY_CORE)])).split(' ')[0]);
+    this.least = Math.min(this.least, nanoseconds);
+    return nanoseconds < this.least * APART;
+  }
+
+  /** Or until ten seconds have passed. */
+  async untilNear(): Promise<void> {
+    for (let look = 0; look < NEAR_LOOKS && !(await this.isNear()); look++) await sleep(NEAR_LOOK_MS);
+  }
 }

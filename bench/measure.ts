@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One complete run as a list of steps. Rates, which are compared, are measured in rounds through all sizes and subjects: whatever
-// disturbs the machine disturbs all, and no figure's repetitions at once.
+// One complete run as a list of steps. Rates, which are compared, are measured in rounds through all sizes and subjects, and those
+// of both kinds by turns: whatever disturbs the machine disturbs all, and no figure's repetitions at once.
 import { LARGEST_IN_DRIVER_MODE } from '../constructs/limits';
 import { GATEWAY_CORE, GENERATOR_CORE } from './machine';
 import {
@@ -17,14 +17,16 @@ import {
   type Subject,
 } from './results';
 import { type Found, highestWithoutLoss, isConclusive, median, percentile, type Verdict } from './statistics';
-import type { Bench, Observed } from './subjects';
-import type { TrialOptions } from './trials';
+import type { Bench, Counted } from './subjects';
+import { OVERLOAD, type TrialOptions } from './trials';
 
 export interface Plan {
   readonly subjects: readonly Subject[];
   readonly sizes: readonly number[];
-  /** Of an overload, and of a cost. */
+  /** Of an overload. */
   readonly repetitions: number;
+  /** For each rate without loss. */
+  readonly searches: number;
   readonly costRepetitions: number;
   /** Of one trial of a search. */
   readonly searchMilliseconds: number;
@@ -42,8 +44,6 @@ export interface Step {
   readonly measure: (tell: Tell) => Promise<string>;
 }
 
-/** Offered at overload: as many as the generator can. */
-export const OVERLOAD = 0;
 /** At least this many datagrams/s, or the search for a rate without loss gives up. */
 const LEAST_RATE = 5000;
 const MOST_RATE = 10_000_000;
@@ -104,6 +104,7 @@ export class Measurement {
   private readonly memory: Memory[] = [];
   private steps: StepCost[] = [];
   private stepsOnBoth: StepCost[] = [];
+  private readonly trials = { counted: 0, discarded: 0, apart: 0 };
   private startedAt = NaN;
 
   constructor(
@@ -120,8 +121,7 @@ export class Measurement {
     this.startedAt = Date.now();
     return [
       ...this.programs(),
-      ...this.overloads(),
-      this.searches(),
+      ...this.rates(),
       ...this.latencySteps(),
       ...this.costs(),
       ...(hasGrowth ? [...this.growthWithFlows(), ...this.growthWithCores()] : []),
@@ -129,12 +129,12 @@ export class Measurement {
   }
 
   result(): Run {
-    const { steps, stepsOnBoth, flows, cores, memory } = this;
+    const { trials, steps, stepsOnBoth, flows, cores, memory } = this;
     return {
       date: new Date(this.startedAt).toISOString(),
       seconds: Math.round((Date.now() - this.startedAt) / 1000),
       points: [...this.points.values()],
-      ...{ flows, cores, steps, stepsOnBoth, memory },
+      ...{ trials, flows, cores, steps, stepsOnBoth, memory },
     };
   }
 
@@ -148,25 +148,34 @@ export class Measurement {
     return [{ what: 'the programs alone', seconds: this.plan.sizes.length * 3, measure }];
   }
 
-  private overloads(): Step[] {
-    const { sizes, repetitions } = this.plan;
-    return rounds(repetitions).flatMap((round) =>
-      sizes.map((bytes) => ({
-        what: `overload ${round} of ${repetitions}, ${bytes} bytes`,
-        seconds: this.subjectsAt(bytes).length * secondsOf(TRIAL_MS),
-        measure: async () => {
-          await this.bench.place('softirq');
-          const said: string[] = [];
-          for (const subject of this.subjectsAt(bytes)) said.push(`${subject} ${await this.overload(subject, bytes)}`);
-          return said.join(', ');
-        },
-      })),
-    );
+  /** First an overload, from which the first search begins. */
+  private rates(): Step[] {
+    const { repetitions, searches } = this.plan;
+    const searchAfter = (round: number): number => Math.floor(((round - 1) * searches) / repetitions) + 1;
+    return rounds(searches).flatMap((search) => [
+      ...rounds(repetitions)
+        .filter((round) => searchAfter(round) === search)
+        .flatMap((round) => this.overloads(round)),
+      this.search(search),
+    ]);
   }
 
-  /** All at once: who asks for the next trial waits behind the others, so that the searches take turns. */
-  private searches(): Step {
-    const { sizes, searchMilliseconds } = this.plan;
+  private overloads(round: number): Step[] {
+    return this.plan.sizes.map((bytes) => ({
+      what: `overload ${round} of ${this.plan.repetitions}, ${bytes} bytes`,
+      seconds: this.subjectsAt(bytes).length * secondsOf(TRIAL_MS),
+      measure: async () => {
+        await this.bench.place('softirq');
+        const said: string[] = [];
+        for (const subject of this.subjectsAt(bytes)) said.push(`${subject} ${await this.overload(subject, bytes)}`);
+        return said.join(', ');
+      },
+    }));
+  }
+
+  /** For all rates at once: who asks for the next trial waits behind the others, so that they take turns. */
+  private search(number: number): Step {
+    const { sizes, searches, searchMilliseconds } = this.plan;
     const all = sizes.flatMap((bytes) => this.subjectsAt(bytes).map((subject) => ({ subject, bytes })));
     const planned = all.length * SEARCH_TRIALS;
     const measure = async (tell: Tell): Promise<string> => {
@@ -183,7 +192,7 @@ export class Measurement {
       await Promise.all(searches);
       return `all ${all.length} rates found in ${trials} trials`;
     };
-    return { what: 'without loss', seconds: planned * secondsOf(searchMilliseconds), measure };
+    return { what: `without loss ${number} of ${searches}`, seconds: planned * secondsOf(searchMilliseconds), measure };
   }
 
   private latencySteps(): Step[] {
@@ -238,19 +247,20 @@ export class Measurement {
 
   private async withoutLoss(subject: Subject, bytes: number, onTrial: () => void): Promise<Found> {
     const isIt = (point: Point): boolean => point.subject === subject && point.bytes === bytes;
-    const known = this.before()?.points.find(isIt)?.lossless?.rate;
+    const { lossless: ofThisRun, overload } = this.point(subject, bytes);
+    const known = losslessIn(this.point(subject, bytes)) ?? losslessIn(this.before()?.points.find(isIt));
     const tried: (Verdict & { readonly refused: number })[] = [];
     const tryRate = async (pps: number): Promise<Verdict> => {
       const verdict = await this.bestOfTries(subject, bytes, pps, onTrial);
       tried.push(verdict);
       return verdict;
     };
-    const guess = known || median(this.point(subject, bytes).overload) * 0.9;
+    const guess = known || median(overload) * 0.9;
     const found = await highestWithoutLoss(tryRate, { guess, least: LEAST_RATE, most: MOST_RATE });
     const [failed] = tried.filter(({ lost }) => lost > 0).sort((one, other) => one.rate - other.rate);
     const isSinks = failed !== undefined && failed.refused >= failed.lost;
     const lossless = { ...found, isLowerBound: found.isLowerBound || isSinks };
-    this.keep({ ...this.point(subject, bytes), lossless });
+    this.keep({ ...this.point(subject, bytes), lossless: [...(ofThisRun ?? []), lossless] });
     return lossless;
   }
 
@@ -274,7 +284,7 @@ export class Measurement {
   }
 
   private async latencies(subject: Subject, bytes: number): Promise<string> {
-    const { rate = 0 } = this.point(subject, bytes).lossless ?? {};
+    const rate = losslessIn(this.point(subject, bytes)) ?? 0;
     const latency: Latency[] = [];
     for (const share of LATENCY_SHARES) latency.push(await this.latency(subject, bytes, share, rate));
     this.keep({ ...this.point(subject, bytes), latency });
@@ -319,7 +329,7 @@ export class Measurement {
 
   private async cost(subject: Subject, bytes: number, idle: number): Promise<string> {
     const before = this.point(subject, bytes);
-    const pps = Math.max(Math.round((before.lossless?.rate ?? 0) * COST_SHARE), LEAST_RATE);
+    const pps = Math.max(Math.round((losslessIn(before) ?? 0) * COST_SHARE), LEAST_RATE);
     await this.bench.prepare(subject, bytes);
     const { result, byStandby } = await this.sharing(subject, bytes, () =>
       this.trial(subject, { bytes, pps, milliseconds: TRIAL_MS }),
@@ -369,9 +379,12 @@ export class Measurement {
     return ENGINES.filter((engine) => this.plan.subjects.includes(engine));
   }
 
-  private async trial(subject: Subject, options: TrialOptions, flowBits?: number): Promise<Observed> {
+  private async trial(subject: Subject, options: TrialOptions, flowBits?: number): Promise<Counted> {
     const trial = await this.bench.run(subject, options, flowBits);
-    const { surplus, foreign, with_df } = trial;
+    const { surplus, foreign, with_df, discarded, isApart } = trial;
+    this.trials.counted += 1;
+    this.trials.discarded += discarded;
+    this.trials.apart += Number(isApart);
     if (trial.delivered === 0)
       throw new Error(
         `${subject}: none of ${trial.offered} datagrams of ${options.bytes} bytes came; is something else running?`,
@@ -394,6 +407,10 @@ export class Measurement {
     this.points.set(`${point.subject} ${point.bytes}`, point);
   }
 }
+
+/** Of the searches so far. */
+const losslessIn = (point: Point | undefined): number | undefined =>
+  point?.lossless && median(point.lossless.map(({ rate }) => rate));
 
 const rounds = (count: number): number[] => Array.from({ length: count }, (_, round) => round + 1);
 

@@ -39,7 +39,16 @@ import {
   stepOf,
 } from './report';
 import { answer } from './size';
-import { CHECKED_IN, ENGINES, type Engine, readResults, type Results, type Subject, SUBJECTS } from './results';
+import {
+  CHECKED_IN,
+  ENGINES,
+  type Engine,
+  readResults,
+  type Results,
+  type Run,
+  type Subject,
+  SUBJECTS,
+} from './results';
 
 interface Column<Row> {
   readonly title: string;
@@ -108,11 +117,19 @@ function machine({ how, machine, software, runs }: Results): string {
       'complete runs',
       `${runs.length} (${runs.map(({ date }) => date.slice(0, 10)).join(', ')}), ${rounded(hours)} hours`,
     ],
-    ['repetitions in a run', `overload ${how.repetitions}, cost ${how.costRepetitions}`],
+    [
+      'repetitions in a run',
+      `overload ${how.repetitions}, rate without loss ${how.searches}, cost ${how.costRepetitions}`,
+    ],
     ['a trial', `${how.milliseconds / 1000} s, of a search for a rate without loss ${how.searchMilliseconds / 1000} s`],
     ['offered at overload', how.overload === 0 ? 'as much as the generator can' : `${rounded(how.overload)}/s`],
   ];
   return ['| | |', '| --- | --- |', ...facts.map(([what = '', is = '']) => `| ${what} | ${is} |`)].join('\n');
+}
+
+function trialsOf({ runs }: Results): string {
+  const sum = (key: keyof Run['trials']): string => rounded(runs.reduce((all, { trials }) => all + trials[key], 0));
+  return `${sum('discarded')} were, ${sum('counted')} count, ${sum('apart')} of them all the same`;
 }
 
 function howItIsMeasured(results: Results): string {
@@ -148,10 +165,14 @@ function howItIsMeasured(results: Results): string {
         `held up is repeated, too. Below ` +
         `${rounded(how.longerBelow)}/s trials last longer in proportion: what the kernel's queues take in before they lose something has ` +
         'to be a small part of a trial.',
-      `**Queues**: ${how.queues.map(code).join(', ')}. The kernel takes packets from the queue of RPS in turns, by ` +
+      `**Queues**: the kernel takes packets from the queue of RPS in turns of ${how.devWeight} (\`net.core.dev_weight\`), by ` +
         'default of 64, and the sink takes 64 frames from its ring in a turn. With fragments more come than go, the ring (256 frames) ' +
-        'fills up, and the sink would be the limit: hence the shorter turns. And a processor of a virtual machine stands still for ' +
-        "some milliseconds now and then, which a NIC's rings outlast, and so does the longer queue.",
+        `would fill up, and the sink be the limit. The queue (\`net.core.netdev_max_backlog\`) holds ${how.backlog.overload} at ` +
+        `overload, as ENA's ring does: a longer one that is always full does not fit into a processor's caches. Else it holds ` +
+        `${how.backlog.other}: a processor of a virtual machine stands still for some milliseconds now and then.`,
+      '**Processors near each other**: the host of a virtual machine moves its processors every few seconds. Where the two share no ' +
+        'cache, what one hands to the other takes six times as long. So a trial begins when they do (or after ten seconds), and is ' +
+        `discarded, at most five times in a row, when they do not at its end: ${trialsOf(results)}.`,
       '**Latency**: each datagram carries the time at which it was made; the sink compares when its last fragment came ' +
         '(`bpf_ktime_get_ns`), in a histogram with a resolution of 3 %. Live frames leave in batches, so a part of it is the ' +
         "bench's own: all that `path` shows.",

@@ -96,7 +96,7 @@ const medianOf = (values: readonly number[] | undefined): number | undefined =>
 
 function rateIn(run: Run, measure: Measure, subject: Subject, bytes: number): number | undefined {
   const point = pointIn(run, subject, bytes);
-  return measure === 'overload' ? medianOf(point?.overload) : point?.lossless?.rate;
+  return medianOf(measure === 'overload' ? point?.overload : point?.lossless?.map(({ rate }) => rate));
 }
 
 function isNearCeiling(run: Run, measure: Measure, bytes: number, rate: number | undefined): boolean {
@@ -113,11 +113,15 @@ function isBenchsLimit(point: Overloaded | undefined): boolean {
   return came > ALL * offered || (medianOf(point?.refusedBySink) ?? 0) > REFUSED;
 }
 
+/** More searches than not ended there: so did the one in the middle. */
+const isMostlyBound = (searches: readonly { readonly isLowerBound: boolean }[]): boolean =>
+  searches.filter(({ isLowerBound }) => isLowerBound).length * 2 > searches.length;
+
 function isBoundIn(run: Run, measure: Measure, subject: Subject, bytes: number): boolean {
   // The path is the bound.
   if (subject === 'path') return false;
   const point = pointIn(run, subject, bytes);
-  const isItself = measure === 'lossless' ? point?.lossless?.isLowerBound === true : isBenchsLimit(point);
+  const isItself = measure === 'lossless' ? isMostlyBound(point?.lossless ?? []) : isBenchsLimit(point);
   return isItself || isNearCeiling(run, measure, bytes, rateIn(run, measure, subject, bytes));
 }
 

@@ -38,8 +38,11 @@ export interface Point {
   /** At overload: what was offered and what came, a value for each repetition. */
   readonly offered: readonly number[];
   readonly overload: readonly number[];
-  /** The highest rate at which nothing was lost (RFC 2544, section 26.1). A bound: the generator or the sink did no more. */
-  readonly lossless?: { readonly rate: number; readonly isLowerBound: boolean; readonly trials: number };
+  /**
+   * The highest rate at which nothing was lost (RFC 2544, section 26.1). A bound: the generator or the sink did no more. A value
+   * for each search, and how many rates it tried.
+   */
+  readonly lossless?: readonly { readonly rate: number; readonly isLowerBound: boolean; readonly trials: number }[];
   readonly latency?: readonly Latency[];
   /** What the gateway's processor worked for each datagram that came, at `rate`; a value for each repetition. */
   readonly cost?: readonly { readonly rate: number; readonly nanoseconds: number }[];
@@ -89,6 +92,8 @@ export interface Memory {
 export interface Run {
   readonly date: string;
   readonly seconds: number;
+  /** Discarded, or counted all the same: with the processors too far apart at their end (machine.ts, `Distance`). */
+  readonly trials: { readonly counted: number; readonly discarded: number; readonly apart: number };
   readonly points: readonly Point[];
   readonly flows: readonly FlowPoint[];
   readonly cores: readonly CorePoint[];
@@ -101,8 +106,9 @@ export interface Run {
 export interface Results {
   readonly how: {
     readonly sizes: readonly number[];
-    /** Of an overload, and of a cost. */
+    /** Of an overload. */
     readonly repetitions: number;
+    readonly searches: number;
     readonly costRepetitions: number;
     /** Offered at overload, datagrams/s; 0: as many as the generator can. */
     readonly overload: number;
@@ -115,8 +121,9 @@ export interface Results {
     /** In a search, a rate fails when so many trials lose something, or one more than this share. */
     readonly tries: number;
     readonly much: number;
-    /** Of the kernel, while a run lasts (sysctl). */
-    readonly queues: readonly string[];
+    /** Of the kernel, while a run lasts (net.core.dev_weight and netdev_max_backlog of sysctl). */
+    readonly devWeight: number;
+    readonly backlog: { readonly overload: number; readonly other: number };
     /** IP total length at which flows and cores were varied. */
     readonly growthBytes: number;
   };

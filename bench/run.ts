@@ -7,23 +7,14 @@ import * as os from 'node:os';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { must, Progress, REPOSITORY, run } from '../lab/host';
-import { QUEUES } from './machine';
-import {
-  GROWTH_BYTES,
-  LONGER_BELOW,
-  Measurement,
-  MUCH,
-  OVERLOAD,
-  type Plan,
-  type Step,
-  TRIAL_MS,
-  TRIES,
-} from './measure';
+import { BACKLOG, DEV_WEIGHT } from './machine';
+import { GROWTH_BYTES, LONGER_BELOW, Measurement, MUCH, type Plan, type Step, TRIAL_MS, TRIES } from './measure';
 import { decimal, oneOf, UsageError, whole } from './options';
 import { writeDocuments } from './performance';
 import { compareWith, summaryTables } from './report';
 import { CHECKED_IN, readResults, type Results, type Run, SUBJECTS } from './results';
 import { Bench } from './subjects';
+import { OVERLOAD } from './trials';
 
 const progress = new Progress('bench');
 
@@ -36,7 +27,8 @@ interface Order extends Plan {
 /** RFC 2544, section 24, asks for a minute a trial; a search repeats what failed instead, and three runs have to agree. */
 const SECONDS = { complete: '2', quick: '0.5' } as const;
 const SIZES = { complete: '64,512,1380,1428,2852,8900', quick: String(GROWTH_BYTES) } as const;
-const REPETITIONS = { complete: '5', quick: '1' } as const;
+const REPETITIONS = { complete: '9', quick: '1' } as const;
+const SEARCHES = { complete: 3, quick: 1 } as const;
 const COST_REPETITIONS = { complete: 3, quick: 1 } as const;
 const OUT = join(REPOSITORY, 'bench/latest.json');
 const LOCK = '/run/lock/mirror-gateway-bench';
@@ -72,6 +64,7 @@ function parse(args: string[]): Order | undefined {
     subjects: (subjects ?? SUBJECTS.join(',')).split(',').map((name) => oneOf('subjects', name, SUBJECTS)),
     sizes: (sizes ?? SIZES[kind]).split(',').map((size) => whole('sizes', size, 40, 8951)),
     repetitions: whole('repetitions', repetitions ?? REPETITIONS[kind], 1, 99),
+    searches: SEARCHES[kind],
     costRepetitions: COST_REPETITIONS[kind],
     searchMilliseconds: decimal('seconds', values.seconds ?? SECONDS[kind], 0.2, 60) * 1000,
     hasGrowth: !quick,
@@ -139,16 +132,17 @@ async function commit(): Promise<string> {
 async function about({
   sizes,
   repetitions,
+  searches,
   costRepetitions,
   searchMilliseconds,
 }: Order): Promise<Omit<Results, 'runs'>> {
   const clang = (await must('clang', ['--version'])).split('\n')[0] ?? 'unknown';
   return {
     how: {
-      ...{ sizes, repetitions, costRepetitions },
+      ...{ sizes, repetitions, searches, costRepetitions },
       ...{ overload: OVERLOAD, milliseconds: TRIAL_MS, growthBytes: GROWTH_BYTES },
       ...{ searchMilliseconds, tries: TRIES, much: MUCH, longerBelow: LONGER_BELOW },
-      queues: QUEUES,
+      ...{ devWeight: DEV_WEIGHT, backlog: BACKLOG },
     },
     machine: {
       cpu: os.cpus()[0]?.model ?? 'unknown',

@@ -71,7 +71,7 @@ const OFFERED = 0.93;
 /** The search ends when the rates that hold and that do not differ by less. */
 const PRECISION = 0.05;
 /** By which factor rates change until one holds and another does not; each time its square. */
-const FIRST_STRIDE = 1.12;
+const FIRST_STRIDE = 1.1;
 
 /** Nothing was lost, and as much was offered as was asked for. */
 export function isConclusive(verdict: Verdict, asked: number): boolean {

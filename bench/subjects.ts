@@ -11,6 +11,7 @@ import { onto } from '../lab/exchange';
 import { Packet } from '../lab/packet';
 import {
   busy,
+  Distance,
   FAVOUR,
   favour,
   GATEWAY_CORE,
@@ -18,10 +19,11 @@ import {
   pollingThreads,
   residentSet,
   restoreQueues,
+  setBacklog,
   setQueues,
 } from './machine';
 import { type Engine, IN_DRIVER, type Memory, type StepCost, type Subject } from './results';
-import { type Ends, type Trial, type TrialOptions, TrialProcess } from './trials';
+import { type Ends, OVERLOAD, type Trial, type TrialOptions, TrialProcess } from './trials';
 
 /**
  * Who takes frames off the wire: the core that the generator keeps busy, which hands what becomes a packet of the kernel to
@@ -48,6 +50,16 @@ export interface Observed extends Trial {
   readonly worked: number;
   readonly elapsed: number;
 }
+
+/** That counts, after others that did not. */
+export interface Counted extends Observed {
+  /** Trials before it with the processors apart at their end. */
+  readonly discarded: number;
+  /** With so many discarded, this one counts all the same. */
+  readonly isApart: boolean;
+}
+
+const MOST_DISCARDED = 5;
 
 /** Datagrams of which netfilter had to clear DF so far, and those of them that the standby did. */
 interface Cleared {
@@ -222,6 +234,7 @@ class Lane {
 
 export class Bench {
   private readonly lanes = new Map<Subject, Lane>();
+  private readonly distance = new Distance();
   private placed = '';
   private last: Promise<unknown> = Promise.resolve();
   private isStopped = false;
@@ -241,6 +254,7 @@ export class Bench {
       this.lanes.set(subject, lane);
       await lane.up();
     }
+    await this.distance.learn();
     await this.place('softirq');
   }
 
@@ -253,13 +267,23 @@ export class Bench {
   }
 
   /** One after the other, in the order of the calls: whoever calls again after each trial takes turns with others who do. */
-  run(subject: Subject, trial: TrialOptions, flowBits = FLOW_BITS): Promise<Observed> {
-    const result = this.last.then(async () => {
-      this.goOn();
-      return this.lane(subject).run(trial, flowBits);
+  run(subject: Subject, trial: TrialOptions, flowBits = FLOW_BITS): Promise<Counted> {
+    const result = this.last.then(() => {
+      setBacklog(trial.pps === OVERLOAD ? 'overload' : 'other');
+      return this.whileNear(() => this.lane(subject).run(trial, flowBits));
     });
     this.last = result.catch(() => this.stop());
     return result;
+  }
+
+  private async whileNear(run: () => Promise<Observed>): Promise<Counted> {
+    for (let discarded = 0; ; discarded++) {
+      await this.distance.untilNear();
+      this.goOn();
+      const trial = await run();
+      const isApart = !(await this.distance.isNear());
+      if (!isApart || discarded === MOST_DISCARDED) return { ...trial, discarded, isApart };
+    }
   }
 
   /** Starts what trials need that differ from those before, outside of what is measured. */

@@ -29,9 +29,12 @@ export interface Trial {
   readonly latencies: readonly (readonly [bucket: number, datagrams: number])[];
 }
 
+/** Offered at overload: as many as the generator can. */
+export const OVERLOAD = 0;
+
 export interface TrialOptions {
   readonly bytes: number;
-  /** 0: as fast as possible. */
+  /** Or `OVERLOAD`. */
   readonly pps: number;
   readonly milliseconds: number;
   /** With latencies, for which the sink looks at the clock for each datagram. */

@@ -40,7 +40,7 @@ function point(subject: Subject, bytes: number, factor: number): Point {
       overload: [rate * 0.9, rate, rate * 1.2],
       refusedBySink: [0, 0.001, 0],
     },
-    lossless: { rate: rate * 0.8, isLowerBound: subject === 'path', trials: 9 },
+    lossless: [0.7, 0.8, 1].map((share) => ({ rate: rate * share, isLowerBound: subject === 'path', trials: 9 })),
     ...(subject === 'nfqueue' && bytes > 1400 ? { byStandby: { overload: [0.3, 0.25, 0.2], cost: [0.05] } } : {}),
     ...(isEngine(subject)
       ? {
@@ -61,7 +61,7 @@ export function run(factor = 1): Run {
   const subjects = [...ENGINES, 'ceiling', 'path'] as const;
   const steps = SIZES.map((bytes) => ({ bytes, empty: 20, bridge: 80, direct: 220 }));
   return {
-    ...{ date: '2026-01-01T00:00:00.000Z', seconds: 3600 },
+    ...{ date: '2026-01-01T00:00:00.000Z', seconds: 3600, trials: { counted: 1000, discarded: 50, apart: 1 } },
     points: SIZES.flatMap((bytes) =>
       subjects
         .filter((subject) => bytes <= IN_A_PAGE || !['driver', 'ceiling'].includes(subject))
@@ -98,8 +98,17 @@ export function run(factor = 1): Run {
 export function results(...runs: readonly Run[]): Results {
   return {
     how: {
-      ...{ sizes: SIZES, growthBytes: 1428, repetitions: 3, costRepetitions: 3, overload: 0, milliseconds: 1000 },
-      ...{ searchMilliseconds: 2000, tries: 3, much: 0.01, longerBelow: 100_000, queues: ['net.core.example=1'] },
+      ...{
+        sizes: SIZES,
+        growthBytes: 1428,
+        repetitions: 3,
+        searches: 3,
+        costRepetitions: 3,
+        overload: 0,
+        milliseconds: 1000,
+      },
+      ...{ searchMilliseconds: 2000, tries: 3, much: 0.01, longerBelow: 100_000 },
+      ...{ devWeight: 16, backlog: { overload: 1000, other: 4000 } },
     },
     machine: { cpu: 'Made-up CPU', cores: 2, kernel: '6.12.0', load: [0.1, 0.1, 0.1] },
     software: { commit: '0123456789abcdef0123456789abcdef01234567', clang: 'clang version 19' },

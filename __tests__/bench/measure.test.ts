@@ -2,7 +2,7 @@
 // One complete run, on a bench whose engines are known.
 import { LONGER_BELOW, type Measured, Measurement, type Plan } from '../../bench/measure';
 import type { Run, Subject } from '../../bench/results';
-import type { Observed } from '../../bench/subjects';
+import type { Counted } from '../../bench/subjects';
 import type { TrialOptions } from '../../bench/trials';
 
 /** What each can take, datagrams/s. */
@@ -23,7 +23,7 @@ class KnownBench implements Measured {
   readonly placements: string[] = [];
 
   constructor(
-    private readonly spoil: (trial: Observed, asked: Asked, before: readonly Asked[]) => Observed = (it) => it,
+    private readonly spoil: (trial: Counted, asked: Asked, before: readonly Asked[]) => Counted = (it) => it,
   ) {}
 
   place(placement: string, cores: readonly number[] = [1]): Promise<void> {
@@ -31,7 +31,7 @@ class KnownBench implements Measured {
     return Promise.resolve();
   }
 
-  run(subject: Subject, options: TrialOptions): Promise<Observed> {
+  run(subject: Subject, options: TrialOptions): Promise<Counted> {
     const asked = { subject, ...options };
     const seconds = options.milliseconds / 1000;
     const offered = Math.min(options.pps || GENERATOR, GENERATOR) * seconds;
@@ -40,6 +40,7 @@ class KnownBench implements Measured {
     const trial = {
       ...{ offered, seconds, in_time: delivered, delivered, with_df: 0, surplus: 0, foreign: 0 },
       ...{ latencies: [[100, delivered] as const], refused: 0, worked, elapsed: seconds },
+      ...{ discarded: 2, isApart: subject === 'generic' },
     };
     const result = this.spoil(trial, asked, this.asked);
     this.asked.push(asked);
@@ -56,7 +57,7 @@ class KnownBench implements Measured {
 
 const PLAN: Plan = {
   ...{ subjects: ['nfqueue', 'bridge', 'generic', 'driver'], sizes: [1380, 1428], hasGrowth: true },
-  ...{ repetitions: 3, costRepetitions: 2, searchMilliseconds: 2000 },
+  ...{ repetitions: 4, searches: 2, costRepetitions: 2, searchMilliseconds: 2000 },
 };
 
 async function measured(bench: KnownBench, plan: Partial<Plan> = {}): Promise<{ run: Run; said: string[] }> {
@@ -77,15 +78,18 @@ describe('a run', () => {
     const { run } = await measured(new KnownBench());
     for (const subject of ['nfqueue', 'bridge', 'generic'] as const) {
       const { overload, lossless, cost, latency } = pointOf(run, subject) ?? { overload: [] };
-      expect(overload).toEqual([1, 2, 3].map(() => CAPACITY[subject]));
-      expect((lossless?.rate ?? 0) / CAPACITY[subject]).toBeGreaterThan(0.94);
-      expect((lossless?.rate ?? 0) / CAPACITY[subject]).toBeLessThanOrEqual(1);
-      expect(lossless?.isLowerBound).toBe(false);
+      expect(overload).toEqual([1, 2, 3, 4].map(() => CAPACITY[subject]));
+      expect(lossless).toHaveLength(2);
+      for (const { rate, isLowerBound } of lossless ?? []) {
+        expect(rate / CAPACITY[subject]).toBeGreaterThan(0.94);
+        expect(rate / CAPACITY[subject]).toBeLessThanOrEqual(1);
+        expect(isLowerBound).toBe(false);
+      }
       expect(cost?.map(({ nanoseconds }) => nanoseconds)).toEqual([WORK_NS, WORK_NS]);
       expect(latency?.map(({ share }) => share)).toEqual([0.5, 0.9]);
     }
-    expect(pointOf(run, 'driver')?.lossless).toMatchObject({ rate: GENERATOR, isLowerBound: true });
-    expect(pointOf(run, 'nfqueue')?.byStandby).toEqual({ overload: [0.3, 0.3, 0.3], cost: [0.3, 0.3] });
+    expect(pointOf(run, 'driver')?.lossless).toMatchObject(Array(2).fill({ rate: GENERATOR, isLowerBound: true }));
+    expect(pointOf(run, 'nfqueue')?.byStandby).toEqual({ overload: [0.3, 0.3, 0.3, 0.3], cost: [0.3, 0.3] });
   });
 
   test('measures rates in rounds through all sizes and subjects', async () => {
@@ -97,7 +101,11 @@ describe('a run', () => {
     const searches = bench.asked.filter(isSearch).map(key);
     for (const trials of [overloads, searches])
       for (const round of [0, 1]) expect(new Set(trials.slice(round * all, (round + 1) * all)).size).toBe(all);
-    expect(overloads).toHaveLength(3 * all);
+    expect(overloads).toHaveLength(4 * all);
+    const halves = bench.asked.map(({ pps }) => pps === 0);
+    expect(halves.lastIndexOf(true)).toBeGreaterThan(bench.asked.findIndex(isSearch));
+    expect(halves.slice(0, 2 * all)).not.toContain(false);
+    expect(halves[2 * all]).toBe(false);
   });
 
   test('lets trials of a search last longer below a rate, in proportion', async () => {
@@ -109,7 +117,7 @@ describe('a run', () => {
   });
 
   test('tries a rate again that loses little, three times in all', async () => {
-    const oneLost = (trial: Observed): Observed => ({ ...trial, delivered: trial.delivered - 1 });
+    const oneLost = (trial: Counted): Counted => ({ ...trial, delivered: trial.delivered - 1 });
     const tries = (asked: Asked, before: readonly Asked[]): number =>
       before.filter(
         ({ subject, bytes, pps }) => subject === asked.subject && bytes === asked.bytes && pps === asked.pps,
@@ -118,7 +126,7 @@ describe('a run', () => {
       const bench = new KnownBench((trial, asked, before) =>
         isSearch(asked) && tries(asked, before) < spoiled ? oneLost(trial) : trial,
       );
-      return pointOf((await measured(bench)).run, 'bridge')?.lossless?.rate ?? NaN;
+      return pointOf((await measured(bench, { searches: 1 })).run, 'bridge')?.lossless?.[0]?.rate ?? NaN;
     };
     expect((await rateWith(2)) / CAPACITY.bridge).toBeGreaterThan(0.94);
     expect(await rateWith(3)).toBe(0);
@@ -129,7 +137,21 @@ describe('a run', () => {
     [0.5, false],
   ])('takes a rate without loss for a bound where the sink refused %p of what was lost: %p', async (share, isBound) => {
     const bench = new KnownBench((trial) => ({ ...trial, refused: (trial.offered - trial.delivered) * share }));
-    expect(pointOf((await measured(bench)).run, 'bridge')?.lossless?.isLowerBound).toBe(isBound);
+    expect(pointOf((await measured(bench)).run, 'bridge')?.lossless?.[1]?.isLowerBound).toBe(isBound);
+  });
+
+  test('begins a search where the one before ended, so that it takes fewer trials', async () => {
+    const { run } = await measured(new KnownBench());
+    const [first, second] = pointOf(run, 'bridge')?.lossless ?? [];
+    expect(second?.trials).toBeLessThan(first?.trials ?? 0);
+  });
+
+  test('says how many trials were discarded, and how many counted with the processors apart', async () => {
+    const bench = new KnownBench();
+    const { trials } = (await measured(bench)).run;
+    const counted = bench.asked.length;
+    const apart = bench.asked.filter(({ subject }) => subject === 'generic').length;
+    expect(trials).toEqual({ counted, discarded: 2 * counted, apart });
   });
 
   test('says which datagrams should not have come', async () => {

@@ -23,7 +23,7 @@ function withRates(factors: Partial<Record<Subject, number>>): Results {
     const { lossless } = point;
     return {
       ...{ ...point, overload: point.overload.map((rate) => rate * factor) },
-      ...(lossless ? { lossless: { ...lossless, rate: lossless.rate * factor } } : {}),
+      ...(lossless ? { lossless: lossless.map((found) => ({ ...found, rate: found.rate * factor })) } : {}),
     };
   });
   return results({ ...fresh, points });

@@ -19,7 +19,7 @@ const EMPTY: Run = { ...run(), points: [], flows: [], cores: [], steps: [], step
 function at(subject: Subject, overload: readonly number[], lossless?: number, isLowerBound = false): Point {
   return {
     ...{ subject, bytes: 1428, offered: [10_000], overload, refusedBySink: [0] },
-    ...(lossless === undefined ? {} : { lossless: { rate: lossless, isLowerBound, trials: 5 } }),
+    ...(lossless === undefined ? {} : { lossless: [{ rate: lossless, isLowerBound, trials: 5 }] }),
   };
 }
 

@@ -21,7 +21,8 @@ function point(subject: Engine, bytes: number, nanoseconds: number): Point {
 
 /** Runs with nothing in them but costs. */
 function results(...runs: readonly Point[][]): Results {
-  const empty = { date: '', seconds: 0, flows: [], cores: [], steps: [], stepsOnBoth: [], memory: [] };
+  const trials = { counted: 0, discarded: 0, apart: 0 };
+  const empty = { date: '', seconds: 0, trials, flows: [], cores: [], steps: [], stepsOnBoth: [], memory: [] };
   return {
     how: madeUp().how,
     machine: { cpu: 'Example CPU', cores: 2, kernel: '6.18', load: [] },
