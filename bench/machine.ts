@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who has which processor, and what a gateway takes of it and of the memory.
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
-import { must, REPOSITORY, run, sleep } from '../lab/host';
+import { must, run, sleep } from '../lab/host';
 
 export const GENERATOR_CORE = 0;
 export const GATEWAY_CORE = 1;
@@ -96,33 +95,4 @@ export async function idleShare(): Promise<number> {
   for (let look = 0; look < LOOKS && most < LEAST_IDLE; look++)
     most = Math.max(most, 1 - (await busy(() => sleep(LOOK_MS))).worked / (LOOK_MS / 1000));
   return most;
-}
-
-/** Times the least that was ever seen: farther apart, the two processors share no cache. */
-const APART = 2;
-const [FIRST_LOOKS, NEAR_LOOKS, NEAR_LOOK_MS] = [20, 200, 50];
-
-/**
- * How far the generator's processor is from the gateway's. The host of a virtual machine moves them every few seconds; with no
- * cache in common, what one hands to the other takes several times as long (processors.c).
- */
-export class Distance {
-  private least = Infinity;
-
-  /** What is near on this machine. */
-  async learn(): Promise<void> {
-    for (let look = 0; look < FIRST_LOOKS; look++, await sleep(NEAR_LOOK_MS)) await this.isNear();
-  }
-
-  async isNear(): Promise<boolean> {
-    const tool = join(REPOSITORY, 'bench/processors');
-    const nanoseconds = Number((await must(tool, [String(GENERATOR_CORE), String(GATEWAY_CORE)])).split(' ')[0]);
-    this.least = Math.min(this.least, nanoseconds);
-    return nanoseconds < this.least * APART;
-  }
-
-  /** Or until ten seconds have passed. */
-  async untilNear(): Promise<void> {
-    for (let look = 0; look < NEAR_LOOKS && !(await this.isNear()); look++) await sleep(NEAR_LOOK_MS);
-  }
 }

@@ -17,7 +17,7 @@ import {
   type Subject,
 } from './results';
 import { type Found, highestWithoutLoss, isConclusive, median, percentile, type Verdict } from './statistics';
-import type { Bench, Counted } from './subjects';
+import type { Bench, Observed } from './subjects';
 import { OVERLOAD, type TrialOptions } from './trials';
 
 export interface Plan {
@@ -60,7 +60,7 @@ export const MUCH = 0.01;
  * Below this rate, trials of a search last longer in proportion: the kernel's backlog takes thousands of datagrams before it loses
  * one, which has to be a small part of a trial (datagrams/s).
  */
-export const LONGER_BELOW = 200_000;
+export const LONGER_BELOW = 100_000;
 const LATENCY_SHARES = [0.5, 0.9] as const;
 /** Of the rate without loss: the gateway's processor works, and is idle, too. */
 const COST_SHARE = 0.5;
@@ -88,14 +88,17 @@ const rounded = (rate: number): string => `${Math.round(rate).toLocaleString('en
 
 type Rates = Pick<Point, 'offered' | 'overload' | 'refusedBySink'>;
 
+const ratesOf = ({ offered, in_time, seconds, refused }: Observed): Rates => ({
+  offered: [offered / seconds],
+  overload: [in_time / seconds],
+  refusedBySink: [refused / (in_time + refused)],
+});
+
 const said = ({ offered, overload }: Rates): string =>
   `${rounded(overload[0] ?? NaN)} of ${rounded(offered[0] ?? NaN)}`;
 
 /** What a run needs of it. */
-export type Measured = Pick<
-  Bench,
-  'place' | 'run' | 'prepare' | 'idleShare' | 'clearedByNetfilter' | 'memory' | 'stepCosts'
->;
+export type Measured = Pick<Bench, 'place' | 'run' | 'prepare' | 'idleShare' | 'memory' | 'stepCosts'>;
 
 export class Measurement {
   private readonly points = new Map<string, Point>();
@@ -111,8 +114,6 @@ export class Measurement {
     private readonly bench: Measured,
     private readonly plan: Plan,
     private readonly say: (message: string) => void,
-    /** The run before, if there was one: where searches begin. */
-    private readonly before: () => Run | undefined,
   ) {}
 
   /** All steps, from now on. */
@@ -148,7 +149,7 @@ export class Measurement {
     return [{ what: 'the programs alone', seconds: this.plan.sizes.length * 3, measure }];
   }
 
-  /** First an overload, from which the first search begins. */
+  /** First an overload, from which the first search begins: no run knows of another. */
   private rates(): Step[] {
     const { repetitions, searches } = this.plan;
     const searchAfter = (round: number): number => Math.floor(((round - 1) * searches) / repetitions) + 1;
@@ -210,57 +211,37 @@ export class Measurement {
   }
 
   private async overload(subject: Subject, bytes: number): Promise<string> {
-    const { result, byStandby } = await this.sharing(subject, bytes, () => this.overloadRates(subject, bytes));
+    const trial = await this.trial(subject, { bytes, pps: OVERLOAD, milliseconds: TRIAL_MS });
+    const result = ratesOf(trial);
     const before = this.point(subject, bytes);
     this.keep({
       ...before,
       offered: [...before.offered, ...result.offered],
       overload: [...before.overload, ...result.overload],
       refusedBySink: [...before.refusedBySink, ...result.refusedBySink],
-      ...withStandby(before, { overload: byStandby }),
+      ...withStandby(before, { overload: trial.byStandby }),
     });
     return said(result);
   }
 
-  private async overloadRates(subject: Subject, bytes: number, flowBits?: number): Promise<Rates> {
-    const options = { bytes, pps: OVERLOAD, milliseconds: TRIAL_MS };
-    const { offered, in_time, seconds, refused } = await this.trial(subject, options, flowBits);
-    return {
-      offered: [offered / seconds],
-      overload: [in_time / seconds],
-      refusedBySink: [refused / (in_time + refused)],
-    };
-  }
-
-  /** Of the legacy program's datagrams, the share that the standby had to take. */
-  private async sharing<T>(
-    subject: Subject,
-    bytes: number,
-    work: () => Promise<T>,
-  ): Promise<{ result: T; byStandby?: number }> {
-    if (subject !== 'nfqueue' || bytes <= LONGEST_WHOLE) return { result: await work() };
-    const before = await this.bench.clearedByNetfilter(subject);
-    const result = await work();
-    const after = await this.bench.clearedByNetfilter(subject);
-    return { result, byStandby: (after.byStandby - before.byStandby) / (after.all - before.all) };
+  private async growth(subject: Engine, flowBits?: number): Promise<Rates> {
+    return ratesOf(await this.trial(subject, { bytes: GROWTH_BYTES, pps: OVERLOAD, milliseconds: TRIAL_MS }, flowBits));
   }
 
   private async withoutLoss(subject: Subject, bytes: number, onTrial: () => void): Promise<Found> {
-    const isIt = (point: Point): boolean => point.subject === subject && point.bytes === bytes;
-    const { lossless: ofThisRun, overload } = this.point(subject, bytes);
-    const known = losslessIn(this.point(subject, bytes)) ?? losslessIn(this.before()?.points.find(isIt));
+    const { lossless: before = [], overload } = this.point(subject, bytes);
     const tried: (Verdict & { readonly refused: number })[] = [];
     const tryRate = async (pps: number): Promise<Verdict> => {
       const verdict = await this.bestOfTries(subject, bytes, pps, onTrial);
       tried.push(verdict);
       return verdict;
     };
-    const guess = known || median(overload) * 0.9;
+    const guess = losslessIn(this.point(subject, bytes)) || median(overload) * 0.9;
     const found = await highestWithoutLoss(tryRate, { guess, least: LEAST_RATE, most: MOST_RATE });
     const [failed] = tried.filter(({ lost }) => lost > 0).sort((one, other) => one.rate - other.rate);
     const isSinks = failed !== undefined && failed.refused >= failed.lost;
     const lossless = { ...found, isLowerBound: found.isLowerBound || isSinks };
-    this.keep({ ...this.point(subject, bytes), lossless: [...(ofThisRun ?? []), lossless] });
+    this.keep({ ...this.point(subject, bytes), lossless: [...before, lossless] });
     return lossless;
   }
 
@@ -331,10 +312,8 @@ export class Measurement {
     const before = this.point(subject, bytes);
     const pps = Math.max(Math.round((losslessIn(before) ?? 0) * COST_SHARE), LEAST_RATE);
     await this.bench.prepare(subject, bytes);
-    const { result, byStandby } = await this.sharing(subject, bytes, () =>
-      this.trial(subject, { bytes, pps, milliseconds: TRIAL_MS }),
-    );
-    const { offered, seconds, delivered, worked, elapsed } = result;
+    const trial = await this.trial(subject, { bytes, pps, milliseconds: TRIAL_MS });
+    const { offered, seconds, delivered, worked, elapsed, byStandby } = trial;
     const nanoseconds = Math.round(((worked - elapsed * (1 - idle)) / delivered) * 1e9);
     const cost = [...(before.cost ?? []), { rate: offered / seconds, nanoseconds }];
     this.keep({ ...before, cost, ...withStandby(before, { cost: byStandby }) });
@@ -348,7 +327,7 @@ export class Measurement {
         seconds: RESTART_SECONDS + secondsOf(TRIAL_MS),
         measure: async () => {
           await this.bench.place('softirq');
-          const rates = await this.overloadRates(subject, GROWTH_BYTES, flowBits);
+          const rates = await this.growth(subject, flowBits);
           this.flows.push({ subject, flows: 2 ** flowBits, ...rates });
           if (flowBits === FLOW_BITS[0]) this.memory.push(await this.bench.memory(subject));
           return said(rates);
@@ -367,7 +346,7 @@ export class Measurement {
           seconds: RESTART_SECONDS + secondsOf(TRIAL_MS),
           measure: async () => {
             await this.bench.place('softirq', cores);
-            const rates = await this.overloadRates(subject, GROWTH_BYTES);
+            const rates = await this.growth(subject);
             this.cores.push({ subject, cores: cores.length, ...rates });
             return said(rates);
           },
@@ -379,9 +358,9 @@ export class Measurement {
     return ENGINES.filter((engine) => this.plan.subjects.includes(engine));
   }
 
-  private async trial(subject: Subject, options: TrialOptions, flowBits?: number): Promise<Counted> {
-    const trial = await this.bench.run(subject, options, flowBits);
-    const { surplus, foreign, with_df, discarded, isApart } = trial;
+  private async trial(subject: Subject, options: TrialOptions, flowBits?: number): Promise<Observed> {
+    const { result: trial, discarded, isApart } = await this.bench.run(subject, options, flowBits);
+    const { surplus, foreign, with_df } = trial;
     this.trials.counted += 1;
     this.trials.discarded += discarded;
     this.trials.apart += Number(isApart);

@@ -39,7 +39,7 @@ const HELP = `usage: bench/run.ts [OPTION]...
   --subjects NAME,...     of ${SUBJECTS.join(', ')} (all)
   --sizes BYTES,...       IP total lengths of the mirrored datagrams, 40 to 8951 (${SIZES.complete}; --quick: ${SIZES.quick})
   --repetitions NUMBER    of each overload, 1 to 99; the median counts (${REPETITIONS.complete}; --quick: ${REPETITIONS.quick})
-  --seconds NUMBER        of one trial of a search for a rate without loss, 0.2 to 60 (${SECONDS.complete}; --quick: ${SECONDS.quick})
+  --seconds NUMBER        of one trial of a search for a rate without loss, 0.2 to 30 (${SECONDS.complete}; --quick: ${SECONDS.quick})
   --lock FILE             held while something is measured, such as other work on this machine holds, too (${LOCK})
   --out FILE              of the results (docs/performance.json, and what is made of it, if all is measured as by default;
                           else bench/latest.json)
@@ -66,7 +66,7 @@ function parse(args: string[]): Order | undefined {
     repetitions: whole('repetitions', repetitions ?? REPETITIONS[kind], 1, 99),
     searches: SEARCHES[kind],
     costRepetitions: COST_REPETITIONS[kind],
-    searchMilliseconds: decimal('seconds', values.seconds ?? SECONDS[kind], 0.2, 60) * 1000,
+    searchMilliseconds: decimal('seconds', values.seconds ?? SECONDS[kind], 0.2, 30) * 1000,
     hasGrowth: !quick,
     out: values.out ?? (isPart ? OUT : CHECKED_IN),
     lock: values.lock ?? LOCK,
@@ -172,7 +172,7 @@ async function measure(bench: Bench, order: Order): Promise<Results> {
   const { runs: count, out } = order;
   const runs: Run[] = [];
   const say = (text: string): void => progress.say(text);
-  const measurements = Array.from({ length: count }, () => new Measurement(bench, order, say, () => runs.at(-1)));
+  const measurements = Array.from({ length: count }, () => new Measurement(bench, order, say));
   const planned = measurements.flatMap((each) => each.all()).reduce((sum, { seconds }) => sum + seconds, 0);
   const work = new Work(planned, bench);
   const all = await about(order);
@@ -188,9 +188,11 @@ async function measure(bench: Bench, order: Order): Promise<Results> {
 function stopAtSignals(bench: Bench): void {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
     process.on(signal, () => {
-      progress.say(`${signal}: cleaning up after the trial that runs`);
       bench.stop();
+      progress.say(`${signal}: cleaning up after the trial that runs`);
     });
+  // A terminal that is gone takes no lines, and a reader that has enough; the clean-up goes on.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
 }
 
 /** Up, measured, and down whatever happens. */

@@ -5,13 +5,13 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
+import { LARGEST_IN_DRIVER_MODE } from '../constructs/limits';
 import { inNamespace, must, type Progress, REPOSITORY, run, sleep, waitFor } from '../lab/host';
 import { ADDRESSES, BPFFS, MTU, SMALL_ENGINES, SmallGateway } from '../lab/small-gateway';
 import { onto } from '../lab/exchange';
 import { Packet } from '../lab/packet';
 import {
   busy,
-  Distance,
   FAVOUR,
   favour,
   GATEWAY_CORE,
@@ -22,6 +22,7 @@ import {
   setBacklog,
   setQueues,
 } from './machine';
+import { type Near, Nearness } from './nearness';
 import { type Engine, IN_DRIVER, type Memory, type StepCost, type Subject } from './results';
 import { type Ends, OVERLOAD, type Trial, type TrialOptions, TrialProcess } from './trials';
 
@@ -49,19 +50,11 @@ export interface Observed extends Trial {
   /** For how much of `elapsed` the gateway's processor worked, in seconds. */
   readonly worked: number;
   readonly elapsed: number;
+  /** Of the legacy program's datagrams whose DF was cleared, the share for which its queue had no room, so that the standby did. */
+  readonly byStandby?: number;
 }
 
-/** That counts, after others that did not. */
-export interface Counted extends Observed {
-  /** Trials before it with the processors apart at their end. */
-  readonly discarded: number;
-  /** With so many discarded, this one counts all the same. */
-  readonly isApart: boolean;
-}
-
-const MOST_DISCARDED = 5;
-
-/** Datagrams of which netfilter had to clear DF so far, and those of them that the standby did. */
+/** Datagrams whose DF was to be cleared by the legacy program so far, and those of them whose DF the standby cleared. */
 interface Cleared {
   readonly all: number;
   readonly byStandby: number;
@@ -116,10 +109,14 @@ class Lane {
   async run(trial: TrialOptions, flowBits: number): Promise<Observed> {
     const process = await this.use(trial.bytes, flowBits);
     const refusedBefore = await this.refusedBySink();
+    const clearedBefore = await this.clearedByLegacy();
     const { result, worked, elapsed } = await busy(() => process.run(trial));
     if (this.legacy && hasEnded(this.legacy))
       throw new Error(`modify_udp_df: ended by itself with ${howEnded(this.legacy)}`);
-    return { ...result, worked, elapsed, refused: (await this.refusedBySink()) - refusedBefore };
+    const refused = (await this.refusedBySink()) - refusedBefore;
+    const cleared = await this.clearedByLegacy();
+    const byStandby = (cleared.byStandby - clearedBefore.byStandby) / (cleared.all - clearedBefore.all);
+    return { ...result, worked, elapsed, refused, ...(Number.isFinite(byStandby) && { byStandby }) };
   }
 
   /** Starts what takes datagrams of so many bytes, of so many flows as a power of two. */
@@ -147,7 +144,7 @@ class Lane {
   private mtuFor(bytes: number): number | undefined {
     if (this.subject === 'ceiling') return MTU.driver;
     if (this.subject !== 'path') return undefined;
-    return bytes > MTU.driver ? MTU.other : MTU.driver;
+    return bytes > LARGEST_IN_DRIVER_MODE ? MTU.other : MTU.driver;
   }
 
   /** What veth_xmit drops because its peer's ring is full: drivers/net/veth.c. */
@@ -157,7 +154,8 @@ class Lane {
     return link?.stats64.tx.dropped ?? NaN;
   }
 
-  async clearedByNetfilter(): Promise<Cleared> {
+  private async clearedByLegacy(): Promise<Cleared> {
+    if (!this.legacy) return { all: 0, byStandby: 0 };
     const of = (name: string): Promise<number> => this.gateway.counter('ip', 'mirror_gateway', name);
     return { all: await of('large_df'), byStandby: await of('standby_packets') };
   }
@@ -234,7 +232,7 @@ class Lane {
 
 export class Bench {
   private readonly lanes = new Map<Subject, Lane>();
-  private readonly distance = new Distance();
+  private readonly nearness: Nearness;
   private placed = '';
   private last: Promise<unknown> = Promise.resolve();
   private isStopped = false;
@@ -242,7 +240,9 @@ export class Bench {
   constructor(
     private readonly prefix: string,
     private readonly progress: Progress,
-  ) {}
+  ) {
+    this.nearness = new Nearness((message) => progress.say(message));
+  }
 
   async up(subjects: readonly Subject[]): Promise<void> {
     await removeLeftovers();
@@ -254,7 +254,7 @@ export class Bench {
       this.lanes.set(subject, lane);
       await lane.up();
     }
-    await this.distance.learn();
+    await this.nearness.learn();
     await this.place('softirq');
   }
 
@@ -267,23 +267,14 @@ export class Bench {
   }
 
   /** One after the other, in the order of the calls: whoever calls again after each trial takes turns with others who do. */
-  run(subject: Subject, trial: TrialOptions, flowBits = FLOW_BITS): Promise<Counted> {
+  run(subject: Subject, trial: TrialOptions, flowBits = FLOW_BITS): Promise<Near<Observed>> {
     const result = this.last.then(() => {
       setBacklog(trial.pps === OVERLOAD ? 'overload' : 'other');
-      return this.whileNear(() => this.lane(subject).run(trial, flowBits));
+      const run = (): Promise<Observed> => this.lane(subject).run(trial, flowBits);
+      return this.nearness.while(run, () => this.goOn());
     });
     this.last = result.catch(() => this.stop());
     return result;
-  }
-
-  private async whileNear(run: () => Promise<Observed>): Promise<Counted> {
-    for (let discarded = 0; ; discarded++) {
-      await this.distance.untilNear();
-      this.goOn();
-      const trial = await run();
-      const isApart = !(await this.distance.isNear());
-      if (!isApart || discarded === MOST_DISCARDED) return { ...trial, discarded, isApart };
-    }
   }
 
   /** Starts what trials need that differ from those before, outside of what is measured. */
@@ -304,10 +295,6 @@ export class Bench {
   /** Of the gateways' processor, at rest. */
   idleShare(): Promise<number> {
     return idleShare();
-  }
-
-  clearedByNetfilter(subject: Subject): Promise<Cleared> {
-    return this.lane(subject).clearedByNetfilter();
   }
 
   memory(subject: Engine): Promise<Memory> {
