@@ -33,7 +33,8 @@ const GUTTER = 28;
 interface Dot {
   /** Undefined where it was not measured. */
   readonly figure: Figure | undefined;
-  readonly isLowerBound?: boolean;
+  /** Lower or upper. */
+  readonly isBound?: boolean;
 }
 
 interface Line {
@@ -158,9 +159,9 @@ export function apart(places: readonly number[], distance = 17): number[] {
 
 function seriesOf(line: Line, panel: number): object[] {
   const { colour: color } = line;
-  const data = line.dots.map(({ figure, isLowerBound }) => ({
+  const data = line.dots.map(({ figure, isBound }) => ({
     value: atOr(figure),
-    ...(isLowerBound ? { itemStyle: { color: '#ffffff', borderColor: color, borderWidth: 2 } } : {}),
+    ...(isBound ? { itemStyle: { color: '#ffffff', borderColor: color, borderWidth: 2 } } : {}),
   }));
   const at = { xAxisIndex: panel, yAxisIndex: panel };
   return [
@@ -235,9 +236,9 @@ function logAxis(panel: number, name: string, { min, max, ticks }: Range): objec
 }
 
 const lineOf = (engine: Engine, dots: readonly Dot[]): Line => ({ name: engine, ...MARKS[engine], dots });
-const dotOf = (figure: (Figure & { isLowerBound?: boolean }) | undefined): Dot => ({
+const dotOf = (figure: (Figure & { isLowerBound?: boolean; isUpperBound?: boolean }) | undefined): Dot => ({
   figure,
-  ...(figure?.isLowerBound ? { isLowerBound: true } : {}),
+  ...(figure?.isLowerBound || figure?.isUpperBound ? { isBound: true } : {}),
 });
 
 const MEASURE_TITLES: Readonly<Record<Measure, string>> = {
@@ -259,7 +260,7 @@ function rates(results: Results): string {
   return draw({
     title: 'Datagrams that come whole',
     subtitle:
-      'Hollow marks are lower bounds: all, or above 80 %, of what the generator can offer. Bars: lowest to highest run.',
+      'Hollow marks are lower bounds: the generator or the sink could do no more, or hardly. Bars: lowest to highest run.',
     ...{ x: bytesAxis(sizes), y: 'datagrams/s' },
     panels: MEASURES.map((measure) => ({
       title: MEASURE_TITLES[measure],
@@ -294,7 +295,7 @@ function ratios(results: Results): string {
   });
   return draw({
     title: 'Rate, in multiples of the bridge engine’s',
-    subtitle: 'Hollow marks are lower bounds. Bars: lowest to highest run.',
+    subtitle: 'Hollow marks are bounds, mostly lower ones. Bars: lowest to highest run.',
     ...{ x: bytesAxis(sizes), y: 'times bridge', panels },
   });
 }

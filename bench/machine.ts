@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who has which processor, and what a gateway takes of it and of the memory.
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { must, run, sleep } from '../lab/host';
 
@@ -29,7 +29,10 @@ const QUEUES_BEFORE = '/run/mirror-gateway-bench.sysctl';
 /** Of the whole machine, until `restoreQueues`. */
 export async function setQueues(): Promise<void> {
   const names = ['net.core.dev_weight', 'net.core.netdev_max_backlog'];
-  if (!existsSync(QUEUES_BEFORE)) writeFileSync(QUEUES_BEFORE, await must('sysctl', names));
+  if (!existsSync(QUEUES_BEFORE)) {
+    writeFileSync(`${QUEUES_BEFORE}.part`, await must('sysctl', names));
+    renameSync(`${QUEUES_BEFORE}.part`, QUEUES_BEFORE);
+  }
   await must('sysctl', ['-qw', `net.core.dev_weight=${DEV_WEIGHT}`]);
   setBacklog('other');
 }

@@ -16,7 +16,7 @@ import {
   type StepCost,
   type Subject,
 } from './results';
-import { type Found, highestWithoutLoss, isConclusive, median, percentile, type Verdict } from './statistics';
+import { type Found, highestWithoutLoss, isConclusive, mean, percentile, type Verdict } from './statistics';
 import type { Bench, Observed } from './subjects';
 import { OVERLOAD, type TrialOptions } from './trials';
 
@@ -236,7 +236,7 @@ export class Measurement {
       tried.push(verdict);
       return verdict;
     };
-    const guess = losslessIn(this.point(subject, bytes)) || median(overload) * 0.9;
+    const guess = losslessIn(this.point(subject, bytes)) || mean(overload) * 0.9;
     const found = await highestWithoutLoss(tryRate, { guess, least: LEAST_RATE, most: MOST_RATE });
     const [failed] = tried.filter(({ lost }) => lost > 0).sort((one, other) => one.rate - other.rate);
     const isSinks = failed !== undefined && failed.refused >= failed.lost;
@@ -389,7 +389,7 @@ export class Measurement {
 
 /** Of the searches so far. */
 const losslessIn = (point: Point | undefined): number | undefined =>
-  point?.lossless && median(point.lossless.map(({ rate }) => rate));
+  point?.lossless && mean(point.lossless.map(({ rate }) => rate));
 
 const rounds = (count: number): number[] => Array.from({ length: count }, (_, round) => round + 1);
 

@@ -12,6 +12,7 @@ import {
   agreementOf,
   agreementText,
   ALL,
+  boundOf,
   byStandbyOf,
   coresOf,
   costOf,
@@ -129,7 +130,7 @@ function machine({ how, machine, software, runs }: Results): string {
 
 function trialsOf({ runs }: Results): string {
   const sum = (key: keyof Run['trials']): string => rounded(runs.reduce((all, { trials }) => all + trials[key], 0));
-  return `${sum('discarded')} were, ${sum('counted')} count, ${sum('apart')} of them all the same`;
+  return `${sum('discarded')} trials were discarded; ${sum('counted')} count, ${sum('apart')} of them although they were apart.`;
 }
 
 function howItIsMeasured(results: Results): string {
@@ -146,7 +147,7 @@ function howItIsMeasured(results: Results): string {
     machine(results),
     'Gateways of three network namespaces and two pairs of veth, with the settings, rules and programs of a real one: each subject has ' +
       'its own. Rates are measured in rounds: a round is one trial of every size and subject, so that whatever disturbs the machine ' +
-      'disturbs all, and no figure in all its trials. A figure is the median of the complete runs, the value of a run the median of ' +
+      'disturbs all, and no figure in all its trials. A figure is the median of the complete runs, the value of a run the mean of ' +
       'its repetitions.',
     bullets(
       '**Generator**: frames that an XDP program writes and paces in the kernel (live frames of `BPF_PROG_TEST_RUN`). **Sink**: an ' +
@@ -160,7 +161,8 @@ function howItIsMeasured(results: Results): string {
         'packet of the kernel to core 1. What stays in the driver (`driver`, `ceiling`, `path`) shares core 0 with the generator and ' +
         'the sink, so its figures contain their work, too. Behind the others the sink works on core 1: a kernel that sends a packet ' +
         'to it copies it into a frame first. The legacy program is kept on core 1, too.',
-      `**Without loss**: the search of RFC 2544, section 26.1: the highest rate of a trial in which every datagram came. A trial that ` +
+      `**Without loss**: the search of RFC 2544, section 26.1: the highest rate of a trial in which every datagram came. A run's first ` +
+        `search begins at nine tenths of what came at overload, each other one where those before ended. A trial that ` +
         `loses up to ${percent(how.much)} is repeated in a later round; a rate fails when ${how.tries} do, or one loses more. One in which the generator was ` +
         `held up is repeated, too. Below ` +
         `${rounded(how.longerBelow)}/s trials last longer in proportion: what the kernel's queues take in before they lose something has ` +
@@ -171,8 +173,8 @@ function howItIsMeasured(results: Results): string {
         `overload, as ENA's ring does: a longer one that is always full does not fit into a processor's caches. Else it holds ` +
         `${how.backlog.other}: a processor of a virtual machine stands still for some milliseconds now and then.`,
       '**Processors near each other**: the host of a virtual machine moves its processors every few seconds. Where the two share no ' +
-        'cache, what one hands to the other takes six times as long. So a trial begins when they do (or after ten seconds), and is ' +
-        `discarded, at most five times in a row, when they do not at its end: ${trialsOf(results)}.`,
+        'cache, what one hands to the other takes several times as long. So a trial begins while they do, and is discarded when they ' +
+        `do not at its end, as long as a run does not take twice its time for that. ${trialsOf(results)}`,
       '**Latency**: each datagram carries the time at which it was made; the sink compares when its last fragment came ' +
         '(`bpf_ktime_get_ns`), in a histogram with a resolution of 3 %. Live frames leave in batches, so a part of it is the ' +
         "bench's own: all that `path` shows.",
@@ -240,8 +242,8 @@ function ratios(results: Results): string {
   return paragraphs(
     '## Ratios',
     '![Rates in multiples of the bridge engine](performance-ratios.svg)',
-    'Read these first: absolute figures are those of one machine. `≥` is a lower bound, the generator being near its end; `≤` an ' +
-      'upper one, because what it is compared with is; `~` both, and then nothing but that they are near each other is known.',
+    'Read these first: absolute figures are those of one machine. `≥` is a lower bound, the generator or the sink being near its ' +
+      'end; `≤` an upper one, because what it is compared with may do more; `~` both, and then nobody knows which would gain more.',
     '### At overload',
     ratioTable(results, 'overload', true),
     '### Without loss',
@@ -287,7 +289,7 @@ function rates(results: Results): string {
         { title: 'overload/s', meaning: 'of them came whole', cell: (at) => show(rate('overload', at)) },
         {
           title: 'without loss/s',
-          meaning: 'highest rate at which every one came',
+          meaning: 'the highest rate at which every one came: the mean of the searches',
           cell: (at) => show(rate('lossless', at)),
         },
         { title: 'spread', meaning: 'of the runs, the larger of both rates', cell: spread },
@@ -317,8 +319,9 @@ function latency(results: Results): string {
         ...atColumns,
         {
           title: 'load',
-          meaning: "of the subject's own highest rate without loss",
-          cell: ({ share }) => percent(share),
+          meaning: "of the subject's own highest rate without loss; `≤` where that is a lower bound",
+          cell: ({ subject, bytes, share }) =>
+            `${boundOf({ isUpperBound: rateOf(results, 'lossless', subject, bytes)?.isLowerBound ?? false })}${percent(share)}`,
         },
         { title: 'rate/s', meaning: 'datagrams offered, that is', cell: (row) => show(of(row, 'rate')) },
         {
@@ -548,7 +551,7 @@ function driverLimit(results: Results, bytes: number): string {
   return (
     `\`driver\`: ${show(ratio)} of what \`ceiling\` delivers, which does nothing but to take off the outer headers. ` +
     (rate.isLowerBound
-      ? 'It lost nothing that the generator could offer beside it, on the same core: with a core of its own it would do more.'
+      ? 'That is a bound of the bench, whose generator works on the same core: with a core of its own it would do more.'
       : 'It shares its core with the generator and the sink, and what is left of that core is its limit.')
   );
 }
@@ -615,7 +618,7 @@ function driverOrGeneric(results: Results, bytes: number): string {
   const [generic, driver] = (['generic', 'driver'] as const).map((mode) => rateOf(results, 'overload', mode, bytes));
   if (!generic || !driver) return '';
   const times = driver.median / generic.median;
-  const is = `${driver.isLowerBound ? 'at least ' : ''}${rounded(times)} times generic mode`;
+  const is = `${boundOf({ isLowerBound: driver.isLowerBound, isUpperBound: generic.isLowerBound })}${rounded(times)} times as fast as generic mode`;
   return times > 1 + AGREEMENT || driver.isLowerBound
     ? `Driver mode is ${is}, at [its price](../README.md#driver-mode): datagrams of ${LARGEST_IN_DRIVER_MODE} bytes at most, a ` +
         'smaller MTU, links that flap on ENA. Choose it where they fit and generic mode is not enough.'
@@ -658,6 +661,8 @@ function benchLimits({ machine }: Results): string {
         'them are too high by that, ratios among them too near to 1. Ratios of cost are free of it.',
       'Live frames fit in a page. Datagrams of more than 3000 bytes come from a packet socket, which offers less.',
       'All datagrams of a trial have one size, and all are to be forwarded. Mixed traffic lies between.',
+      'Turns of a few packets cost those engines a little that have packets from the queue of RPS, which `driver` and `ceiling` have not.',
+      'Whether processors stay near each other while a trial lasts is not seen, and slow engines have longer ones.',
       'A rate without loss hangs on a single datagram, so that a core that is held up decides it now and then; the rates at ' +
         'overload tell more.',
       "Trials last seconds. What hours do to a gateway, the lab's tests look at.",

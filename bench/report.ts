@@ -13,7 +13,7 @@ import {
   type Subject,
   SUBJECTS,
 } from './results';
-import { median, type Summary, summarize } from './statistics';
+import { mean, type Summary, summarize } from './statistics';
 import { table } from './table';
 
 export const MEASURES = ['overload', 'lossless'] as const;
@@ -30,7 +30,7 @@ export interface Figure extends Summary {
 }
 
 export interface Rate extends Figure {
-  /** In any run the generator was at its end, or near it: the subject may do more. */
+  /** In any run the generator or the sink was at its end, or near it: the subject may do more. */
   readonly isLowerBound: boolean;
 }
 
@@ -91,12 +91,12 @@ export function sizesOf({ runs }: Results): number[] {
 const pointIn = (run: Run, subject: Subject, bytes: number): Point | undefined =>
   run.points.find((point) => point.subject === subject && point.bytes === bytes);
 
-const medianOf = (values: readonly number[] | undefined): number | undefined =>
-  values === undefined || values.length === 0 ? undefined : median(values);
+const meanOf = (values: readonly number[] | undefined): number | undefined =>
+  values === undefined || values.length === 0 ? undefined : mean(values);
 
 function rateIn(run: Run, measure: Measure, subject: Subject, bytes: number): number | undefined {
   const point = pointIn(run, subject, bytes);
-  return medianOf(measure === 'overload' ? point?.overload : point?.lossless?.map(({ rate }) => rate));
+  return meanOf(measure === 'overload' ? point?.overload : point?.lossless?.map(({ rate }) => rate));
 }
 
 function isNearCeiling(run: Run, measure: Measure, bytes: number, rate: number | undefined): boolean {
@@ -106,22 +106,24 @@ function isNearCeiling(run: Run, measure: Measure, bytes: number, rate: number |
 
 type Overloaded = Pick<Point, 'offered' | 'overload' | 'refusedBySink'>;
 
-/** All came that the generator could offer beside it, the two sharing a processor, or the sink did not take all that was sent. */
+/**
+ * In any of its trials, which the mean contains: all came that the generator could offer beside it, the two sharing a processor, or
+ * the sink did not take all that was sent.
+ */
 function isBenchsLimit(point: Overloaded | undefined): boolean {
-  const [offered, came] = [medianOf(point?.offered), medianOf(point?.overload)];
-  if (offered === undefined || came === undefined) return false;
-  return came > ALL * offered || (medianOf(point?.refusedBySink) ?? 0) > REFUSED;
+  const { overload = [], offered = [], refusedBySink = [] } = point ?? {};
+  const haveAllCome = overload.some((rate, trial) => rate > ALL * (offered[trial] ?? NaN));
+  return haveAllCome || refusedBySink.some((share) => share > REFUSED);
 }
 
-/** More searches than not ended there: so did the one in the middle. */
-const isMostlyBound = (searches: readonly { readonly isLowerBound: boolean }[]): boolean =>
-  searches.filter(({ isLowerBound }) => isLowerBound).length * 2 > searches.length;
+/** The mean would be higher if those that ended at a bound had gone on. */
+const isSearchesLimit = ({ lossless = [] }: Point): boolean => lossless.some(({ isLowerBound }) => isLowerBound);
 
 function isBoundIn(run: Run, measure: Measure, subject: Subject, bytes: number): boolean {
   // The path is the bound.
   if (subject === 'path') return false;
   const point = pointIn(run, subject, bytes);
-  const isItself = measure === 'lossless' ? isMostlyBound(point?.lossless ?? []) : isBenchsLimit(point);
+  const isItself = point !== undefined && (measure === 'lossless' ? isSearchesLimit(point) : isBenchsLimit(point));
   return isItself || isNearCeiling(run, measure, bytes, rateIn(run, measure, subject, bytes));
 }
 
@@ -131,13 +133,13 @@ export function rateOf({ runs }: Results, measure: Measure, subject: Subject, by
 }
 
 export const offeredOf = ({ runs }: Results, subject: Subject, bytes: number): Figure | undefined =>
-  over(runs, (run) => medianOf(pointIn(run, subject, bytes)?.offered));
+  over(runs, (run) => meanOf(pointIn(run, subject, bytes)?.offered));
 
 export const costOf = ({ runs }: Results, subject: Subject, bytes: number): Figure | undefined =>
-  over(runs, (run) => medianOf(pointIn(run, subject, bytes)?.cost?.map(({ nanoseconds }) => nanoseconds)));
+  over(runs, (run) => meanOf(pointIn(run, subject, bytes)?.cost?.map(({ nanoseconds }) => nanoseconds)));
 
 export const costRateOf = ({ runs }: Results, subject: Subject, bytes: number): Figure | undefined =>
-  over(runs, (run) => medianOf(pointIn(run, subject, bytes)?.cost?.map(({ rate }) => rate)));
+  over(runs, (run) => meanOf(pointIn(run, subject, bytes)?.cost?.map(({ rate }) => rate)));
 
 export function latencyOf(
   { runs }: Results,
@@ -152,7 +154,7 @@ export function latencyOf(
 
 /** At overload, with the generator's end where flows and cores were varied. */
 function growthOf({ runs, how }: Results, pointOf: (run: Run) => Overloaded | undefined): Rate | undefined {
-  const valueIn = (run: Run): number | undefined => medianOf(pointOf(run)?.overload);
+  const valueIn = (run: Run): number | undefined => meanOf(pointOf(run)?.overload);
   const rate = over(runs, valueIn);
   const isBoundHere = (run: Run): boolean =>
     isBenchsLimit(pointOf(run)) || isNearCeiling(run, 'overload', how.growthBytes, valueIn(run));
@@ -167,7 +169,7 @@ export const coresOf = (results: Results, subject: Engine, cores: number): Rate 
 
 /** Of `nfqueue`, the share of datagrams that `standby` took. */
 export const byStandbyOf = ({ runs }: Results, at: 'overload' | 'cost', bytes: number): Figure | undefined =>
-  over(runs, (run) => medianOf(pointIn(run, 'nfqueue', bytes)?.byStandby?.[at]));
+  over(runs, (run) => meanOf(pointIn(run, 'nfqueue', bytes)?.byStandby?.[at]));
 
 /** Nanoseconds of a program alone, without the clock's own. */
 export function stepOf(
@@ -232,7 +234,7 @@ export interface Agreement {
   /** Neither side is a bound. */
   readonly compared: readonly Ratio[];
   readonly apart: readonly Ratio[];
-  /** Apart too, but a bound differs with the generator, not with the engine. */
+  /** Apart too, but a bound differs with the generator or the sink, not with the engine. */
   readonly boundsApart: readonly Ratio[];
 }
 

@@ -27,8 +27,8 @@ interface Order extends Plan {
 /** RFC 2544, section 24, asks for a minute a trial; a search repeats what failed instead, and three runs have to agree. */
 const SECONDS = { complete: '2', quick: '0.5' } as const;
 const SIZES = { complete: '64,512,1380,1428,2852,8900', quick: String(GROWTH_BYTES) } as const;
-const REPETITIONS = { complete: '9', quick: '1' } as const;
-const SEARCHES = { complete: 3, quick: 1 } as const;
+const REPETITIONS = { complete: '12', quick: '1' } as const;
+const SEARCHES = { complete: 4, quick: 1 } as const;
 const COST_REPETITIONS = { complete: 3, quick: 1 } as const;
 const OUT = join(REPOSITORY, 'bench/latest.json');
 const LOCK = '/run/lock/mirror-gateway-bench';
@@ -38,7 +38,7 @@ const HELP = `usage: bench/run.ts [OPTION]...
   --runs NUMBER           complete runs one after the other, 1 to 9 (3; --quick: 1)
   --subjects NAME,...     of ${SUBJECTS.join(', ')} (all)
   --sizes BYTES,...       IP total lengths of the mirrored datagrams, 40 to 8951 (${SIZES.complete}; --quick: ${SIZES.quick})
-  --repetitions NUMBER    of each overload, 1 to 99; the median counts (${REPETITIONS.complete}; --quick: ${REPETITIONS.quick})
+  --repetitions NUMBER    of each overload, 1 to 99; the mean counts (${REPETITIONS.complete}; --quick: ${REPETITIONS.quick})
   --seconds NUMBER        of one trial of a search for a rate without loss, 0.2 to 30 (${SECONDS.complete}; --quick: ${SECONDS.quick})
   --lock FILE             held while something is measured, such as other work on this machine holds, too (${LOCK})
   --out FILE              of the results (docs/performance.json, and what is made of it, if all is measured as by default;
@@ -154,7 +154,7 @@ async function about({
   };
 }
 
-/** Before an hour's work, not after it. */
+/** Before the work of hours, not after it. */
 function mustBeWritable(file: string): void {
   try {
     mkdirSync(dirname(file), { recursive: true });

@@ -6,7 +6,7 @@ import { Matrix, SingularValueDecomposition } from 'ml-matrix';
 import { LARGEST_IN_DRIVER_MODE, mirroredFrame } from '../constructs/limits';
 import inputs from './instances.json';
 import type { Engine, Results } from './results';
-import { median } from './statistics';
+import { mean, median } from './statistics';
 
 /** In bytes. */
 const ETHERNET = 14;
@@ -110,7 +110,7 @@ export function measuredCosts(results: Results, engine: Engine): Measured[] {
     .flatMap(({ points }) => points)
     .forEach(({ subject, bytes, cost }) => {
       if (subject === engine && cost && (engine !== 'nfqueue' || bytes > EGRESS_MTU))
-        bySize.set(bytes, [...(bySize.get(bytes) ?? []), median(cost.map(({ nanoseconds }) => nanoseconds))]);
+        bySize.set(bytes, [...(bySize.get(bytes) ?? []), mean(cost.map(({ nanoseconds }) => nanoseconds))]);
     });
   return [...bySize]
     .map(([bytes, all]) => ({ bytes, nanoseconds: median(all) }))

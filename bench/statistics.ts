@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a benchmark computes: medians and spreads, and the search for the highest rate without loss.
+// What a benchmark computes: means, medians and spreads, and the search for the highest rate without loss.
 
 /** Of an odd number of values the one in the middle, else the mean of the two. NaN of none. */
 export function median(values: readonly number[]): number {
@@ -7,6 +7,11 @@ export function median(values: readonly number[]): number {
   const upper = sorted[Math.floor(sorted.length / 2)] ?? NaN;
   const lower = sorted[Math.ceil(sorted.length / 2) - 1] ?? NaN;
   return (lower + upper) / 2;
+}
+
+/** NaN of none. */
+export function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 export interface Summary {

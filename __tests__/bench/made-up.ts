@@ -37,15 +37,15 @@ function point(subject: Subject, bytes: number, factor: number): Point {
       subject,
       bytes,
       offered: [2_000_000, 1_800_000, 1_900_000].map((each) => each * factor),
-      overload: [rate * 0.9, rate, rate * 1.2],
+      overload: [rate * 0.85, rate * 0.95, rate * 1.2],
       refusedBySink: [0, 0.001, 0],
     },
-    lossless: [0.7, 0.8, 1].map((share) => ({ rate: rate * share, isLowerBound: subject === 'path', trials: 9 })),
+    lossless: [0.7, 0.75, 0.95].map((share) => ({ rate: rate * share, isLowerBound: subject === 'path', trials: 9 })),
     ...(subject === 'nfqueue' && bytes > 1400 ? { byStandby: { overload: [0.3, 0.25, 0.2], cost: [0.05] } } : {}),
     ...(isEngine(subject)
       ? {
           latency: latencies(subject, rate * 0.8),
-          cost: [0.98, 1, 1.3].map((noise) => ({
+          cost: [0.9, 0.95, 1.15].map((noise) => ({
             rate: rate * 0.4,
             nanoseconds: NANOSECONDS[subject] * (0.8 + bytes / 7140) * noise,
           })),

@@ -108,6 +108,20 @@ describe('a run', () => {
     expect(halves[2 * all]).toBe(false);
   });
 
+  test.each([
+    [9, 3, 'ooosooosooos'],
+    [1, 3, 'os'],
+    [2, 1, 'oos'],
+  ])('does %p rounds of overload and %p searches by turns', async (repetitions, searches, turns) => {
+    const bench = new KnownBench();
+    const one = { subjects: ['bridge'], sizes: [1428], hasGrowth: false } as const;
+    const { run } = await measured(bench, { ...one, repetitions, searches });
+    expect(pointOf(run, 'bridge')?.lossless).toHaveLength(searches);
+    const rates = bench.asked.filter((asked) => asked.pps === 0 || isSearch(asked));
+    const done = rates.map(({ pps }) => (pps === 0 ? 'o' : 's')).join('');
+    expect(done.replace(/s+/g, 's')).toBe(turns);
+  });
+
   test('lets trials of a search last longer below a rate, in proportion', async () => {
     const bench = new KnownBench();
     await measured(bench);

@@ -64,6 +64,17 @@ describe('the document', () => {
     expect(bound).toMatch(/^\| 1 \| 60,000 \| 64,000 \| 66,000 \| 240,000 \| ≥ 500,000 \|/m);
   });
 
+  test('says how long queues were, and how many trials counted', () => {
+    expect(text).toContain('in turns of 16 (`net.core.dev_weight`)');
+    expect(text).toMatch(/netdev_max_backlog`\) holds 1000 at overload.* Else it holds 4000:/);
+    expect(text).toContain('150 trials were discarded; 3,000 count, 3 of them although they were apart.');
+  });
+
+  test('calls a load a share of a bound where the rate without loss is one', () => {
+    expect(text).toMatch(/^\| 1428 \| `driver` \| 50 % \|/m);
+    expect(documentOf(withRates({ path: 0.5 }))).toMatch(/^\| 1428 \| `driver` \| ≤ 50 % \|/m);
+  });
+
   test('shows every chart, and every size of every engine', () => {
     for (const name of Object.keys(chartsOf(results(), 1428))) expect(text).toContain(`](performance-${name}.svg)`);
     for (const bytes of SIZES) expect(text).toMatch(new RegExp(`^\\| ${bytes} \\| \`nfqueue\` \\| 1,900,000`, 'm'));

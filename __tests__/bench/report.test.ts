@@ -18,7 +18,7 @@ const EMPTY: Run = { ...run(), points: [], flows: [], cores: [], steps: [], step
 
 function at(subject: Subject, overload: readonly number[], lossless?: number, isLowerBound = false): Point {
   return {
-    ...{ subject, bytes: 1428, offered: [10_000], overload, refusedBySink: [0] },
+    ...{ subject, bytes: 1428, offered: overload.map(() => 10_000), overload, refusedBySink: [0] },
     ...(lossless === undefined ? {} : { lossless: [{ rate: lossless, isLowerBound, trials: 5 }] }),
   };
 }
@@ -27,10 +27,10 @@ const of = (...runs: readonly (readonly Point[])[]): Results =>
   results(...runs.map((points): Run => ({ ...EMPTY, points })));
 
 describe('a ratio', () => {
-  test('of a run is that of the medians of its repetitions; over runs the median, the extremes and the spread', () => {
+  test('of a run is that of the means of its repetitions; over runs the median, the extremes and the spread', () => {
     const ratio = ratioOf(
       of(
-        [at('driver', [100, 900, 200]), at('bridge', [10, 1, 30])],
+        [at('driver', [100, 900, 200]), at('bridge', [12, 1, 47])],
         [at('driver', [220]), at('bridge', [10])],
         [at('driver', [230]), at('bridge', [10])],
       ),
@@ -59,13 +59,13 @@ describe('a ratio', () => {
     expect([offered(121), offered(130)]).toEqual([true, false]);
   });
 
-  test("is a lower bound when the sink's ring refused more than 2 % of what the engine sent", () => {
+  test("is a lower bound when the sink's ring refused more than 2 % of what the engine sent in any of the trials", () => {
     const refused = (...shares: readonly number[]) =>
       ratioOf(
         of([{ ...at('generic', [120]), refusedBySink: shares }, at('bridge', [10])]),
         ...(['overload', 'generic', 'bridge', 1428] as const),
       )?.isLowerBound;
-    expect([refused(0.01, 0.03, 0.03), refused(0.01, 0.01, 0.9)]).toEqual([true, false]);
+    expect([refused(0.01, 0.03, 0.01), refused(0.01, 0.02, 0.01)]).toEqual([true, false]);
   });
 
   test('is a lower bound when in one run the generator ended before the search did', () => {
@@ -75,6 +75,22 @@ describe('a ratio', () => {
     );
     expect(ratio).toMatchObject({ median: 5, isLowerBound: true, isUpperBound: false });
     expect(show(ratio)).toBe('≥ 5');
+  });
+
+  test('is a lower bound when one of the searches, of which it is the mean, ended at a bound', () => {
+    const bound = (...searches: readonly (readonly [rate: number, isLowerBound: boolean])[]) => {
+      const lossless = searches.map(([rate, isLowerBound]) => ({ rate, isLowerBound, trials: 5 }));
+      const both = of([{ ...at('driver', []), lossless }, at('nfqueue', [], 10)]);
+      return ratioOf(both, 'lossless', 'driver', 'nfqueue', 1428)?.isLowerBound;
+    };
+    expect(bound([50, false], [51, true], [52, false])).toBe(true);
+    expect(bound([50, false], [51, false], [52, false])).toBe(false);
+  });
+
+  test('is a lower bound when in one of the trials all came of what was offered in it', () => {
+    const driver = { ...at('driver', [100, 60, 110]), offered: [104, 1000, 1000] };
+    const ratio = ratioOf(of([driver, at('bridge', [10])]), 'overload', 'driver', 'bridge', 1428);
+    expect(ratio).toMatchObject({ median: 9, isLowerBound: true });
   });
 
   test('is an upper bound when that is true of what the engine is compared with', () => {
