@@ -16,7 +16,7 @@ import {
   type StepCost,
   type Subject,
 } from './results';
-import { type Found, highestWithoutLoss, isConclusive, mean, percentile, type Verdict } from './statistics';
+import { type Found, highestWithoutLoss, isConclusive, isOffered, mean, percentile, type Verdict } from './statistics';
 import type { Bench, Observed } from './subjects';
 import { OVERLOAD, type TrialOptions } from './trials';
 
@@ -57,8 +57,8 @@ export const TRIES = 3;
 /** Of what was offered: so much is lost by no accident. */
 export const MUCH = 0.01;
 /**
- * Below this rate, trials of a search last longer in proportion: the kernel's backlog takes thousands of datagrams before it loses
- * one, which has to be a small part of a trial (datagrams/s).
+ * Below this rate, trials of a search last longer in proportion: the kernel's backlog takes 8192 datagrams before it loses one,
+ * which is 4 % of a trial then, as much as the precision of the search (datagrams/s).
  */
 export const LONGER_BELOW = 100_000;
 const LATENCY_SHARES = [0.5, 0.9] as const;
@@ -85,6 +85,8 @@ function isPossible(subject: Subject, bytes: number): boolean {
 const secondsOf = (milliseconds: number): number => milliseconds / 1000 + AROUND_SECONDS;
 
 const rounded = (rate: number): string => `${Math.round(rate).toLocaleString('en')}/s`;
+
+type Tried = Verdict & { readonly refused: number };
 
 type Rates = Pick<Point, 'offered' | 'overload' | 'refusedBySink'>;
 
@@ -230,7 +232,7 @@ export class Measurement {
 
   private async withoutLoss(subject: Subject, bytes: number, onTrial: () => void): Promise<Found> {
     const { lossless: before = [], overload } = this.point(subject, bytes);
-    const tried: (Verdict & { readonly refused: number })[] = [];
+    const tried: Tried[] = [];
     const tryRate = async (pps: number): Promise<Verdict> => {
       const verdict = await this.bestOfTries(subject, bytes, pps, onTrial);
       tried.push(verdict);
@@ -245,21 +247,20 @@ export class Measurement {
     return lossless;
   }
 
-  /** What came of a rate in the trial that lost least. */
-  private async bestOfTries(
-    subject: Subject,
-    bytes: number,
-    pps: number,
-    onTrial: () => void,
-  ): Promise<Verdict & { readonly refused: number }> {
+  /** Ends with the first that decides, or with the best of those in which the generator was not held up, if there is one. */
+  private async bestOfTries(subject: Subject, bytes: number, pps: number, onTrial: () => void): Promise<Tried> {
     const milliseconds = Math.round(this.plan.searchMilliseconds * Math.max(LONGER_BELOW / pps, 1));
-    let best = { lost: Infinity, rate: 0, refused: 0 };
+    const isBetter = (one: Tried, other: Tried): boolean => {
+      if (isOffered(one, pps) !== isOffered(other, pps)) return isOffered(one, pps);
+      return one.lost < other.lost || (one.lost === other.lost && one.rate > other.rate);
+    };
+    let best: Tried = { lost: Infinity, rate: 0, refused: 0 };
     for (let tries = 1; tries <= TRIES; tries++) {
       const { offered, delivered, seconds, refused } = await this.trial(subject, { bytes, pps, milliseconds });
       onTrial();
-      const verdict = { lost: offered - delivered, rate: offered / seconds, refused };
-      if (verdict.lost < best.lost || (verdict.lost === best.lost && verdict.rate > best.rate)) best = verdict;
-      if (isConclusive(verdict, pps) || verdict.lost > offered * MUCH) break;
+      const tried = { lost: offered - delivered, rate: offered / seconds, refused };
+      if (isConclusive(tried, pps) || tried.lost > offered * MUCH) return tried;
+      if (isBetter(tried, best)) best = tried;
     }
     return best;
   }
@@ -388,8 +389,7 @@ export class Measurement {
 }
 
 /** Of the searches so far. */
-const losslessIn = (point: Point | undefined): number | undefined =>
-  point?.lossless && mean(point.lossless.map(({ rate }) => rate));
+const losslessIn = ({ lossless }: Point): number | undefined => lossless && mean(lossless.map(({ rate }) => rate));
 
 const rounds = (count: number): number[] => Array.from({ length: count }, (_, round) => round + 1);
 

@@ -11,10 +11,12 @@ const APART = 2;
 const EXCEPTIONS = 4;
 /** Long enough to be near once, at least. */
 const FIRST_LOOKS = 100;
+/** Of so many looks, so that what exceptions did is forgotten in some minutes. */
+const LOOKS = 1000;
 const LOOK_MS = 50;
 const SILENT_MS = 10_000;
 /** What is waited for and discarded at most, beyond the time of the trials that count. */
-export const PATIENCE_MS = 60_000;
+const PATIENCE_MS = 60_000;
 
 /** Nanoseconds for a cache line from one processor to the other and back. */
 async function coreLatency(): Promise<number> {
@@ -26,7 +28,7 @@ export interface Near<T> {
   readonly result: T;
   /** Results before it with the processors apart at their end. */
   readonly discarded: number;
-  /** So is this one, but there was no more patience. */
+  /** So is this one, or it began like that, but there was no more patience. */
   readonly isApart: boolean;
 }
 
@@ -55,10 +57,10 @@ export class Nearness {
   async while<T>(run: () => Promise<T>, goOn: () => void): Promise<Near<T>> {
     for (let discarded = 0; ; discarded++) {
       const startedAt = performance.now();
-      await this.untilNear(goOn);
+      const isBegunNear = await this.untilNear(goOn);
       const begunAt = performance.now();
       const result = await run();
-      const isApart = !(await this.isNear());
+      const isApart = !isBegunNear || !(await this.isNear());
       const [waited, ran] = [begunAt - startedAt, performance.now() - begunAt];
       const isCounted = !isApart || this.patience < waited + ran;
       this.patience = Math.min(this.patience - waited + (isCounted ? ran : -ran), this.mostPatience);
@@ -66,22 +68,25 @@ export class Nearness {
     }
   }
 
-  private async untilNear(goOn: () => void): Promise<void> {
+  /** False: they are not, and patience is at its end. */
+  private async untilNear(goOn: () => void): Promise<boolean> {
     const startedAt = performance.now();
     let saidAt = startedAt;
     for (goOn(); !(await this.isNear()); await sleep(LOOK_MS)) {
       goOn();
       const now = performance.now();
-      if (now - startedAt > this.patience) return;
+      if (now - startedAt > this.patience) return false;
       if (now - saidAt < SILENT_MS) continue;
       this.say(`waiting for processors ${GENERATOR_CORE} and ${GATEWAY_CORE} to share a cache again`);
       saidAt = now;
     }
+    return true;
   }
 
   private async isNear(): Promise<boolean> {
     const nanoseconds = await this.look();
     this.looks.push(nanoseconds);
+    if (this.looks.length > LOOKS) this.looks.shift();
     const sorted = [...this.looks].sort((one, other) => one - other);
     return nanoseconds < (sorted[EXCEPTIONS] ?? Infinity) * APART;
   }

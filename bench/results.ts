@@ -92,7 +92,7 @@ export interface Memory {
 export interface Run {
   readonly date: string;
   readonly seconds: number;
-  /** Discarded, or counted all the same: with the processors apart at their end (nearness.ts). */
+  /** Discarded before one counted, or counted all the same: with the processors apart (nearness.ts). */
   readonly trials: { readonly counted: number; readonly discarded: number; readonly apart: number };
   readonly points: readonly Point[];
   readonly flows: readonly FlowPoint[];

@@ -78,9 +78,14 @@ const PRECISION = 0.05;
 /** By which factor rates change until one holds and another does not; each time its square. */
 const FIRST_STRIDE = 1.1;
 
+/** The generator offered as much as was asked for. */
+export function isOffered(verdict: Verdict, asked: number): boolean {
+  return verdict.rate >= asked * OFFERED;
+}
+
 /** Nothing was lost, and as much was offered as was asked for. */
 export function isConclusive(verdict: Verdict, asked: number): boolean {
-  return verdict.lost === 0 && verdict.rate >= asked * OFFERED;
+  return verdict.lost === 0 && isOffered(verdict, asked);
 }
 
 /** The highest rate without loss: strides from the guess until it lies between two rates, then halves their ratio. */

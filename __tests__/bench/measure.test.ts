@@ -73,6 +73,15 @@ const pointOf = ({ points }: Run, subject: Subject, bytes = 1428) =>
 
 const isSearch = ({ milliseconds }: Asked): boolean => milliseconds >= PLAN.searchMilliseconds;
 
+const triesOf = (asked: Asked, before: readonly Asked[]): number =>
+  before.filter(({ subject, bytes, pps }) => subject === asked.subject && bytes === asked.bytes && pps === asked.pps)
+    .length;
+
+const oneLost = (trial: Observed): Observed => ({ ...trial, delivered: trial.delivered - 1 });
+const halfLost = (trial: Observed): Observed => ({ ...trial, delivered: trial.offered / 2 });
+const heldUp = (trial: Observed): Observed => ({ ...trial, offered: trial.offered / 2, delivered: trial.offered / 2 });
+const asItIs = (trial: Observed): Observed => trial;
+
 describe('a run', () => {
   test('finds what each engine can do, within the precision of the search, and what it costs', async () => {
     const { run } = await measured(new KnownBench());
@@ -131,19 +140,29 @@ describe('a run', () => {
   });
 
   test('tries a rate again that loses little, three times in all', async () => {
-    const oneLost = (trial: Observed): Observed => ({ ...trial, delivered: trial.delivered - 1 });
-    const tries = (asked: Asked, before: readonly Asked[]): number =>
-      before.filter(
-        ({ subject, bytes, pps }) => subject === asked.subject && bytes === asked.bytes && pps === asked.pps,
-      ).length;
     const rateWith = async (spoiled: number): Promise<number> => {
       const bench = new KnownBench((trial, asked, before) =>
-        isSearch(asked) && tries(asked, before) < spoiled ? oneLost(trial) : trial,
+        isSearch(asked) && triesOf(asked, before) < spoiled ? oneLost(trial) : trial,
       );
       return pointOf((await measured(bench, { searches: 1 })).run, 'bridge')?.lossless?.[0]?.rate ?? NaN;
     };
     expect((await rateWith(2)) / CAPACITY.bridge).toBeGreaterThan(0.94);
     expect(await rateWith(3)).toBe(0);
+  });
+
+  test.each([
+    ['fails where the others lost one', [heldUp, oneLost, oneLost], 0, false],
+    ['fails where the next lost much', [heldUp, halfLost], 0, false],
+    ['holds where another lost nothing', [heldUp, heldUp, asItIs], 0.94, false],
+    ['is a bound where the others were held up, too', [heldUp, heldUp, heldUp], 0.4, true],
+  ])('when the generator is held up, a rate %s', async (_, tries, least, isLowerBound) => {
+    const bench = new KnownBench((trial, asked, before) =>
+      isSearch(asked) ? (tries[triesOf(asked, before)] ?? asItIs)(trial) : trial,
+    );
+    const [found] = pointOf((await measured(bench, { searches: 1 })).run, 'bridge')?.lossless ?? [];
+    expect(found?.isLowerBound).toBe(isLowerBound);
+    expect((found?.rate ?? NaN) / CAPACITY.bridge).toBeGreaterThanOrEqual(least);
+    if (least === 0) expect(found?.rate).toBe(0);
   });
 
   test.each([
@@ -154,10 +173,17 @@ describe('a run', () => {
     expect(pointOf((await measured(bench)).run, 'bridge')?.lossless?.[1]?.isLowerBound).toBe(isBound);
   });
 
-  test('begins a search where the one before ended, so that it takes fewer trials', async () => {
-    const { run } = await measured(new KnownBench());
-    const [first, second] = pointOf(run, 'bridge')?.lossless ?? [];
-    expect(second?.trials).toBeLessThan(first?.trials ?? 0);
+  test('begins each search at the mean of those before', async () => {
+    const one = { subjects: ['bridge'], sizes: [1428], hasGrowth: false } as const;
+    const bench = new KnownBench((trial, asked, before) => {
+      const isSecond = before.filter(({ pps }) => pps === 0).length === 2;
+      return isSearch(asked) && isSecond ? { ...trial, delivered: Math.min(trial.delivered, 130_000) } : trial;
+    });
+    const { run } = await measured(bench, { ...one, repetitions: 3, searches: 3 });
+    const [first = NaN, second = NaN] = pointOf(run, 'bridge')?.lossless?.map(({ rate }) => rate) ?? [];
+    const third = bench.asked.slice(bench.asked.map(({ pps }) => pps).lastIndexOf(0)).find(isSearch);
+    expect(second / first).toBeLessThan(0.6);
+    expect(third?.pps).toBe(Math.round((first + second) / 2));
   });
 
   test('says how many trials were discarded, and how many counted with the processors apart', async () => {

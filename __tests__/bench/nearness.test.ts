@@ -57,6 +57,11 @@ describe('a run', () => {
     expect(said[0]).toMatch(/^waiting for processors 0 and 1 to share a cache/);
   });
 
+  test('is apart when it began like that, whatever its end was', async () => {
+    const { nearness: near } = await nearness([...Array<number>(30).fill(APART), NEAR], 1000);
+    expect(await passing(near.while(runs(1000), goOn))).toEqual({ result: 1, discarded: 0, isApart: true });
+  });
+
   test('gives patience for as long as it took itself', async () => {
     const { nearness: near } = await nearness([NEAR, APART, NEAR, NEAR, NEAR, APART, NEAR, NEAR], 1500);
     expect((await passing(near.while(runs(1000), goOn))).discarded).toBe(1);
@@ -68,11 +73,13 @@ describe('a run', () => {
     const run = jest.fn(runs());
     await passing(near.while(run, goOn));
     let isStopped = false;
-    const stopped = near.while(run, () => {
+    const stop = (): void => {
       if (isStopped) throw new Error('stopped');
-    });
+    };
+    const waiting = near.while(run, stop);
     isStopped = true;
-    await expect(passing(stopped)).rejects.toThrow('stopped');
+    await expect(passing(waiting)).rejects.toThrow('stopped');
+    await expect(passing(near.while(run, stop))).rejects.toThrow('stopped');
     expect(run).toHaveBeenCalledTimes(1);
   });
 });
