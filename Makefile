@@ -96,7 +96,7 @@ test: unit terraform-test lambda-test bpf-test lab-test vm-test ## everything
 fuzz: build ## nightly, twenty minutes: five million packets against the model, 200 000 datagrams through each XDP engine, every parser under libFuzzer
 	@$(ROOT) $(TS) lab/fuzz.ts
 
-bench: build ## what each engine delivers, loses and costs, up to two hours: BENCH=--quick takes a minute or two (BENCH=--help lists more)
+bench: build ## what each engine delivers, loses and costs, two to three hours: BENCH=--quick takes a minute or two (BENCH=--help lists more)
 	@$(MAKE) -s --no-print-directory -C bpf test-tools
 	@$(MAKE) -s --no-print-directory -C bench
 	@$(ROOT) $(TS) bench/run.ts $(BENCH)

@@ -295,7 +295,7 @@ function ratios(results: Results): string {
   });
   return draw({
     title: 'Rate, in multiples of the bridge engine’s',
-    subtitle: 'Hollow marks are bounds, mostly lower ones. Bars: lowest to highest run.',
+    subtitle: 'Hollow marks are bounds. Bars: lowest to highest run.',
     ...{ x: bytesAxis(sizes), y: 'times bridge', panels },
   });
 }

@@ -14,6 +14,7 @@ import {
   MEASURES,
   memoryOf,
   percent,
+  type Rate,
   rateOf,
   ratioOf,
   rounded,
@@ -84,8 +85,10 @@ const atMost =
 
 const within =
   (low: number, high: number) =>
-  ({ value }: Value): State =>
-    value >= low && value <= high ? 'holds' : 'fails';
+  (value: Value): State => {
+    const both = [atLeast(low)(value), atMost(high)(value)];
+    return (['fails', 'open'] as const).find((state) => both.includes(state)) ?? 'holds';
+  };
 
 /** True of all is true, of some is partly. */
 export function verdictOf(states: readonly State[], otherwise: 'not reached' | 'not true' = 'not reached'): Verdict {
@@ -217,9 +220,13 @@ const costOver = (results: Results, bytes: number, engine: Engine): number =>
 
 function processor(results: Results, bytes: number): Claim[] {
   const cost = (engine: Engine) => costOf(results, engine, bytes);
-  const lossless = (engine: Engine): number => rateOf(results, 'lossless', engine, bytes)?.median ?? NaN;
-  const busy = (engine: Engine, rate: number): number => (rate * (cost(engine)?.median ?? NaN)) / SECOND;
-  const own = valuesOf(['nfqueue'] as const, () => busy('nfqueue', lossless('nfqueue')));
+  /** Share of one core, at the highest rate without loss of `at`. */
+  const busy = (engine: Engine, at: Engine): Bounded | undefined => {
+    const rate = rateOf(results, 'lossless', at, bytes);
+    const median = ((rate?.median ?? NaN) * (cost(engine)?.median ?? NaN)) / SECOND;
+    return rate && { median, isLowerBound: rate.isLowerBound };
+  };
+  const own = valuesOf(['nfqueue'] as const, (engine) => busy(engine, engine));
   const userspace = valuesOf(
     ['of its cost'],
     () => 1 - (cost('standby')?.median ?? NaN) / (cost('nfqueue')?.median ?? NaN),
@@ -236,16 +243,13 @@ function processor(results: Results, bytes: number): Claim[] {
     }),
     judge(
       'CPU: 20 % under the same load after',
-      valuesOf(XDP, (engine) => busy(engine, lossless('nfqueue'))),
+      valuesOf(XDP, (engine) => busy(engine, 'nfqueue')),
       atMost(0.2),
       { text: percent, before: 'of one core, computed from the cost, at the highest rate of `nfqueue` without loss: ' },
     ),
     judge(
       'CPU: less than 20 % under peak load (KPI)',
-      valuesOf(XDP, (engine) => ({
-        median: busy(engine, lossless(engine)),
-        isLowerBound: rateOf(results, 'lossless', engine, bytes)?.isLowerBound ?? false,
-      })),
+      valuesOf(XDP, (engine) => busy(engine, engine)),
       atMost(0.2),
       { text: percent, before: 'of one core, computed from the cost, each at its own highest rate without loss: ' },
     ),
@@ -293,18 +297,18 @@ function growth(results: Results, bytes: number): Claim[] {
     const [one, both] = (['steps', 'stepsOnBoth'] as const).map((on) => stepOf(results, on, program, bytes)?.median);
     return (one ?? NaN) / (both ?? NaN);
   }).map((program) => ({ ...program, name: `${program.name} program alone` }));
-  const second = (engine: Engine): Bounded => {
-    const [one, two] = [1, 2].map((cores) => coresOf(results, engine, cores));
-    const bounds = { isLowerBound: two?.isLowerBound === true, isUpperBound: one?.isLowerBound === true };
-    return { median: (two?.median ?? NaN) / (one?.median ?? NaN), ...bounds };
+  const over = (rate: Rate | undefined, base: Rate | undefined): Bounded => {
+    const bounds = { isLowerBound: rate?.isLowerBound === true, isUpperBound: base?.isLowerBound === true };
+    return { median: (rate?.median ?? NaN) / (base?.median ?? NaN), ...bounds };
   };
+  const second = (engine: Engine): Bounded => over(coresOf(results, engine, 2), coresOf(results, engine, 1));
   const engines = valuesOf(XDP, second).map((each) => ({ ...each, value: each.value / 2 }));
   const flows = [...new Set(results.runs.flatMap((run) => run.flows.map((point) => point.flows)))].sort(
     (a, b) => a - b,
   );
   const most = valuesOf(XDP, (engine) => {
-    const [one, many] = [flows[0], flows.at(-1)].map((count) => flowsOf(results, engine, count ?? NaN)?.median);
-    return (many ?? NaN) / (one ?? NaN);
+    const [one, many] = [flows[0], flows.at(-1)].map((count) => flowsOf(results, engine, count ?? NaN));
+    return over(many, one);
   });
   return [
     judge('Per-CPU maps: lockless, scales linearly across cores', [...programs, ...engines], atLeast(LINEAR), {

@@ -129,8 +129,9 @@ function machine({ how, machine, software, runs }: Results): string {
 }
 
 function trialsOf({ runs }: Results): string {
-  const sum = (key: keyof Run['trials']): string => rounded(runs.reduce((all, { trials }) => all + trials[key], 0));
-  return `${sum('discarded')} trials were discarded; ${sum('counted')} count, ${sum('apart')} of them although they were apart.`;
+  const sum = (key: keyof Run['trials']): string =>
+    runs.reduce((all, { trials }) => all + trials[key], 0).toLocaleString('en-US');
+  return `${sum('discarded')} trials were discarded; ${sum('counted')} count, ${sum('apart')} of them although the processors were apart.`;
 }
 
 function howItIsMeasured(results: Results): string {
@@ -148,33 +149,36 @@ function howItIsMeasured(results: Results): string {
     'Gateways of three network namespaces and two pairs of veth, with the settings, rules and programs of a real one: each subject has ' +
       'its own. Rates are measured in rounds: a round is one trial of every size and subject, so that whatever disturbs the machine ' +
       'disturbs all, and no figure in all its trials. A figure is the median of the complete runs, the value of a run the mean of ' +
-      'its repetitions.',
+      'its repetitions: a shared machine is now quick, now slow, for seconds at a time, and the median of a few trials is that of ' +
+      'whichever state had the majority.',
     bullets(
       '**Generator**: frames that an XDP program writes and paces in the kernel (live frames of `BPF_PROG_TEST_RUN`). **Sink**: an ' +
         'XDP program in the driver behind the secondary interface. It counts datagrams whose fragments all came; a fragment alone ' +
         'is worth nothing.',
       `**Their own ceiling** is the subject \`path\`. A figure above ${percent(NEAR_CEILING)} of it in any run is a lower bound (≥): ` +
-        'the generator is as much its limit as the engine. So is, at overload, one where more than ' +
-        `${percent(ALL)} came of what the generator offered, or where the frames for which the sink's ring had no room could be more than ` +
-        `${percent(REFUSED)} of it; without loss, one where such frames explain all that was lost at the rate above. Every trial counts them.`,
+        'the generator is as much its limit as the engine. So is, at overload, one where in any of its trials more than ' +
+        `${percent(ALL)} came of what the generator offered, or the frames for which the sink's ring had no room could be more than ` +
+        `${percent(REFUSED)} of what the engine sent; without loss, one where in any of its searches the generator could offer no more, or such ` +
+        'frames could be all that was lost at the rate above. Every trial counts them.',
       '**Rates and latency**: the generator and the polling of the primary interface share core 0; RPS hands what becomes a ' +
         'packet of the kernel to core 1. What stays in the driver (`driver`, `ceiling`, `path`) shares core 0 with the generator and ' +
         'the sink, so its figures contain their work, too. Behind the others the sink works on core 1: a kernel that sends a packet ' +
         'to it copies it into a frame first. The legacy program is kept on core 1, too.',
       `**Without loss**: the search of RFC 2544, section 26.1: the highest rate of a trial in which every datagram came. A run's first ` +
-        `search begins at nine tenths of what came at overload, each other one where those before ended. A trial that ` +
-        `loses up to ${percent(how.much)} is repeated in a later round; a rate fails when ${how.tries} do, or one loses more. One in which the generator was ` +
-        `held up is repeated, too. Below ` +
+        `search begins at nine tenths of what came at overload, each later one at the mean of those before. A trial that ` +
+        `loses up to ${percent(how.much)} is repeated in a later round, and so is one in which the generator was held up; a rate fails ` +
+        `when one loses more, or of ${how.tries} none is without loss. Below ` +
         `${rounded(how.longerBelow)}/s trials last longer in proportion: what the kernel's queues take in before they lose something has ` +
         'to be a small part of a trial.',
       `**Queues**: the kernel takes packets from the queue of RPS in turns of ${how.devWeight} (\`net.core.dev_weight\`), by ` +
         'default of 64, and the sink takes 64 frames from its ring in a turn. With fragments more come than go, the ring (256 frames) ' +
         `would fill up, and the sink be the limit. The queue (\`net.core.netdev_max_backlog\`) holds ${how.backlog.overload} at ` +
-        `overload, as ENA's ring does: a longer one that is always full does not fit into a processor's caches. Else it holds ` +
+        `overload: a longer one that is always full does not fit into a processor's caches. Else it holds ` +
         `${how.backlog.other}: a processor of a virtual machine stands still for some milliseconds now and then.`,
       '**Processors near each other**: the host of a virtual machine moves its processors every few seconds. Where the two share no ' +
         'cache, what one hands to the other takes several times as long. So a trial begins while they do, and is discarded when they ' +
-        `do not at its end, as long as a run does not take twice its time for that. ${trialsOf(results)}`,
+        'do not at its end. What waiting and repeating take is, in all, no longer than the trials that count, and a minute; beyond ' +
+        `that, a trial counts as it is. ${trialsOf(results)}`,
       '**Latency**: each datagram carries the time at which it was made; the sink compares when its last fragment came ' +
         '(`bpf_ktime_get_ns`), in a histogram with a resolution of 3 %. Live frames leave in batches, so a part of it is the ' +
         "bench's own: all that `path` shows.",
@@ -551,7 +555,7 @@ function driverLimit(results: Results, bytes: number): string {
   return (
     `\`driver\`: ${show(ratio)} of what \`ceiling\` delivers, which does nothing but to take off the outer headers. ` +
     (rate.isLowerBound
-      ? 'That is a bound of the bench, whose generator works on the same core: with a core of its own it would do more.'
+      ? 'Its rate is a lower bound: the generator works on the same core, and with a core to itself `driver` may do more.'
       : 'It shares its core with the generator and the sink, and what is left of that core is its limit.')
   );
 }
@@ -615,11 +619,10 @@ function direct(results: Results, bytes: number): string {
 }
 
 function driverOrGeneric(results: Results, bytes: number): string {
-  const [generic, driver] = (['generic', 'driver'] as const).map((mode) => rateOf(results, 'overload', mode, bytes));
-  if (!generic || !driver) return '';
-  const times = driver.median / generic.median;
-  const is = `${boundOf({ isLowerBound: driver.isLowerBound, isUpperBound: generic.isLowerBound })}${rounded(times)} times as fast as generic mode`;
-  return times > 1 + AGREEMENT || driver.isLowerBound
+  const ratio = ratioOf(results, 'overload', 'driver', 'generic', bytes);
+  if (!ratio) return '';
+  const is = `${show(ratio)} times as fast as generic mode`;
+  return ratio.median > 1 + AGREEMENT || ratio.isLowerBound
     ? `Driver mode is ${is}, at [its price](../README.md#driver-mode): datagrams of ${LARGEST_IN_DRIVER_MODE} bytes at most, a ` +
         'smaller MTU, links that flap on ENA. Choose it where they fit and generic mode is not enough.'
     : `Driver mode is ${is}: here [its price](../README.md#driver-mode) buys nothing.`;

@@ -44,7 +44,7 @@ interface Pair {
   readonly measure: Measure;
   readonly bytes: number;
   readonly subject: Engine;
-  readonly against: Reference;
+  readonly against: Subject;
 }
 
 export interface Ratio extends Pair, Rate {
@@ -79,7 +79,7 @@ function figure(values: readonly number[]): Figure | undefined {
 }
 
 /** Of the runs that have it. */
-export function over(runs: readonly Run[], valueIn: (run: Run) => number | undefined): Figure | undefined {
+function over(runs: readonly Run[], valueIn: (run: Run) => number | undefined): Figure | undefined {
   return figure(runs.map(valueIn).filter((value) => value !== undefined && Number.isFinite(value)) as number[]);
 }
 
@@ -201,7 +201,7 @@ export function ratioOf(
   { runs }: Results,
   measure: Measure,
   subject: Engine,
-  against: Reference,
+  against: Subject,
   bytes: number,
 ): Ratio | undefined {
   const those = (run: Run): number => rateIn(run, measure, against, bytes) ?? NaN;
@@ -234,22 +234,25 @@ export interface Agreement {
   /** Neither side is a bound. */
   readonly compared: readonly Ratio[];
   readonly apart: readonly Ratio[];
-  /** Apart too, but a bound differs with the generator or the sink, not with the engine. */
+  readonly bounds: readonly Ratio[];
+  /** Apart too, but a bound may differ with the generator or the sink, not with the engine. */
   readonly boundsApart: readonly Ratio[];
 }
 
-export const isBound = ({ isLowerBound, isUpperBound }: Ratio): boolean => isLowerBound || isUpperBound;
+const isBound = ({ isLowerBound, isUpperBound }: Ratio): boolean => isLowerBound || isUpperBound;
 
 /** Do complete runs say the same? Of fewer than two nobody can tell. */
 export function agreementOf(results: Results): Agreement {
   const all = ratiosOf(results).filter(({ values }) => values.length > 1);
+  const bounds = all.filter(isBound);
   const compared = all.filter((ratio) => !isBound(ratio));
   const isApart = ({ spread }: Ratio): boolean => spread > AGREEMENT;
   return {
     runs: results.runs.length,
     compared,
     apart: compared.filter(isApart),
-    boundsApart: all.filter((ratio) => isBound(ratio) && isApart(ratio)),
+    bounds,
+    boundsApart: bounds.filter(isApart),
   };
 }
 
@@ -295,7 +298,7 @@ export function percent(share: number): string {
 }
 
 /** In words, for the terminal and the document. */
-export function agreementText({ runs, compared, apart, boundsApart }: Agreement): string {
+export function agreementText({ runs, compared, apart, bounds, boundsApart }: Agreement): string {
   if (runs < 2) return `${runs} complete run: whether others agree is not known.`;
   const list = (ratios: readonly Ratio[]): string =>
     ratios.map((ratio) => `${nameOf(ratio)} (${percent(ratio.spread)})`).join('; ');
@@ -303,7 +306,8 @@ export function agreementText({ runs, compared, apart, boundsApart }: Agreement)
     `${runs} complete runs. Of ${compared.length} ratios without a bound, ${compared.length - apart.length} differ by ` +
       `${percent(AGREEMENT)} or less between runs.`,
     ...(apart.length > 0 ? [`Apart: ${list(apart)}.`] : []),
-    ...(boundsApart.length > 0 ? [`Bounds that differ by more: ${list(boundsApart)}.`] : []),
+    ...(bounds.length > 0 ? [`Of the ${bounds.length} with a bound, ${bounds.length - boundsApart.length} do.`] : []),
+    ...(boundsApart.length > 0 ? [`Those that differ by more: ${list(boundsApart)}.`] : []),
   ].join(' ');
 }
 

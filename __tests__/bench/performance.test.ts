@@ -67,7 +67,7 @@ describe('the document', () => {
   test('says how long queues were, and how many trials counted', () => {
     expect(text).toContain('in turns of 16 (`net.core.dev_weight`)');
     expect(text).toMatch(/netdev_max_backlog`\) holds 1000 at overload.* Else it holds 4000:/);
-    expect(text).toContain('150 trials were discarded; 3,000 count, 3 of them although they were apart.');
+    expect(text).toContain('150 trials were discarded; 3,000 count, 3 of them although the processors were apart.');
   });
 
   test('calls a load a share of a bound where the rate without loss is one', () => {
@@ -147,6 +147,13 @@ describe('claims', () => {
     });
   });
 
+  test('are not granted for a figure that only the generator limits', () => {
+    expect(claim('some 100,000 packets/s', withRates({ nfqueue: 1.6 }))?.verdict).toBe('true');
+    expect(claim('some 100,000 packets/s', withRates({ nfqueue: 1.6, path: 0.1 }))?.verdict).toBe(
+      'cannot be measured here',
+    );
+  });
+
   test('have a verdict each when nothing was measured, and none of a figure', () => {
     const all = claimsOf(results(EMPTY));
     expect(all).toHaveLength(claimsOf(results()).length);
@@ -177,11 +184,13 @@ describe('charts', () => {
     expect(flows).toContain('10,000');
   });
 
-  test('have a hollow mark for a lower bound', () => {
-    const hollow =
-      /fill="#ffffff" stroke="#cc79a7"|stroke="#cc79a7"[^>]*fill="#ffffff"|fill="#fff"[^>]*stroke="#cc79a7"/;
-    expect(chartsOf(withRates({ path: 0.7 }), 1428).rates).toMatch(hollow);
-    expect(chartsOf(results(), 1428).rates).not.toMatch(hollow);
+  test('have a hollow mark for a lower bound, and for an upper one', () => {
+    const hollow = (colour: string): RegExp => new RegExp(`fill="#ffffff" stroke="${colour}"`);
+    const [driver, nfqueue] = ['#cc79a7', '#d55e00'].map(hollow) as [RegExp, RegExp];
+    expect(chartsOf(withRates({ path: 0.7 }), 1428).rates).toMatch(driver);
+    expect(chartsOf(results(), 1428).rates).not.toMatch(driver);
+    expect(chartsOf(withRates({ bridge: 3, path: 0.3 }), 1428).ratios).toMatch(nfqueue);
+    expect(chartsOf(results(), 1428).ratios).not.toMatch(nfqueue);
   });
 
   test.each([
