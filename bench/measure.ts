@@ -74,6 +74,8 @@ const FLOW_BITS = [0, 10, 16, 20] as const;
 const AROUND_SECONDS = 0.1;
 /** A generator and a sink for another purpose. */
 const RESTART_SECONDS = 0.5;
+/** Of the rounds, those in which what stays in the driver takes part: it ends where the generator does, and varies half as much. */
+export const IN_DRIVER_EVERY = 4;
 /** Of one search, more or less. */
 const SEARCH_TRIALS = 5;
 
@@ -166,11 +168,12 @@ export class Measurement {
   private overloads(round: number): Step[] {
     return this.plan.sizes.map((bytes) => ({
       what: `overload ${round} of ${this.plan.repetitions}, ${bytes} bytes`,
-      seconds: this.subjectsAt(bytes).length * secondsOf(TRIAL_MS),
+      seconds: this.subjectsIn(round, bytes).length * secondsOf(TRIAL_MS),
       measure: async () => {
         await this.bench.place('softirq');
         const said: string[] = [];
-        for (const subject of this.subjectsAt(bytes)) said.push(`${subject} ${await this.overload(subject, bytes)}`);
+        for (const subject of this.subjectsIn(round, bytes))
+          said.push(`${subject} ${await this.overload(subject, bytes)}`);
         return said.join(', ');
       },
     }));
@@ -179,7 +182,7 @@ export class Measurement {
   /** For all rates at once: who asks for the next trial waits behind the others, so that they take turns. */
   private search(number: number): Step {
     const { sizes, searches, searchMilliseconds } = this.plan;
-    const all = sizes.flatMap((bytes) => this.subjectsAt(bytes).map((subject) => ({ subject, bytes })));
+    const all = sizes.flatMap((bytes) => this.subjectsIn(number, bytes).map((subject) => ({ subject, bytes })));
     const planned = all.length * SEARCH_TRIALS;
     const measure = async (tell: Tell): Promise<string> => {
       let trials = 0;
@@ -210,6 +213,11 @@ export class Measurement {
 
   private subjectsAt(bytes: number): readonly Subject[] {
     return this.plan.subjects.filter((subject) => isPossible(subject, bytes));
+  }
+
+  private subjectsIn(round: number, bytes: number): Subject[] {
+    const takesPart = (subject: Subject): boolean => !IN_DRIVER.includes(subject) || round % IN_DRIVER_EVERY === 1;
+    return this.subjectsAt(bytes).filter(takesPart);
   }
 
   private async overload(subject: Subject, bytes: number): Promise<string> {

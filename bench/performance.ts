@@ -120,7 +120,8 @@ function machine({ how, machine, software, runs }: Results): string {
     ],
     [
       'repetitions in a run',
-      `overload ${how.repetitions}, rate without loss ${how.searches}, cost ${how.costRepetitions}`,
+      `overload ${how.repetitions}, rate without loss ${how.searches}, cost ${how.costRepetitions}; in the driver one in ` +
+        `${how.inDriverEvery} of the first two`,
     ],
     ['a trial', `${how.milliseconds / 1000} s, of a search for a rate without loss ${how.searchMilliseconds / 1000} s`],
     ['offered at overload', how.overload === 0 ? 'as much as the generator can' : `${rounded(how.overload)}/s`],
@@ -148,7 +149,8 @@ function howItIsMeasured(results: Results): string {
     machine(results),
     'Gateways of three network namespaces and two pairs of veth, with the settings, rules and programs of a real one: each subject has ' +
       'its own. Rates are measured in rounds: a round is one trial of every size and subject, so that whatever disturbs the machine ' +
-      'disturbs all, and no figure in all its trials. A figure is the median of the complete runs, the value of a run the mean of ' +
+      `disturbs all, and no figure in all its trials. What stays in the driver takes part in one of ${how.inDriverEvery}: it ends ` +
+      'where the generator does, and varies half as much. A figure is the median of the complete runs, the value of a run the mean of ' +
       'its repetitions: a shared machine is now quick, now slow, for seconds at a time, and the median of a few trials is that of ' +
       'whichever state had the majority.',
     bullets(

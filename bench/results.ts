@@ -110,6 +110,8 @@ export interface Results {
     readonly repetitions: number;
     readonly searches: number;
     readonly costRepetitions: number;
+    /** What stays in the driver takes part in the first round of an overload or a search, and then in each so manieth. */
+    readonly inDriverEvery: number;
     /** Offered at overload, datagrams/s; 0: as many as the generator can. */
     readonly overload: number;
     /** Of one trial of a search for the highest rate without loss. */

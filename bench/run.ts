@@ -8,7 +8,17 @@ import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { must, Progress, REPOSITORY, run } from '../lab/host';
 import { BACKLOG, DEV_WEIGHT } from './machine';
-import { GROWTH_BYTES, LONGER_BELOW, Measurement, MUCH, type Plan, type Step, TRIAL_MS, TRIES } from './measure';
+import {
+  GROWTH_BYTES,
+  IN_DRIVER_EVERY,
+  LONGER_BELOW,
+  Measurement,
+  MUCH,
+  type Plan,
+  type Step,
+  TRIAL_MS,
+  TRIES,
+} from './measure';
 import { decimal, oneOf, UsageError, whole } from './options';
 import { writeDocuments } from './performance';
 import { compareWith, summaryTables } from './report';
@@ -28,8 +38,8 @@ interface Order extends Plan {
 const SECONDS = { complete: '2', quick: '0.5' } as const;
 const SIZES = { complete: '64,512,1380,1428,2852,8900', quick: String(GROWTH_BYTES) } as const;
 const REPETITIONS = { complete: '12', quick: '1' } as const;
-const SEARCHES = { complete: 4, quick: 1 } as const;
-const COST_REPETITIONS = { complete: 3, quick: 1 } as const;
+const SEARCHES = { complete: 7, quick: 1 } as const;
+const COST_REPETITIONS = { complete: 2, quick: 1 } as const;
 const OUT = join(REPOSITORY, 'bench/latest.json');
 const LOCK = '/run/lock/mirror-gateway-bench';
 
@@ -38,7 +48,7 @@ const HELP = `usage: bench/run.ts [OPTION]...
   --runs NUMBER           complete runs one after the other, 1 to 9 (3; --quick: 1)
   --subjects NAME,...     of ${SUBJECTS.join(', ')} (all)
   --sizes BYTES,...       IP total lengths of the mirrored datagrams, 40 to 8951 (${SIZES.complete}; --quick: ${SIZES.quick})
-  --repetitions NUMBER    of each overload, 1 to 99; the mean counts (${REPETITIONS.complete}; --quick: ${REPETITIONS.quick})
+  --repetitions NUMBER    of each overload but in the driver, 1 to 99; the mean counts (${REPETITIONS.complete}; --quick: ${REPETITIONS.quick})
   --seconds NUMBER        of one trial of a search for a rate without loss, 0.2 to 30 (${SECONDS.complete}; --quick: ${SECONDS.quick})
   --lock FILE             held while something is measured, such as other work on this machine holds, too (${LOCK})
   --out FILE              of the results (docs/performance.json, and what is made of it, if all is measured as by default;
@@ -139,7 +149,7 @@ async function about({
   const clang = (await must('clang', ['--version'])).split('\n')[0] ?? 'unknown';
   return {
     how: {
-      ...{ sizes, repetitions, searches, costRepetitions },
+      ...{ sizes, repetitions, searches, costRepetitions, inDriverEvery: IN_DRIVER_EVERY },
       ...{ overload: OVERLOAD, milliseconds: TRIAL_MS, growthBytes: GROWTH_BYTES },
       ...{ searchMilliseconds, tries: TRIES, much: MUCH, longerBelow: LONGER_BELOW },
       ...{ devWeight: DEV_WEIGHT, backlog: BACKLOG },

@@ -104,6 +104,7 @@ export function results(...runs: readonly Run[]): Results {
         repetitions: 3,
         searches: 3,
         costRepetitions: 3,
+        inDriverEvery: 4,
         overload: 0,
         milliseconds: 1000,
       },
