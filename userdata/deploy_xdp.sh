@@ -201,12 +201,14 @@ kernel_settings() {
 
 without_ipv6() { if [[ -e /proc/sys/net/ipv6 ]]; then sysctl -qw "net.ipv6.conf.$1.disable_ipv6=1"; fi; }
 
-# Debian's images run DHCP on whatever is plugged in: another default route would take the instance off its VPC.
+# Debian's images run DHCP on whatever is plugged in: another default route would take the instance off its VPC. But a reload
+# while netplan writes its files anew, which it does at each daemon-reload, leaves the primary interface without settings.
 keep_dhcp_away() {
+	local file=/etc/systemd/network/05-mirror-gateway.network unmanaged
 	systemd_runs || return 0
-	# Readable: networkd is not root.
-	printf '[Match]\nPermanentMACAddress=%s\n[Link]\nUnmanaged=yes\n' "$MAC" |
-		install -m 0644 /dev/stdin /etc/systemd/network/05-mirror-gateway.network
+	printf -v unmanaged '[Match]\nPermanentMACAddress=%s\n[Link]\nUnmanaged=yes' "$MAC"
+	if [[ $(cat "$file" 2>/dev/null) == "$unmanaged" && $(networkctl list --no-legend "$NAME") == *unmanaged* ]]; then return 0; fi
+	install -m 0644 /dev/stdin "$file" <<<"$unmanaged" # readable: networkd is not root
 	networkctl reload
 }
 

@@ -67,6 +67,18 @@ export function itOutlives(machine: Machine): void {
       await healthy();
     });
 
+    it('a network that is made anew leaves the primary interface alone while netplan writes its settings anew', async () => {
+      const address = 'ip -4 -o address show dev ens5';
+      const before = await machine.vm.exec(address);
+      expect(before).toContain(machine.vm.lab.primary.address);
+      const script = [
+        'mv /run/systemd/network /run/systemd/away',
+        "trap 'mv /run/systemd/away /run/systemd/network' EXIT",
+        ...['deploy_xdp.sh network-up >/dev/null', 'sleep 5', address],
+      ];
+      expect(await machine.vm.exec(script.join('\n'))).toBe(before);
+    });
+
     it('a stopped loader lets go, and the standby has the traffic', async () => {
       await machine.vm.exec(`systemctl stop ${unit}`);
       expect(await machine.status()).toMatchObject({ engine: 'standby', attached: false });
