@@ -110,7 +110,7 @@ export interface Results {
     readonly repetitions: number;
     readonly searches: number;
     readonly costRepetitions: number;
-    /** What stays in the driver takes part in the first round of an overload or a search, and then in each so manieth. */
+    /** What stays in the driver takes part in the first round of overloads and of searches, and then in one of so many. */
     readonly inDriverEvery: number;
     /** Offered at overload, datagrams/s; 0: as many as the generator can. */
     readonly overload: number;

@@ -48,7 +48,7 @@ const HELP = `usage: bench/run.ts [OPTION]...
   --runs NUMBER           complete runs one after the other, 1 to 9 (3; --quick: 1)
   --subjects NAME,...     of ${SUBJECTS.join(', ')} (all)
   --sizes BYTES,...       IP total lengths of the mirrored datagrams, 40 to 8951 (${SIZES.complete}; --quick: ${SIZES.quick})
-  --repetitions NUMBER    of each overload but in the driver, 1 to 99; the mean counts (${REPETITIONS.complete}; --quick: ${REPETITIONS.quick})
+  --repetitions NUMBER    rounds of overload, 1 to 99 (${REPETITIONS.complete}; --quick: ${REPETITIONS.quick}); one in ${IN_DRIVER_EVERY} for what stays in the driver
   --seconds NUMBER        of one trial of a search for a rate without loss, 0.2 to 30 (${SECONDS.complete}; --quick: ${SECONDS.quick})
   --lock FILE             held while something is measured, such as other work on this machine holds, too (${LOCK})
   --out FILE              of the results (docs/performance.json, and what is made of it, if all is measured as by default;
