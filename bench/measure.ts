@@ -74,7 +74,7 @@ const FLOW_BITS = [0, 10, 16, 20] as const;
 const AROUND_SECONDS = 0.1;
 /** A generator and a sink for another purpose. */
 const RESTART_SECONDS = 0.5;
-/** Of the rounds, those in which what stays in the driver takes part: it ends where the generator does, and varies half as much. */
+/** What stays in the driver takes part in one round of so many: it ends where the generator does, and varies half as much. */
 export const IN_DRIVER_EVERY = 4;
 /** Of one search, more or less. */
 const SEARCH_TRIALS = 5;
