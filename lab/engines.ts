@@ -27,6 +27,19 @@ export function maxPacketSize(engine: Engine): number {
   return engine === 'direct/driver' ? LARGEST_IN_DRIVER_MODE : 9000;
 }
 
+/** The direct engine gives identifications below it, the kernel's path gives those from it on. */
+const FIRST_ID_OF_KERNEL = 0x8000;
+
+/** Whether a datagram's identification is one of those that the engine gives; the direct engine leaves some to the kernel. */
+export function givesId(engine: Engine, id: number): boolean {
+  return isDirect(engine) === id < FIRST_ID_OF_KERNEL;
+}
+
+/** One that it never gives: on a datagram that leaves with it, it stayed. */
+export function foreignId(engine: Engine, number: number): number {
+  return isDirect(engine) ? FIRST_ID_OF_KERNEL + number : number;
+}
+
 type Settings = Readonly<Record<string, string | number | boolean>>;
 
 /** The context of a stack that is to run it. The standby is what any gateway has before its engine is attached. */

@@ -64,12 +64,18 @@ function refuseRealGateway(): void {
   );
 }
 
-function labConfig(engine: Engine): GatewayConfig {
-  const own = { aws_ipsec_vm_ip: LAB.sink.address, aws_ipsec_vm_port: LAB.sink.port };
-  return loadConfig({ ...checkedInContext(), ...own, ...settingsOf(engine) }, {});
+export interface LabOptions {
+  /** Longest IP packet that the gateway sends; longer ones it fragments (default: a stack's default). */
+  readonly egressMtu?: number;
 }
 
-async function install(engine: Engine): Promise<void> {
+function labConfig(engine: Engine, { egressMtu }: LabOptions): GatewayConfig {
+  const own = { aws_ipsec_vm_ip: LAB.sink.address, aws_ipsec_vm_port: LAB.sink.port };
+  const egress = egressMtu === undefined ? {} : { egress_mtu: egressMtu };
+  return loadConfig({ ...checkedInContext(), ...own, ...settingsOf(engine), ...egress }, {});
+}
+
+async function install(engine: Engine, options: LabOptions): Promise<void> {
   fs.mkdirSync(STATE, { recursive: true });
   fs.writeFileSync(MARK, engine);
   for (const folder of ['bpf', 'netfilter', 'userdata']) {
@@ -78,7 +84,7 @@ async function install(engine: Engine): Promise<void> {
     fs.cpSync(source, path.join(INSTALLED, folder), { recursive: true });
   }
   fs.mkdirSync(SETTINGS, { recursive: true });
-  fs.writeFileSync(SETTINGS_FILE, renderGatewayEnv(labConfig(engine)));
+  fs.writeFileSync(SETTINGS_FILE, renderGatewayEnv(labConfig(engine, options)));
 }
 
 /**
@@ -198,11 +204,11 @@ async function endAll(namespace: string): Promise<void> {
  *
  * @throws Error when a gateway that no lab made is installed on this machine, or a command fails
  */
-export async function labUp(engine: Engine): Promise<void> {
+export async function labUp(engine: Engine, options: LabOptions = {}): Promise<void> {
   refuseRealGateway();
   await labDown();
   await mountBpffs();
-  await install(engine);
+  await install(engine, options);
   await addNamespaces();
   await plugIn(farMtu(engine));
   await serveMetadata();

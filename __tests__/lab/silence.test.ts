@@ -20,7 +20,15 @@ import { deploy, LAB } from '../../lab/namespaces';
 import { deterministicBytes, ethernet, ETHERTYPE, FOREIGN_MACS, type MirrorOptions, Packet } from '../../lab/packet';
 import { Capture, send } from '../../lab/traffic';
 import { Random } from '../random';
-import { countersOf, expectDelivered, gatewayState, mirror, untranslated, useLab } from './gateway';
+import {
+  countersOf,
+  EGRESS_MTUS,
+  expectDelivered,
+  gatewayState,
+  mirror,
+  untranslated,
+  useLab,
+} from './gateway';
 
 const FROM = '198.51.100.7:40000';
 const TO = '203.0.113.9:31765';
