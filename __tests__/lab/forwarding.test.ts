@@ -3,15 +3,7 @@
 // default, and fragmented, after the egress MTU of the same gateway was lowered.
 import { type Outcome } from '../../lab/exchange';
 import { payloadHash } from '../../lab/judge';
-import {
-  type Engine,
-  ENGINES,
-  foreignId,
-  isXdp,
-  longestDatagram,
-  maxPacketSize,
-  statusOf,
-} from '../../lab/engines';
+import { type Engine, ENGINES, foreignId, isXdp, longestDatagram, maxPacketSize, statusOf } from '../../lab/engines';
 import { deploy, LAB } from '../../lab/namespaces';
 import { deterministicBytes, type MirrorOptions, Packet, transportChecksum } from '../../lab/packet';
 import {
