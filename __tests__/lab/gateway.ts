@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { exchange, type ExchangeOptions, onto, type Outcome, type Path } from '../../lab/exchange';
 import { inNamespace, must } from '../../lab/host';
 import { type Datagram, describeFacts, type PacketFacts, payloadHash } from '../../lab/judge';
-import { type Engine, ENI_MTU, givesId, isXdp } from '../../lab/engines';
+import { DEFAULT_EGRESS_MTU, type Engine, fragmentsOf, givesId, isXdp } from '../../lab/engines';
 import { deploy, LAB, labDown, type LabOptions, labUp, SETTINGS_FILE } from '../../lab/namespaces';
 import {
   ETHERNET_HEADER,
@@ -27,7 +27,7 @@ export const PATH: Path = {
 };
 export const SINK = `${LAB.sink.address}:${LAB.sink.port}`;
 /** Of `egress_mtu`: the default, under which every datagram leaves whole, and one under which large ones are fragmented. */
-export const EGRESS_MTUS = { whole: ENI_MTU, fragmented: 1400 } as const;
+export const EGRESS_MTUS = { whole: DEFAULT_EGRESS_MTU, fragmented: 1400 } as const;
 
 /** The status JSON, as far as it counts. */
 export interface Status {
@@ -178,7 +178,7 @@ export function expectDelivered(
   }
   const carried = datagram.fragments.map((fragment) => fragment.totalLength - fragment.headerLength);
   expect(carried.reduce((sum, bytes) => sum + bytes)).toBe(length - headerLength);
-  expect(datagram.fragments).toHaveLength(fragmentCount(length, headerLength, egressMtu));
+  expect(datagram.fragments).toHaveLength(fragmentsOf(length, headerLength, egressMtu));
   if (datagram.fragments.length === 1)
     expect(wholeBytesOf(outcome, hash, from)).toBe(comparable(translated(packet, id, df)));
   const received = outcome.received.filter(({ payloadHash: got }) => got === hash);
@@ -200,14 +200,6 @@ export function sharedIds(datagrams: readonly Datagram[]): string[] {
 
 function idOf(packet: Packet): number {
   return packet.ipPacket().readUInt16BE(4);
-}
-
-/** All but the last fragment carry a multiple of 8 bytes. */
-function fragmentCount(length: number, headerLength: number, egressMtu: number): number {
-  if (length <= egressMtu) return 1;
-  const room = egressMtu - headerLength;
-  const each = room - (room % 8);
-  return 1 + Math.ceil((length - headerLength - room) / each);
 }
 
 /** The IP packet that must come of one that leaves whole: DF, identification, TTL, addressee and checksums differ. */
