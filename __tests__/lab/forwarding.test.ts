@@ -127,6 +127,16 @@ const WRONG_CHECKSUM = [100, 1428, 2852].map((length) => {
   return { length, packet: right.udpChecksum(checksum ^ 0x0100) };
 });
 
+/** Also when the work fails, what was before is in force again. */
+async function withSettings<T>(now: string[], afterwards: string[], work: () => Promise<T>): Promise<T> {
+  await deploy('config', 'set', ...now);
+  try {
+    return await work();
+  } finally {
+    await deploy('config', 'set', ...afterwards);
+  }
+}
+
 describe.each(ENGINES)('engine %s', (engine) => {
   const lab = useLab(engine);
   const reach = <T extends { readonly length: number }>(all: readonly T[]): T[] =>
@@ -138,18 +148,19 @@ describe.each(ENGINES)('engine %s', (engine) => {
   });
 
   it('takes a new target port and no longer the old one', async () => {
-    await deploy('config', 'set', 'target_port=4000');
     const [now, before] = [4000, 31765].map((port) =>
       Packet.udp({ from: FROM, to: `203.0.113.9:${port}` })
         .id(port)
         .totalLength(2852)
         .df(),
     ) as [Packet, Packet];
-    const outcome = await lab.send([mirror(now), mirror(before)], { targetPort: 4000 });
+    const frames = [mirror(now), mirror(before)];
+    const outcome = await withSettings(['target_port=4000'], ['target_port=31765'], () =>
+      lab.send(frames, { targetPort: 4000 }),
+    );
     expectDelivered(outcome, { packet: now, from: FROM, length: 2852 }, { engine });
     expect(outcome.received).toHaveLength(1);
     expect(untranslated(outcome.atSink)).toEqual([]);
-    await deploy('config', 'set', 'target_port=31765');
   });
 
   describe.each(Object.entries(EGRESS_MTUS))('%s, with an egress MTU of %i', (_, egressMtu) => {
@@ -231,7 +242,6 @@ describe.each(ENGINES)('engine %s', (engine) => {
     });
 
     it('leaves DF and its identification to datagrams outside new sizes, and says nothing about those that cannot leave', async () => {
-      await deploy('config', 'set', 'min_packet_size=1500', 'max_packet_size=3000');
       const other = (length: number, df: boolean): Case => {
         const packet = Packet.udp({ from: FROM, to: TO }).id(foreignId(engine, length)).totalLength(length).df();
         return { name: '', packet, from: FROM, length, df };
@@ -240,12 +250,15 @@ describe.each(ENGINES)('engine %s', (engine) => {
       const outside = reach([1401, 1500, 3001, 8900].map((length) => other(length, true)));
       const leave = [...inside, ...outside.filter(({ length }) => length <= egressMtu)];
       const frames = [...inside, ...outside].map(({ packet }) => mirror(packet));
-      const outcome = await lab.send(frames, { markerLength: 1600 });
+      const outcome = await withSettings(
+        ['min_packet_size=1500', 'max_packet_size=3000'],
+        ['min_packet_size=1400', `max_packet_size=${maxPacketSize(engine)}`],
+        () => lab.send(frames, { markerLength: 1600 }),
+      );
       leave.forEach((expected) => expectDelivered(outcome, expected, { egressMtu, engine }));
       expect(outcome.datagrams).toHaveLength(leave.length);
       expect(untranslated(outcome.atSink, egressMtu)).toEqual([]);
       expect(outcome.strayAtSource).toEqual([]);
-      await deploy('config', 'set', 'min_packet_size=1400', `max_packet_size=${maxPacketSize(engine)}`);
     });
   });
 });
