@@ -49,9 +49,17 @@ export function isRecommended(instanceType: string): boolean {
   return /^(?:c5n|m5n)\./.test(instanceType);
 }
 
-const GBPS: ReadonlyMap<string, number> = new Map(published.instances.map((each) => [each.type, each.burstGbps]));
+/** Network bandwidth in either direction, in Gbit/s. */
+export interface Bandwidth {
+  /** For as long as it takes. */
+  readonly baselineGbps: number;
+  /** While network I/O credits last ("up to"); the same as the baseline for types without. */
+  readonly burstGbps: number;
+}
 
-/** Published network bandwidth in Gbit/s, "up to" included; undefined for types that instances.json lacks. */
-export function networkGbps(instanceType: string): number | undefined {
-  return GBPS.get(instanceType);
+const BANDWIDTHS: ReadonlyMap<string, Bandwidth> = new Map(published.instances.map((each) => [each.type, each]));
+
+/** Published bandwidth; undefined for types that instances.json lacks. It has every size of the recommended families. */
+export function bandwidthOf(instanceType: string): Bandwidth | undefined {
+  return BANDWIDTHS.get(instanceType);
 }

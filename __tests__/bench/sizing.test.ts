@@ -7,7 +7,7 @@ import { answer, DEFAULT_INSTANCE } from '../../bench/size';
 import * as sizing from '../../bench/sizing';
 import { table } from '../../bench/table';
 import { checkedInContext } from '../../constructs/context';
-import { isRecommended, networkGbps } from '../../constructs/instance-types';
+import { bandwidthOf, isRecommended } from '../../constructs/instance-types';
 import { LARGEST_IN_DRIVER_MODE } from '../../constructs/limits';
 import { REPOSITORY, run } from '../../lab/host';
 import { results as madeUp } from './made-up';
@@ -165,9 +165,7 @@ describe('the inputs', () => {
   test("begin with the stack's instance type, and are those that its alarms are judged by", () => {
     expect(DEFAULT_INSTANCE).toBe(checkedInContext().ec2_instance_type);
     expect(sizing.INSTANCES[0]?.type).toBe(DEFAULT_INSTANCE);
-    expect(sizing.INSTANCES.map(({ type }) => networkGbps(type))).toEqual(
-      sizing.INSTANCES.map(({ burstGbps }) => burstGbps),
-    );
+    expect(sizing.INSTANCES.map(({ type }) => bandwidthOf(type))).toEqual(sizing.INSTANCES);
   });
 
   test('have every size of the recommended families, and what else is worth a comparison', () => {
