@@ -261,11 +261,9 @@ const ADVICE: readonly Advice[] = [
     at: 'launch-template',
     keys: ['egress_mtu', 'max_packet_size'],
     problem: (c) => {
-      const [longest, fragments, cap] = [
-        limits.longestDatagram(c.max_packet_size),
-        mostFragments(c),
-        limits.EGRESS_FRAGMENTS_PER_SECOND,
-      ];
+      const longest = limits.longestDatagram(c.max_packet_size);
+      const fragments = mostFragments(c);
+      const cap = limits.EGRESS_FRAGMENTS_PER_SECOND;
       return (
         fragments > 1 &&
         `a datagram of ${longest} bytes leaves in ${fragments} fragments, of which EC2 lets ${cap} a second out of a network ` +
@@ -281,9 +279,9 @@ const ADVICE: readonly Advice[] = [
     keys: ['egress_mtu', 'max_packet_size'],
     problem: (c) =>
       mostFragments(c) === 1 &&
-      `datagrams of up to ${limits.longestDatagram(c.max_packet_size)} bytes leave whole, without DF: the IPsec VM must take ` +
-        'them and fragment before it encrypts, not after, or EC2 drops its fragments above ' +
-        `${limits.EGRESS_FRAGMENTS_PER_SECOND} a second as well (docs/ipsec-vm.md)`,
+      `datagrams of up to ${limits.longestDatagram(c.max_packet_size)} bytes leave whole, without DF: the IPsec VM must accept ` +
+        'that size and fragment before it encrypts, not after, or EC2 drops its fragments above ' +
+        `${limits.EGRESS_FRAGMENTS_PER_SECOND} a second (docs/ipsec-vm.md)`,
   },
   {
     at: 'launch-template',

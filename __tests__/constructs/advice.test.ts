@@ -14,7 +14,7 @@ const inFragments = (mtu: number, largest: number, bytes: number, fragments: num
   `egress_mtu = ${mtu}, max_packet_size = ${largest}: a datagram of ${bytes} bytes leaves in ${fragments} fragments, of which EC2 lets 1024 a second out of a network interface and drops the rest: ${datagrams} such datagrams a second for each gateway, whatever its type; set egress_mtu to at least ${bytes} if the way to the IPsec VM carries that, and fragment there (docs/ipsec-vm.md)`;
 
 const whole = (mtu: number, largest: number, bytes: number) =>
-  `egress_mtu = ${mtu}, max_packet_size = ${largest}: datagrams of up to ${bytes} bytes leave whole, without DF: the IPsec VM must take them and fragment before it encrypts, not after, or EC2 drops its fragments above 1024 a second as well (docs/ipsec-vm.md)`;
+  `egress_mtu = ${mtu}, max_packet_size = ${largest}: datagrams of up to ${bytes} bytes leave whole, without DF: the IPsec VM must accept that size and fragment before it encrypts, not after, or EC2 drops its fragments above 1024 a second (docs/ipsec-vm.md)`;
 
 const UNWISE: readonly (readonly [settings: Record<string, string>, at: string, warning: string])[] = [
   ...['auto', 'direct'].map(

@@ -3,7 +3,7 @@
 import { loadConfig } from '../../constructs/config';
 import { GatewayBundle } from '../../constructs/gateway-bundle';
 import { GatewayLaunchTemplate } from '../../constructs/gateway-launch-template';
-import { unpackUserData } from '../../constructs/user-data';
+import { describeUserData, unpackUserData } from '../../constructs/user-data';
 import { all, type Body, newStack, only, parsed, reference, synth } from './synthesized';
 import { REQUIRED } from './wrong-values';
 
@@ -100,7 +100,8 @@ describe('the launch template', () => {
       ' in fragments of 1500',
     ],
   ])('says that datagrams leave %s', (_, settings, words) => {
-    const { description } = only(synth(settings), 'aws_launch_template');
+    const location = { bucketUrl: '', region: '', key: '', sha256: '' };
+    const description = describeUserData(loadConfig({ ...REQUIRED, ...settings }, {}), location);
     expect(description).toContain(`, to 192.0.2.95:8081${words}; settings `);
   });
 
