@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -93,6 +94,26 @@ static const char *address_of(const char *interface, __be32 *address)
 	return NULL;
 }
 
+/* What encapsulation adds to a mirrored datagram's IP total length, in an interface's MTU: IP, UDP, VXLAN, Ethernet. */
+#define ENCAPSULATION 50
+
+/* In driver mode a datagram is no longer than the primary interface takes. */
+static const char *describe_fragmenting(
+	const struct direct_interfaces *interfaces, bool is_driver_mode, struct direct_config *config)
+{
+	struct ifreq primary, bridge;
+
+	config->fragmenting = is_driver_mode ? FRAGMENT_COPIES : FRAGMENT_IN_BUFFER;
+	if (!is_driver_mode)
+		return NULL;
+	if (!ask(interfaces->primary, SIOCGIFMTU, &primary) || !ask(interfaces->bridge, SIOCGIFMTU, &bridge))
+		return complain("interfaces '%s' and '%s' do not tell their MTUs: %s", interfaces->primary,
+			interfaces->bridge, strerror(errno));
+	if (primary.ifr_mtu - ENCAPSULATION <= bridge.ifr_mtu)
+		config->fragmenting = FRAGMENT_NEVER;
+	return NULL;
+}
+
 const char *direct_describe(
 	const struct direct_interfaces *interfaces, bool is_driver_mode, struct direct_config *config)
 {
@@ -114,8 +135,7 @@ const char *direct_describe(
 	if (answer.ifr_hwaddr.sa_family != ARPHRD_ETHER)
 		return complain_finally("interface '%s' has no Ethernet address", interfaces->primary);
 	memcpy(config->primary_mac, answer.ifr_hwaddr.sa_data, sizeof(config->primary_mac));
-	config->cuts = is_driver_mode;
-	return NULL;
+	return describe_fragmenting(interfaces, is_driver_mode, config);
 }
 
 bool direct_take_mac(const char *text, struct direct_config *config)
@@ -282,6 +302,27 @@ const char *direct_watch(struct bpf_object *object)
 	return NULL;
 }
 
+const char *direct_seed_ids(int map)
+{
+	static __u32 starts[ID_COUNTERS];
+
+	/* At most 256 bytes come without interruption (getrandom(2)). */
+	for (size_t done = 0; done < sizeof(starts);) {
+		ssize_t got = getrandom((char *)starts + done, sizeof(starts) - done, 0);
+
+		if (got < 0 && errno != EINTR)
+			return complain("no random numbers to begin identifications at: %s", strerror(errno));
+		done += got > 0 ? got : 0;
+	}
+	for (__u32 i = 0; i < ID_COUNTERS; i++) {
+		const struct id_counter counter = { .blocks = starts[i] };
+
+		if (bpf_map_update_elem(map, &i, &counter, BPF_ANY))
+			return complain("cannot let identifications begin at random: %s", strerror(errno));
+	}
+	return NULL;
+}
+
 static const char *fill(struct bpf_object *object, const char *name, const struct bpf_devmap_val *value)
 {
 	struct bpf_map *map = bpf_object__find_map_by_name(object, name);
@@ -302,10 +343,10 @@ const char *direct_fill(struct bpf_object *object, const struct direct_config *c
 	char name[] = COPIES_MAP "n";
 	const char *wrong;
 
-	if (config->cuts)
+	if (config->fragmenting == FRAGMENT_COPIES)
 		value.bpf_prog.fd = bpf_program__fd(cut);
 	wrong = fill(object, WHOLE_MAP, &value);
-	if (config->cuts || lays_out)
+	if (config->fragmenting == FRAGMENT_IN_BUFFER && lays_out)
 		value.bpf_prog.fd = bpf_program__fd(cut);
 	for (char digit = '2'; value.bpf_prog.fd && !wrong && digit <= '0' + MOST_FRAGMENTS; digit++) {
 		name[sizeof(name) - 2] = digit;

@@ -39,6 +39,9 @@ bool direct_can_watch(void);
 /* After loading and before attaching: every entry of the device maps. */
 const char *direct_fill(struct bpf_object *object, const struct direct_config *config);
 
+/* After loading and before attaching, where the map of identifications is new: every counter begins at random. */
+const char *direct_seed_ids(int map);
+
 /* All settings at once, between two packets; and those in force. */
 const char *direct_write(int map, const struct direct_config *config);
 const char *direct_read(int map, struct direct_config *config);

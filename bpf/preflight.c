@@ -229,9 +229,6 @@ static void check_sizes(const struct wish *wish)
 			"max_packet_size %u: driver mode takes datagrams of at most %d bytes; set it to that, or use "
 			"generic mode",
 			wish->max_packet_size, LARGEST_IN_DRIVER_MODE);
-	else if (wish->egress_mtu > DRIVER_MODE_MTU)
-		bad("sizes", "egress_mtu %u: driver mode sends at most %d bytes; set it to that, or use generic mode",
-			wish->egress_mtu, DRIVER_MODE_MTU);
 	else
 		ok("sizes", "datagrams of at most %u bytes fit the MTU of %d that driver mode sets",
 			wish->max_packet_size, DRIVER_MODE_MTU);

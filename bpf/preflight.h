@@ -17,7 +17,7 @@ struct wish {
 	const char *pin_parent; /* the folder that holds the pin folder */
 	bool is_driver_mode;
 	bool is_direct;
-	__u32 max_packet_size, egress_mtu; /* bytes; what the direct engine in driver mode has to carry */
+	__u32 max_packet_size; /* bytes; what the direct engine in driver mode has to carry */
 };
 
 /*

@@ -15,6 +15,7 @@
  */
 #include <linux/bpf.h>
 
+#include "ids.h"
 #include "parsing.h"
 #include "rule.h"
 #include "udp_df_direct.h"
@@ -46,6 +47,13 @@ GATEWAY_MAPS(struct direct_config_slots, struct direct_stats);
 		__uint(key_size, sizeof(__u32));                                                                       \
 		__uint(value_size, sizeof(struct bpf_devmap_val));                                                     \
 	}
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ID_COUNTERS);
+	__type(key, __u32);
+	__type(value, struct id_counter);
+} ids SEC(".maps");
 
 struct DEVICE_MAP(1) whole SEC(".maps");
 struct DEVICE_MAP(2) copies_2 SEC(".maps");
@@ -150,6 +158,7 @@ struct workbench {
 	struct group groups[GROUPS];
 	struct option_reader options;
 	struct summing summing;
+	struct id_block ids[ID_COUNTERS];
 };
 
 struct {
@@ -239,6 +248,7 @@ struct frame {
 	__u32 length;         /* of the inner frame, as the outer UDP header has it */
 	__u32 options_size;   /* of the IP header's options */
 	__u16 options_change; /* what the later fragments' options add to the sum over the header */
+	__u32 id_change;      /* what a new identification adds to it */
 };
 
 /*
@@ -545,11 +555,27 @@ static __always_inline void address(struct frame *frame, const void *to, const v
 	copy_mac(frame->inner->h_source, from);
 }
 
-/* UDP's checksum covers the addresses; zero is none (RFC 768), and stays it. `more` is what else changes in the IP header. */
-static __always_inline void translate(const struct datagram *datagram, const struct direct_config *rules, __u32 more)
+/* Gives the datagram an identification of its own. The checksum follows with translate(). */
+static __always_inline int renumber(struct frame *frame, struct workbench *here)
 {
-	struct iphdr *ip = datagram->ip;
-	struct udphdr *udp = datagram->udp;
+	struct iphdr *ip = frame->datagram.ip;
+	__u32 which = id_counter_of(ip->saddr);
+	struct id_counter *counter = bpf_map_lookup_elem(&ids, &which);
+	__be16 id;
+
+	if (!counter)
+		return 0;
+	id = bpf_htons(next_id(&here->ids[which], counter));
+	frame->id_change = change(ip->id, id);
+	ip->id = id;
+	return 1;
+}
+
+/* UDP's checksum covers the addresses; zero is none (RFC 768), and stays it. `more` is what else changes in the IP header. */
+static __always_inline void translate(const struct frame *frame, const struct direct_config *rules, __u32 more)
+{
+	struct iphdr *ip = frame->datagram.ip;
+	struct udphdr *udp = frame->datagram.udp;
 	__u32 changes = change_of_address(ip->daddr, rules->ipsec_vm_ip);
 
 	if (udp->check) {
@@ -558,7 +584,7 @@ static __always_inline void translate(const struct datagram *datagram, const str
 			udp->check = 0xffff;
 	}
 	udp->dest = rules->ipsec_vm_port;
-	ip->check = changed(ip->check, changes + more);
+	ip->check = changed(ip->check, changes + frame->id_change + more);
 	ip->daddr = rules->ipsec_vm_ip;
 }
 
@@ -630,7 +656,7 @@ static __always_inline int give_up(struct direct_stats *count)
 static __always_inline int hand_over(
 	struct xdp_md *ctx, struct frame *frame, const struct direct_config *rules, struct direct_stats *count)
 {
-	translate(&frame->datagram, rules, 0);
+	translate(frame, rules, 0);
 	address(frame, rules->primary_mac, rules->handover_mac);
 	if (!strip(ctx, frame, 0))
 		return give_up(count);
@@ -641,7 +667,7 @@ static __always_inline int hand_over(
 static __always_inline int send_whole(struct xdp_md *ctx, struct frame *frame, const struct direct_config *rules,
 	const struct way *way, struct direct_stats *count)
 {
-	translate(&frame->datagram, rules, age(frame->datagram.ip));
+	translate(frame, rules, age(frame->datagram.ip));
 	address(frame, way->to, way->from);
 	if (!strip(ctx, frame, 0))
 		return give_up(count);
@@ -656,7 +682,7 @@ static __always_inline int send_copies(struct xdp_md *ctx, struct frame *frame, 
 	struct slip *slip = (void *)frame->inner - sizeof(*slip);
 	const struct way *way = &here->way;
 
-	translate(&frame->datagram, rules, age(frame->datagram.ip));
+	translate(frame, rules, age(frame->datagram.ip));
 	address(frame, way->to, way->from);
 	if (frame->options_size) {
 		slip = (void *)frame->inner - LONGEST_OPTIONS - sizeof(*slip);
@@ -788,7 +814,7 @@ static __always_inline int send_laid_out(struct xdp_md *ctx, struct frame *frame
 	};
 	__u32 more = sizeof(slip) + (fragments - 1) * header;
 
-	translate(&frame->datagram, rules, age(frame->datagram.ip));
+	translate(frame, rules, age(frame->datagram.ip));
 	address(frame, here->way.to, here->way.from);
 	__builtin_memcpy(layout->headers.ethernet, frame->inner, sizeof(layout->headers.ethernet));
 	layout->headers.ip = *frame->datagram.ip;
@@ -824,7 +850,9 @@ static __always_inline int is_sendable(const struct frame *frame, const struct d
 
 	if (fragments == 1)
 		return length <= rules->longest_frame;
-	return !rules->cuts || (fragments <= MOST_FRAGMENTS && length + OUTER_HEADERS <= rules->longest_frame);
+	if (rules->fragmenting != FRAGMENT_COPIES)
+		return rules->fragmenting == FRAGMENT_IN_BUFFER;
+	return fragments <= MOST_FRAGMENTS && length + OUTER_HEADERS <= rules->longest_frame;
 }
 
 SEC("xdp")
@@ -870,9 +898,11 @@ int udp_df_direct(struct xdp_md *ctx)
 		clear_df(datagram->ip);
 		count_modified(datagram, &count->rule);
 	}
+	if (!(datagram->ip->frag_off & bpf_htons(IP_DF)) && !renumber(&frame, here))
+		return give_up(count);
 	if (fragments == 1)
 		return send_whole(ctx, &frame, rules, &here->way, count);
-	if (rules->cuts)
+	if (rules->fragmenting == FRAGMENT_COPIES)
 		return send_copies(ctx, &frame, rules, fragments, here, count);
 	if (can_lay_out(&frame, rules, &here->way, fragments))
 		return send_laid_out(ctx, &frame, rules, fragments, here, count);

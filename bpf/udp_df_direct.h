@@ -6,6 +6,7 @@
 #ifndef UDP_DF_DIRECT_H
 #define UDP_DF_DIRECT_H
 
+#include <linux/bpf.h>
 #include <linux/types.h>
 
 #include "udp_df_modifier.h"
@@ -21,11 +22,40 @@
 
 /*
  * Device maps: `whole` has one entry, `copies_2` to `copies_9` as many as their names say. Every entry names the secondary
- * ENI and the cutting program: in driver mode the kernel runs one for all that it sends in a bulk. In generic mode `whole` needs none.
+ * ENI and the cutting program: in driver mode the kernel runs one for all that it sends in a bulk. In generic mode `whole` needs
+ * none, and where nothing can be cut in driver mode no entry has one.
  */
 #define WHOLE_MAP "whole"
 #define COPIES_MAP "copies_" /* and a digit */
 #define MOST_FRAGMENTS 9
+
+/*
+ * New IP identifications for datagrams that leave without DF (RFC 6864), as if this gateway were their source: 0 to 32767, of
+ * which netfilter gives none (mirror-gateway.nft has the other half). A CPU takes them in blocks from a counter that all CPUs
+ * share, one for each hash of a source address. The loader lets each begin at random; the map is pinned, so counters go on when
+ * the program is replaced.
+ */
+#define IDS_MAP "ids"
+#define ID_COUNTERS 1024 /* a power of two */
+#define ID_BLOCK 32      /* identifications */
+#define ID_BLOCKS 1024   /* of them, before a counter begins anew */
+/*
+ * A CPU drops the rest of a block when this many more were taken from its counter, so that an identification does not come
+ * again before another (ID_BLOCKS - ID_BLOCK_LIFETIME) * ID_BLOCK, some 24,000, were given.
+ */
+#define ID_BLOCK_LIFETIME 256
+
+struct id_counter {
+	struct bpf_spin_lock lock;
+	__u32 blocks; /* taken so far; its lowest bits name the next one */
+};
+
+/* What happens to a datagram that is longer than the next hop's MTU. */
+enum fragmenting {
+	FRAGMENT_IN_BUFFER, /* generic mode: its fragments are laid out in its buffer, or it is handed to the kernel's forwarding */
+	FRAGMENT_COPIES, /* driver mode: each copy is cut to its fragment by the device maps' program */
+	FRAGMENT_NEVER, /* driver mode, where none fits the primary ENI that does not fit br0: no device map has a program */
+};
 
 /* Numbers in host byte order; addresses and ports of the wire (__be) and MAC addresses as they lie there. */
 struct direct_config {
@@ -36,7 +66,7 @@ struct direct_config {
 	__u32 egress_ifindex; /* of the secondary ENI */
 	__u32 primary_ifindex;
 	__u32 longest_frame; /* that the secondary ENI's driver takes, with its Ethernet header */
-	__u32 cuts;          /* driver mode: 1, each copy is cut; generic mode: 0, they are laid out or handed over */
+	__u32 fragmenting;   /* enum fragmenting */
 	__be32 ipsec_vm_ip;
 	__be32 primary_ip;   /* what mirrored packets are sent to */
 	__be32 secondary_ip; /* br0's */

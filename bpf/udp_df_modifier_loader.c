@@ -139,7 +139,7 @@ static bool given[COUNT(settings)];
 static bool is_direct;
 static bool watches; /* what becomes of redirected frames, while this process runs */
 static struct direct_interfaces interfaces = { .bridge = "br0" };
-static struct direct_config direct_wanted = { .vni = 1, .egress_mtu = 1400 };
+static struct direct_config direct_wanted = { .vni = 1, .egress_mtu = 9001 };
 
 static const char *reason(void)
 {
@@ -196,7 +196,7 @@ static int open_pin(const char *name)
 #define SECONDARY_LINK "secondary_link"
 
 /* Each also with _new, while it is put in the place of the one before. */
-static const char *const pins[] = { "link", SECONDARY_LINK, CONFIG_MAP, STATS_MAP };
+static const char *const pins[] = { "link", SECONDARY_LINK, CONFIG_MAP, STATS_MAP, IDS_MAP };
 
 static const char *name_beside(const char *name)
 {
@@ -635,6 +635,15 @@ static void make_pin_dir(void)
 		die("cannot make --pin-dir '%s': %s", pin_dir, reason());
 }
 
+/* Pinned at once: which counters a program that is never attached would have taken them from does not matter. */
+static void prepare_ids(int map, int old)
+{
+	if (is_same_map(old, map))
+		return;
+	die_of(direct_seed_ids(map));
+	pin(map, IDS_MAP);
+}
+
 /* The way out comes before whatever sends something there. */
 static void prepare_direct(struct bpf_object *object)
 {
@@ -700,12 +709,15 @@ static void attach(void)
 	struct bpf_object *object = open_object();
 	struct bpf_map *config = bpf_object__find_map_by_name(object, CONFIG_MAP);
 	struct bpf_map *stats = bpf_object__find_map_by_name(object, STATS_MAP);
+	struct bpf_map *ids = bpf_object__find_map_by_name(object, IDS_MAP);
 	bool is_update = old.mode == mode && old.ifindex == ifindex;
 	/* What the direct engine may do depends on the mode: its program must not see the settings of the other one. */
 	int old_config = keep_map(config, CONFIG_MAP,
 		is_direct ? sizeof(struct direct_config_slots) : sizeof(struct gateway_config_slots),
 		!is_direct || is_update);
 	int old_stats = keep_map(stats, STATS_MAP, is_direct ? sizeof(struct direct_stats) : sizeof(union stats), true);
+
+	int old_ids = is_direct ? keep_map(ids, IDS_MAP, sizeof(struct id_counter), true) : -1;
 
 	if (is_direct)
 		die_of(direct_prepare(object, mode == XDP_FLAGS_DRV_MODE, watches));
@@ -717,8 +729,10 @@ static void attach(void)
 	make_pin_dir();
 	if (old.is_foreign)
 		move_aside("link");
-	if (is_direct)
+	if (is_direct) {
+		prepare_ids(bpf_map__fd(ids), old_ids);
 		prepare_direct(object);
+	}
 	bool keeps_config = is_same_map(old_config, bpf_map__fd(config));
 
 	/* A new map, all zero, matches nothing: its rules come before its program. One that is kept has rules in force. */
@@ -741,6 +755,7 @@ static void attach(void)
 	bpf_object__close(object);
 	close(old_config);
 	close(old_stats);
+	close(old_ids);
 	close(old.link);
 	report_hooked(is_update);
 }
@@ -1030,7 +1045,6 @@ static void try_out(void)
 		.is_driver_mode = is_driver_mode,
 		.is_direct = is_direct,
 		.max_packet_size = wanted.fields.max_packet_size,
-		.egress_mtu = direct_wanted.egress_mtu,
 	};
 
 	if (is_direct && is_driver_mode)
@@ -1067,7 +1081,7 @@ static void help(void)
 	puts("of the direct engine, whose --interface is the primary one:\n"
 	     "  --secondary NAME, --bridge NAME (br0)\n"
 	     "  --ipsec-vm-ip ADDRESS, --ipsec-vm-port PORT\n"
-	     "  --vni NUMBER (1), --egress-mtu BYTES (1400; before Linux 5.12)\n"
+	     "  --vni NUMBER (1), --egress-mtu BYTES (9001; before Linux 5.12)\n"
 	     "  --handover-mac ADDRESS (generic mode: a random one, which netfilter knows)\n"
 	     "settings:");
 	for (size_t i = 0; i < COUNT(settings); i++)

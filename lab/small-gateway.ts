@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A gateway without its scripts: three namespaces of one's own, the kernel's settings, netfilter rules and the loader. It is
 // for questions about engines, which it changes under the same network; namespaces.ts is the lab of the whole gateway.
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomInt } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Path } from './exchange';
@@ -126,7 +126,7 @@ export class SmallGateway {
     const values = Object.entries({
       ...{ eni: 'ens6', br0_mac: secondary.mac, target_port: 31765 },
       ...{ min_packet_size: minPacketSize, max_packet_size: maxPacketSize },
-      ...{ ipsec_vm_ip: sink.address, ipsec_vm_port: sink.port },
+      ...{ ipsec_vm_ip: sink.address, ipsec_vm_port: sink.port, id_start: randomInt(32768) },
     }).map(([name, value]) => `-D ${name}=${value}`);
     await this.inGateway(`
       ip link set br0 mtu ${egressMtu}

@@ -219,7 +219,7 @@ load_rules() (
 	load_settings
 	nft -D eni="$(<"$RUN/eni")" -D br0_mac="$(ip -j link show br0 | jq -r '.[0].address')" \
 		-D target_port="$TARGET_PORT" -D min_packet_size="$MIN_PACKET_SIZE" -D max_packet_size="$MAX_PACKET_SIZE" \
-		-D ipsec_vm_ip="$AWS_IPSEC_VM_IP" -D ipsec_vm_port="$AWS_IPSEC_VM_PORT" -f "$HOME_DIR/netfilter/mirror-gateway.nft"
+		-D id_start=$((SRANDOM & 0x7fff)) -D ipsec_vm_ip="$AWS_IPSEC_VM_IP" -D ipsec_vm_port="$AWS_IPSEC_VM_PORT" -f "$HOME_DIR/netfilter/mirror-gateway.nft"
 )
 
 to_number() {
@@ -261,6 +261,7 @@ make_network() {
 	without_ipv6 br0
 	without_ipv6 vxlan1
 	without_ipv6 "$NAME"
+	fit_egress_mtu
 	ip link set br0 address "$MAC" mtu "$EGRESS_MTU"
 	load_rules # before the first frame can pass, and before the kernel forwards anything
 	if hands_over; then let_handed_over_pass; fi
@@ -275,6 +276,17 @@ make_network() {
 	add_routes
 	start_enabled_engine
 	say "network is up: $NAME and vxlan1 (VNI $VNI) on br0, $ADDRESS, MTU $EGRESS_MTU, to $AWS_IPSEC_VM_IP:$AWS_IPSEC_VM_PORT"
+}
+
+# Nobody else tells the second interface what a VPC carries (keep_dhcp_away), so ENA leaves it at Ethernet's 1500
+# (alloc_etherdev_mq in ena_probe, drivers/net/ethernet/amazon/ena/ena_netdev.c). What driver mode lowered, detach restores.
+fit_egress_mtu() {
+	local name mtu
+	if read -r name mtu _ < <(grep -s "^$NAME " "$RUN/links"); then
+		if ((mtu < EGRESS_MTU)); then sed -i "s/^$name $mtu/$name $EGRESS_MTU/" "$RUN/links"; fi
+	elif (($(mtu_of "$NAME") < EGRESS_MTU)); then
+		ip link set "$NAME" mtu "$EGRESS_MTU" || fail "$NAME takes no MTU of $EGRESS_MTU; deploy with a lower egress_mtu"
+	fi
 }
 
 # Of a second interface that another one has replaced.
