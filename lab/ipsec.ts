@@ -68,7 +68,7 @@ ip -n source link set s0 up
 ip -n source neighbour add ${GATEWAY} lladdr 02:00:0a:4d:00:02 dev s0
 nsenter --net=/run/netns/source ethtool -K s0 tx off >/dev/null
 
-sysctl -qw net.ipv4.ip_forward=1
+sysctl -qw net.ipv4.ip_forward=1 net.ipv4.ip_no_pmtu_disc=1
 ip address add ${GATEWAY}/24 dev ens5
 ip address add 10.88.0.20/24 dev ens6
 ip link set ens5 up
@@ -98,7 +98,8 @@ capture=$!
 until grep -q '^tcpdump: listening' /tmp/tcpdump; do usleep 20000; done
 before=$(frames_out)
 ${caused}
-# ARP apart: both neighbours are known.
+usleep 100000
+# All of them IP: the neighbours are known.
 after=$(frames_out)
 for attempt in $(seq 50); do if [ "$(on_wire)" -ge $((after - before)) ]; then break; fi; usleep 100000; done
 kill -INT $capture
@@ -130,7 +131,8 @@ export class IpsecMachine {
 
   /** A script on one of the two machines that the document is about. */
   at(place: Place, commands: string): Promise<string> {
-    return this.machine.exec(scriptAt(place, commands));
+    const script = `nsenter --net=/run/netns/${place} bash -eu <<'END_OF_COMMANDS'\n${commands}\nEND_OF_COMMANDS`;
+    return this.machine.exec(script);
   }
 
   /** Mirrored datagrams with DF through the gateway, to a program behind the tunnel. */
@@ -164,27 +166,22 @@ export class IpsecMachine {
   }
 }
 
-/** In the machine: commands on one of the two that the document is about. */
-export function scriptAt(place: Place, commands: string): string {
-  return `nsenter --net=/run/netns/${place} bash -eu <<'END_OF_COMMANDS'\n${commands}\nEND_OF_COMMANDS\n`;
-}
-
 /** In the machine: one mirrored datagram through the gateway. */
 export function scriptToMirror(packet: Packet): string {
   return `
     echo ${vxlan(packet.build()).toString('base64')} | base64 -d >/tmp/datagram
     nsenter --net=/run/netns/source bash -euc 'dd 2>/dev/null bs=16384 if=/tmp/datagram >/dev/udp/${GATEWAY}/4789'
-    usleep 100000
 `;
 }
 
-/** In the machine: one datagram of this IP length from the gateway itself. */
-export function scriptToSend(length: number, { df = false } = {}): string {
-  return `
-    sysctl -qw net.ipv4.ip_no_pmtu_disc=${df ? 0 : 1}
-    dd 2>/dev/null bs=${length - 28} count=1 if=/dev/zero >/dev/udp/${IPSEC.vm}/${IPSEC.port}
-    usleep 100000
-`;
+/** In the machine: one datagram of this IP length from the gateway itself, without DF as everything from there. */
+export function scriptToSend(length: number): string {
+  return `dd 2>/dev/null bs=${length - 28} count=1 if=/dev/zero >/dev/udp/${IPSEC.vm}/${IPSEC.port}\n`;
+}
+
+/** In the machine: what sockets send in between carries DF. */
+export function scriptWithDf(script: string): string {
+  return `sysctl -qw net.ipv4.ip_no_pmtu_disc=0\n${script}\nsysctl -qw net.ipv4.ip_no_pmtu_disc=1\n`;
 }
 
 /** `… IP (tos 0x0, ttl 64, id 1, offset 0, flags [DF], proto ESP (50), length 1500)` */

@@ -8,9 +8,9 @@ import {
   IPSEC,
   IPSEC_PLACES,
   IpsecMachine,
-  scriptAt,
   scriptToMirror,
   scriptToSend,
+  scriptWithDf,
   type Sent,
   type Streamed,
 } from '../../lab/ipsec';
@@ -23,6 +23,7 @@ const MINUTE = 60_000;
 const SIZES = [1428, 2852, 8486];
 const COUNT = 90;
 const STEPS = stepsOf(PAGE);
+const TEXT = readFileSync(join(REPOSITORY, 'docs', PAGE), 'utf8');
 
 let booted: IpsecMachine | undefined;
 const machine = (): IpsecMachine => {
@@ -35,13 +36,6 @@ beforeAll(async () => {
   booted = await IpsecMachine.boot(new Progress('ipsec'));
 }, 15 * MINUTE);
 afterAll(() => booted?.powerOff(), MINUTE);
-
-/** A section's commands, all of one place. */
-function commandsOf(heading: string): string {
-  return stepsUnder(heading)
-    .flatMap(({ commands }) => commands)
-    .join('\n');
-}
 
 function stepsUnder(heading: string): readonly Step[] {
   const steps = STEPS.filter((step) => step.heading === heading);
@@ -68,6 +62,10 @@ function expectAll({ judgement }: Streamed, count = COUNT): void {
   expect(judgement).toMatchObject(right);
 }
 
+let routeBased: Streamed;
+let unset: Streamed;
+let policyBased: Streamed;
+
 describe('a route-based tunnel', () => {
   beforeAll(async () => {
     await follow('A key');
@@ -75,14 +73,13 @@ describe('a route-based tunnel', () => {
     await follow('The tunnel, route-based');
   }, MINUTE);
 
-  let streamed: Streamed;
   test('brings datagrams of 1428, 2852 and 8486 bytes whole and right to the far end', async () => {
-    streamed = await machine().stream(SIZES, COUNT);
-    expectAll(streamed);
+    routeBased = await machine().stream(SIZES, COUNT);
+    expectAll(routeBased);
   });
 
   test('of which not one IP fragment is on the wire, but ESP packets of at most 1500 bytes: 1, 2 and 6 a datagram', () => {
-    const { wire } = streamed;
+    const { wire } = routeBased;
     expect(fragments(wire)).toEqual([]);
     expect(wire.filter(({ protocol }) => protocol !== 'ESP')).toEqual([]);
     expect(wire).toHaveLength((COUNT / SIZES.length) * (1 + 2 + 6));
@@ -116,59 +113,84 @@ describe('a route-based tunnel', () => {
   test('tells no mirrored host of a datagram that fits the tunnel only in fragments, and has DF', async () => {
     const dropped = (): Promise<string> => machine().at('vm', 'nft list chain ip mirror_tunnel output');
     expect(await dropped()).toContain('counter packets 0 ');
-    expect(await machine().capture(scriptToSend(1480, { df: true }))).toEqual([]);
+    expect(await machine().capture(scriptWithDf(scriptToSend(1480)))).toEqual([]);
     expect(await dropped()).toContain('counter packets 1 ');
   });
 
-  test('has the MTU of the table: what is as long leaves in one packet, and with one more it would leave in fragments', async () => {
-    const rows = mtuTable();
-    const send = ({ path, natT, mtu }: Row, more: number): string =>
-      scriptAt('vm', commandsOf('A key')) +
-      scriptAt(
+  test.each([
+    ['without NAT-T', 'plain', ''],
+    ['with NAT-T', 'natT', 'encap espinudp 4500 4500 0.0.0.0'],
+  ] as const)(
+    '%s has the MTU of the table: one byte more, and it would leave in fragments',
+    async (_, column, encap) => {
+      await follow('A key');
+      await machine().at(
         'vm',
         `
-        ip xfrm state flush
-        ip route replace ${IPSEC.peer}/32 via ${IPSEC.router} dev ens5 mtu ${path}
-        ip link set ipsec0 mtu ${mtu + more}
-        ip xfrm state add src ${IPSEC.vm} dst ${IPSEC.peer} proto esp spi 0x1001 reqid 7 mode tunnel if_id 7 \\
-          ${natT ? 'encap espinudp 4500 4500 0.0.0.0' : ''} aead 'rfc4106(gcm(aes))' "$(cat /root/esp.key)" 128`,
-      ) +
-      scriptToSend(mtu + more);
-    const wire = await machine().capture(rows.map((row) => send(row, 0) + send(row, 1)).join(''));
-    expect(wire).toHaveLength(rows.length * 3);
-    for (const [index, { path, natT }] of rows.entries()) {
-      const [one, ...two] = wire.slice(index * 3, index * 3 + 3);
-      expect(one).toMatchObject({ protocol: natT ? 'UDP' : 'ESP', fragment: false });
-      expect(one?.length).toBeLessThanOrEqual(path);
-      expect(fragments(two)).toHaveLength(2);
-    }
-  });
+      ip xfrm state flush
+      ip xfrm state add src ${IPSEC.vm} dst ${IPSEC.peer} proto esp spi 0x1001 reqid 7 mode tunnel if_id 7 \\
+        ${encap} aead 'rfc4106(gcm(aes))' "$(cat /root/esp.key)" 128`,
+      );
+      const rows = mtuTable();
+      const send = (path: number, mtu: number): string => `
+      ip -n vm route replace ${IPSEC.peer}/32 via ${IPSEC.router} dev ens5 mtu ${path}
+      ip -n vm link set ipsec0 mtu ${mtu}
+      ${scriptToSend(mtu)}`;
+      const scripts = rows.map((row) => send(row.path, row[column]) + send(row.path, row[column] + 1));
+      const wire = await machine().capture(scripts.join(''));
+      expect(wire).toHaveLength(rows.length * 3);
+      for (const [index, { path }] of rows.entries()) {
+        const [one, ...two] = wire.slice(index * 3, index * 3 + 3);
+        expect(one).toMatchObject({ protocol: encap === '' ? 'ESP' : 'UDP', fragment: false });
+        expect(one?.length).toBeLessThanOrEqual(path);
+        expect(fragments(two)).toHaveLength(2);
+      }
+    },
+  );
 });
 
 describe('the traps', () => {
+  const size = COUNT / SIZES.length;
+
   test('a tunnel interface whose MTU is not set lets ESP packets be fragmented', async () => {
     await remove();
     await follow('A key');
-    await follow('The tunnel, route-based', (commands) => {
-      const line = /^ip link set ipsec0 mtu \d+ up$/m;
-      return line.test(commands) ? commands.replace(line, 'ip link set ipsec0 up') : commands;
-    });
-    const streamed = await machine().stream(SIZES, COUNT);
-    expectAll(streamed);
-    expect(fragments(streamed.wire).length).toBeGreaterThan(COUNT);
+    await follow('The tunnel, route-based', (commands) =>
+      commands.replace(/^(ip link set ipsec0) mtu \d+ up$/m, '$1 up'),
+    );
+    expect(await machine().at('vm', 'ip link show ipsec0')).toContain(' mtu 1500 ');
+    unset = await machine().stream(SIZES, COUNT);
+    expectAll(unset);
+    // Cut to 1500 bytes, all pieces of that length become two fragments: one of two, five of six.
+    expect(fragments(unset.wire)).toHaveLength(size * 2 * (1 + 5));
   });
 
-  test('a policy-based tunnel does so in any case: all arrive here, but EC2 would drop most', async () => {
+  test('a policy-based tunnel does so with any: all arrive here, where nobody counts fragments', async () => {
     await remove();
     await follow('A key');
     await follow('The trap: a policy-based tunnel');
-    const streamed = await machine().stream(SIZES, COUNT);
-    expectAll(streamed);
-    // 1428 bytes fit with ESP's; of 2852 and 8486 there are two and six fragments.
-    expect(fragments(streamed.wire)).toHaveLength((COUNT / SIZES.length) * (2 + 6));
-    expect(streamed.wire).toHaveLength((COUNT / SIZES.length) * (1 + 2 + 6));
+    policyBased = await machine().stream(SIZES, COUNT);
+    expectAll(policyBased);
+    // 1428 bytes fit as they are; 2852 and 8486 leave in two and six fragments.
+    expect(fragments(policyBased.wire)).toHaveLength(size * (2 + 6));
+  });
+
+  test('the page says what was seen', () => {
+    const rows = {
+      'route-based, MTU 1446': routeBased,
+      'route-based, MTU not set (1500)': unset,
+      'policy-based': policyBased,
+    };
+    for (const [tunnel, { wire }] of Object.entries(rows))
+      expect(TEXT).toMatch(line([tunnel, `${wire.length}`, `${fragments(wire).length}`]));
   });
 });
+
+/** A row of a table, however wide its columns. */
+function line(cells: readonly string[]): RegExp {
+  const escaped = cells.map((cell) => cell.replace(/[()]/g, '\\$&'));
+  return new RegExp(`^\\| *${escaped.join(' +\\| +')} *\\|$`, 'm');
+}
 
 async function remove(): Promise<void> {
   for (const place of IPSEC_PLACES)
@@ -180,17 +202,14 @@ async function remove(): Promise<void> {
 
 interface Row {
   readonly path: number;
-  readonly natT: boolean;
-  readonly mtu: number;
+  /** The tunnel interface's, without NAT-T and with it. */
+  readonly plain: number;
+  readonly natT: number;
 }
 
-/** The page's table: path MTU, the tunnel's without NAT-T, and with it. */
+/** The page's table of MTUs. */
 function mtuTable(): Row[] {
-  const text = readFileSync(join(REPOSITORY, 'docs', PAGE), 'utf8');
-  const rows = [...text.matchAll(/^\| (\d+)\b.*\| (\d+) \| (\d+) \|$/gm)].map((row) => row.slice(1).map(Number));
+  const rows = [...TEXT.matchAll(/^\| (\d+)\b.*\| +(\d+) +\| +(\d+) +\|$/gm)].map((row) => row.slice(1).map(Number));
   if (rows.length === 0) throw new Error(`docs/${PAGE} has no table of MTUs`);
-  return rows.flatMap(([path = 0, plain = 0, natT = 0]) => [
-    { path, natT: false, mtu: plain },
-    { path, natT: true, mtu: natT },
-  ]);
+  return rows.map(([path = 0, plain = 0, natT = 0]) => ({ path, plain, natT }));
 }
