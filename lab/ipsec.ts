@@ -92,14 +92,13 @@ udp_df_modifier_loader attach --engine direct --mode generic --interface ens5 --
 /** Runs `caused` while everything that leaves the IPsec VM is captured; prints one line a packet. */
 const captured = (caused: string): string => `
 frames_out() { nsenter --net=/run/netns/vm awk '$1 == "ens5:" { print $11 }' /proc/net/dev; }
-on_wire() { tcpdump -Z root -nn -v -r /tmp/wire ip 2>/dev/null | grep -c '^[0-9].* IP ' || true; }
-nsenter --net=/run/netns/vm tcpdump -Z root --immediate-mode -U -i ens5 -Q out -s 64 -w /tmp/wire ip 2>/tmp/tcpdump &
+on_wire() { tcpdump -Z root -nn -r /tmp/wire 2>/dev/null | wc -l; }
+nsenter --net=/run/netns/vm tcpdump -Z root --immediate-mode -U -i ens5 -Q out -s 64 -w /tmp/wire 2>/tmp/tcpdump &
 capture=$!
 until grep -q '^tcpdump: listening' /tmp/tcpdump; do usleep 20000; done
 before=$(frames_out)
 ${caused}
 usleep 100000
-# All of them IP: the neighbours are known.
 after=$(frames_out)
 for attempt in $(seq 50); do if [ "$(on_wire)" -ge $((after - before)) ]; then break; fi; usleep 100000; done
 kill -INT $capture
