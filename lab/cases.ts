@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The mirrored packets that the demo and the VM tests send, each with what must come of it, and the verdict over what did.
-// Every case has a source address of its own: whatever is seen at the sink tells which one it belongs to.
+// Every case has a source address of its own, and all have one IP identification, as Linux gives it to many a datagram with
+// DF: whatever is seen at the sink tells by its source which case it belongs to, and by its identification who gave that.
 import { type Outcome, type Path, exchange, onto } from './exchange';
 import { arp, icmp, ipv6Udp, routerAdvertisement, tcpSyn } from './foreign';
+import { DEFAULT_EGRESS_MTU, fragmentsOf } from './engines';
 import { sleep } from './host';
 import { type Datagram, describeFacts, type PacketFacts, payloadHash } from './judge';
 import { deterministicBytes, type MirrorOptions, Packet } from './packet';
@@ -19,7 +21,8 @@ const VM_PATH: Path = {
   },
 };
 
-const EGRESS_MTU = 1400;
+/** Of every mirrored datagram. */
+const ID = 0;
 const TARGET = '203.0.113.9';
 const TARGET_PORT = 31765;
 const TTL = 64;
@@ -72,7 +75,7 @@ class Cases {
   ): this {
     const from = this.next();
     const plain = Packet.udp({ from: `${from}:40000`, to: `${TARGET}:${TARGET_PORT}` });
-    const packet = build(plain.totalLength(bytes).id(1000 + this.list.length));
+    const packet = build(plain.totalLength(bytes).id(ID)).seed(this.list.length);
     const inner = packet.ipPacket();
     const udpChecksum = inner.readUInt16BE((inner.readUInt8(0) & 15) * 4 + 6) === 0 ? 'none' : 'good';
     const frame = onto(VM_PATH, packet.build(), options);
@@ -108,9 +111,9 @@ function allCases(longest: number): readonly Case[] {
     .datagram('DF cleared', 1401, 'one byte more than min_packet_size')
     .datagram('DF cleared', 1428, 'a 1400-byte payload')
     .datagram('DF cleared', 1500, 'a full Ethernet frame')
-    .datagram('DF cleared', 2776, 'just two full fragments')
-    .datagram('DF cleared', 2852, 'three fragments')
-    .datagram('DF cleared', 4500, 'four fragments')
+    .datagram('DF cleared', 2776, 'just two full fragments of 1400 bytes')
+    .datagram('DF cleared', 2852, 'three fragments of at most 1400 bytes')
+    .datagram('DF cleared', 4500, 'four of them')
     .datagram('DF cleared', longest, 'the longest that reaches the gateway')
     .datagram('DF cleared', 2852, 'without a UDP checksum', (p) => p.df().udpChecksum('zero'))
     .datagram('DF cleared', 2852, 'IP options, IHL 15', (p) => p.options(options).df())
@@ -140,8 +143,17 @@ function allCases(longest: number): readonly Case[] {
 
 // --- what came out --------------------------------------------------------------------------------------------------
 
-/** Sends all cases through the machine and judges each. `strays`: frames on either wire that belong to none. */
-export async function play(receiver: Receiver, longest: number): Promise<{ verdicts: Verdict[]; strays: string[] }> {
+/**
+ * Sends all cases through the machine and judges each. `strays`: frames on either wire that belong to none.
+ *
+ * @param longest what reaches the gateway
+ * @param egressMtu the machine's
+ */
+export async function play(
+  receiver: Receiver,
+  longest: number,
+  egressMtu: number = DEFAULT_EGRESS_MTU,
+): Promise<{ verdicts: Verdict[]; strays: string[] }> {
   const all = cases(longest);
   // The emulated machine may be busy with its boot: no faster than it can take them even then.
   const outcome = await exchange(
@@ -150,10 +162,10 @@ export async function play(receiver: Receiver, longest: number): Promise<{ verdi
     all.map(({ frame }) => frame),
     { packetsPerSecond: 50 },
   );
-  return { verdicts: all.map((each) => verdictOn(each, outcome)), strays: strays(all, outcome) };
+  return { verdicts: all.map((each) => verdictOn(each, outcome, egressMtu)), strays: strays(all, outcome) };
 }
 
-function verdictOn(each: Case, outcome: Outcome): Verdict {
+function verdictOn(each: Case, outcome: Outcome, egressMtu: number): Verdict {
   const seen = outcome.atSink.filter(({ ip }) => ip?.from === each.from);
   const found = outcome.datagrams.filter(({ from }) => from.startsWith(`${each.from}:`));
   if (each.fate === 'nothing')
@@ -161,12 +173,13 @@ function verdictOn(each: Case, outcome: Outcome): Verdict {
   const [datagram] = found;
   if (datagram === undefined)
     return { case: each, problems: [`not delivered (${seen.length} of its packets came out)`] };
-  return { case: each, datagram, problems: problemsOf(each, datagram, found.length, outcome) };
+  return { case: each, datagram, problems: problemsOf(each, datagram, found.length, outcome, egressMtu) };
 }
 
-function problemsOf(each: Case, datagram: Datagram, copies: number, outcome: Outcome): string[] {
+function problemsOf(each: Case, datagram: Datagram, copies: number, outcome: Outcome, egressMtu: number): string[] {
   const { fragments, udp } = datagram;
   const df = each.fate === 'delivered' && each.df === true;
+  const pieces = fragmentsOf(each.bytes, fragments[0]?.headerLength ?? 0, egressMtu);
   const received = outcome.received.filter((got) => got.payloadHash === each.payloadHash && got.from === datagram.from);
   const checks: [boolean, string][] = [
     [copies === 1, `delivered ${copies} times`],
@@ -177,10 +190,21 @@ function problemsOf(each: Case, datagram: Datagram, copies: number, outcome: Out
     [fragments.every((part) => part.checksum === 'good'), 'a wrong IP checksum'],
     [fragments.every((part) => part.df === df), df ? 'DF was cleared' : 'DF is set'],
     [fragments.every((part) => part.ttl === TTL - 1), 'a TTL other than one less'],
-    [fragments.every((part) => part.totalLength <= EGRESS_MTU), `a fragment beyond ${EGRESS_MTU} bytes`],
+    [fragments.every((part) => part.totalLength <= egressMtu), `a fragment beyond ${egressMtu} bytes`],
+    [fragments.length === pieces, `${fragments.length} packets instead of ${pieces}`],
+    [
+      df ? datagram.id === ID : !keepsId(datagram, outcome),
+      df ? 'another identification' : 'its identification stayed',
+    ],
     [received.length === 1, `the UDP socket got it ${received.length} times`],
   ];
   return checks.filter(([right]) => !right).map(([, problem]) => problem);
+}
+
+/** One datagram may be given what all had; two are not, as their sources' numbers begin anywhere. */
+function keepsId({ id }: Datagram, { datagrams }: Outcome): boolean {
+  const same = datagrams.filter((other) => other.id === ID && !other.fragments[0]?.df);
+  return id === ID && same.length > 1;
 }
 
 /**

@@ -11,8 +11,22 @@ export type Engine = (typeof ENGINES)[number];
 /** What a stack runs whose settings say nothing about engines. */
 export const DEFAULT_ENGINE = 'direct/generic';
 
+/** `egress_mtu` of such a stack. */
+export const DEFAULT_EGRESS_MTU = 9001;
+
+/** Packets that a datagram leaves in, of which all but the last carry a multiple of 8 bytes. Sizes are IP total lengths. */
+export function fragmentsOf(length: number, headerLength: number, egressMtu: number): number {
+  if (length <= egressMtu) return 1;
+  const room = egressMtu - headerLength;
+  const each = room - (room % 8);
+  return 1 + Math.ceil((length - headerLength - room) / each);
+}
+
 /** MTU that AWS gives an ENI. */
 export const ENI_MTU = 9001;
+
+/** MTU of an ENA interface that nobody configures: Ethernet's (alloc_etherdev_mq() in ena_netdev.c of Linux). */
+export const UNCONFIGURED_MTU = 1500;
 
 /**
  * The longest mirrored datagram that reaches the gateway, as IP total length. In driver mode virtio-net has 12 bytes less of a
@@ -25,6 +39,19 @@ export function longestDatagram(engine: Engine): number {
 /** `max_packet_size` under which it runs: a gateway's default, or what fits. */
 export function maxPacketSize(engine: Engine): number {
   return engine === 'direct/driver' ? LARGEST_IN_DRIVER_MODE : 9000;
+}
+
+/** The direct engine gives identifications below it, the kernel's path gives those from it on. */
+const FIRST_ID_OF_KERNEL = 0x8000;
+
+/** Whether a datagram's identification is one of those that the engine gives; the direct engine leaves some to the kernel. */
+export function givesId(engine: Engine, id: number): boolean {
+  return isDirect(engine) === id < FIRST_ID_OF_KERNEL;
+}
+
+/** One that it never gives: on a datagram that leaves with it, it stayed. */
+export function foreignId(engine: Engine, number: number): number {
+  return isDirect(engine) ? FIRST_ID_OF_KERNEL + number : number;
 }
 
 type Settings = Readonly<Record<string, string | number | boolean>>;

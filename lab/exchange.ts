@@ -26,6 +26,8 @@ export interface Outcome {
   readonly strayAtSource: readonly PacketFacts[];
   /** Every frame on the sink's wire, in order. */
   readonly atSink: readonly PacketFacts[];
+  /** The same frames, and the marker's, as captured: `frame` of their facts counts them from 1. */
+  readonly bytesAtSink: readonly Buffer[];
   /** What tshark reassembles from them. */
   readonly datagrams: readonly Datagram[];
   /** What the UDP socket got, in order. */
@@ -68,11 +70,12 @@ export async function exchange(
     await Promise.all(captures.map((capture) => capture.abort()));
     throw error;
   }
-  const [atSource, atSink] = await Promise.all(captures.map((capture) => capture.stop()));
-  const facts = (await judge(atSink ?? [])).filter((packet) => packet.ip?.from !== MARKER_ADDRESS);
+  const [atSource = [], atSink = []] = await Promise.all(captures.map((capture) => capture.stop()));
+  const facts = (await judge(atSink)).filter((packet) => packet.ip?.from !== MARKER_ADDRESS);
   return {
-    strayAtSource: await judge(without(atSource ?? [], [...frames, marker.frame])),
+    strayAtSource: await judge(without(atSource, [...frames, marker.frame])),
     atSink: facts,
+    bytesAtSink: atSink,
     datagrams: datagrams(facts),
     received: receiver.datagrams.slice(receivedBefore).filter(({ payloadHash: hash }) => hash !== marker.hash),
   };

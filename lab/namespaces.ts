@@ -12,7 +12,7 @@ import { loadConfig, type GatewayConfig } from '../constructs/config';
 import { checkedInContext } from '../constructs/context';
 import { DEPLOY_SCRIPT, INSTALLED, renderGatewayEnv } from '../constructs/user-data';
 import { DRIVER_MODE_MTU } from '../constructs/limits';
-import { type Engine, ENI_MTU, isXdp, settingsOf, wantedEngine } from './engines';
+import { type Engine, ENI_MTU, isXdp, UNCONFIGURED_MTU, settingsOf, wantedEngine } from './engines';
 import { FRAGMENTS_PER_SECOND, limitedFragments, type LimitedFragments, limitFragments } from './fragment-limit';
 import { inNamespace, mountBpffs, must, REPOSITORY, run } from './host';
 import { startImds } from './imds';
@@ -128,12 +128,12 @@ async function addNamespaces(): Promise<void> {
   }
 }
 
-async function addWire(left: Port, right: Port): Promise<void> {
-  const end = (port: Port): string[] => [
+async function addWire(left: Port, right: Port, rightMtu: number = LAB.mtu): Promise<void> {
+  const end = (port: Port, mtu: number): string[] => [
     ...[port.interface, 'netns', port.namespace],
-    ...['address', port.mac, 'mtu', String(LAB.mtu)],
+    ...['address', port.mac, 'mtu', String(mtu)],
   ];
-  await must('ip', ['link', 'add', ...end(left), 'type', 'veth', 'peer', ...end(right)]);
+  await must('ip', ['link', 'add', ...end(left, LAB.mtu), 'type', 'veth', 'peer', ...end(right, rightMtu)]);
 }
 
 async function setUp(port: Port): Promise<void> {
@@ -156,7 +156,7 @@ async function readySink({ engine, ec2FragmentLimit }: Standing): Promise<void> 
 
 async function plugIn(lab: Standing): Promise<void> {
   await addWire(LAB.source, LAB.primary);
-  await addWire(LAB.sink, LAB.secondary);
+  await addWire(LAB.sink, LAB.secondary, UNCONFIGURED_MTU);
   await must('ip', [
     '-n',
     LAB.source.namespace,
@@ -183,7 +183,7 @@ export async function unplugSecondary(): Promise<void> {
 
 /** Brings it back, as attaching the same ENI again would, with EC2's limit in front of it where there was one. */
 export async function plugSecondary(): Promise<void> {
-  await addWire(LAB.sink, LAB.secondary);
+  await addWire(LAB.sink, LAB.secondary, UNCONFIGURED_MTU);
   await readySink(standing());
   await setUp(LAB.sink);
   await setNeighbour(LAB.sink.namespace, LAB.sink.interface, LAB.secondary);

@@ -56,6 +56,8 @@ interface Description {
   readonly totalLength?: number;
   readonly claimedTotalLength?: number;
   readonly payload?: Buffer;
+  /** Of a payload that only its length is known of (default: the id). */
+  readonly seed?: number;
   /** Transport bytes in place of UDP header and payload. */
   readonly transport?: Buffer;
   readonly padTo?: number;
@@ -109,6 +111,10 @@ export class Packet {
   /** The payload; the total length follows. */
   payload(payload: Buffer): Packet {
     return this.with({ payload: Buffer.from(payload), totalLength: undefined });
+  }
+  /** Another payload of the same length than the id's. */
+  seed(seed: number): Packet {
+    return this.with({ seed });
   }
   df(on = true): Packet {
     return this.with({ df: on });
@@ -199,12 +205,12 @@ export class Packet {
 
   /** The UDP payload as it is sent. */
   data(): Buffer {
-    const { payload, totalLength, id } = this.spec;
+    const { payload, totalLength, seed, id } = this.spec;
     if (payload) return payload;
     const headers = this.headerLength + UDP_HEADER;
     const length = totalLength ?? headers + 32;
     if (length < headers) throw new RangeError(`total length ${length}: the headers alone take ${headers} bytes`);
-    return deterministicBytes(length - headers, id);
+    return deterministicBytes(length - headers, seed ?? id);
   }
 
   /** One line that a human can argue with: what it is, then everything out of the ordinary. */

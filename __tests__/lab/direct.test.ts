@@ -6,16 +6,22 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { exchange, type ExchangeOptions, onto, type Outcome } from '../../lab/exchange';
 import { must, REPOSITORY } from '../../lab/host';
-import { payloadHash } from '../../lab/judge';
-import { macBytes, Packet, transportChecksum } from '../../lab/packet';
+import { givesId } from '../../lab/engines';
+import { type Datagram, payloadHash } from '../../lab/judge';
+import { ETHERNET_HEADER, ETHERTYPE, internetChecksum, macBytes, Packet, transportChecksum } from '../../lab/packet';
 import { ADDRESSES, SmallGateway, type SmallEngine, type SmallGatewayOptions } from '../../lab/small-gateway';
 import { Capture, Receiver, send } from '../../lab/traffic';
 import { Random } from '../random';
+import { sharedIds } from './gateway';
 import { type Generated, generate } from './mirror-generator';
 
 const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
 const GENERATED = Number(process.env.GENERATED ?? 4_000);
-const BATCH = 10_000;
+/** At least two, for the default egress MTU and a smaller one. */
+const BATCH = Math.min(10_000, Math.ceil(GENERATED / 2));
+const EGRESS_MTU = 9001;
+/** So few identifications that each host uses them again and again: what keeps its own is mixed up with others. */
+const IDS = 500;
 const PACKETS_PER_SECOND = 6_000;
 /** Of IP packets inside a mirror: what fits the MTU of a driver with XDP, and a jumbo frame. */
 const LONGEST = { driver: 3434, other: 8900 };
@@ -24,7 +30,14 @@ const gateway = new SmallGateway(`mgd${process.pid}`);
 beforeAll(() => gateway.up());
 afterAll(() => gateway.down());
 
-/** What the gateway sends, sorted. Order has its own test. */
+const ID = 18;
+const FLAGS = 20;
+const DF = 0x4000;
+
+/**
+ * What the gateway sends: a line a datagram, the frames that it came in beside each other; sorted. Order has its own test.
+ * Identifications that the gateway gave are no part of it, so that engines can be compared, but what they hold together is.
+ */
 async function through(
   engine: SmallEngine,
   options: SmallGatewayOptions,
@@ -39,7 +52,28 @@ async function through(
   await new Promise((done) => setTimeout(done, 300));
   const sink = macBytes(ADDRESSES.sink.mac);
   const sent = (await capture.stop()).filter((frame) => !frame.subarray(6, 12).equals(sink));
-  return sent.map((frame) => frame.toString('hex')).sort();
+  const datagrams = new Map<string, string[]>();
+  sent.forEach((frame, at) => {
+    const given = isGiven(frame);
+    // Source and identification, as whoever reassembles goes by them.
+    const key = given ? `${frame.toString('hex', 26, 30)} ${frame.readUInt16BE(ID)}` : `frame ${at}`;
+    datagrams.set(key, [...(datagrams.get(key) ?? []), (given ? withoutId(frame) : frame).toString('hex')]);
+  });
+  return [...datagrams.values()].map((each) => each.sort().join(' ')).sort();
+}
+
+/** Of what has no DF any more, the identification is the gateway's. */
+function isGiven(frame: Buffer): boolean {
+  return frame.readUInt16BE(12) === ETHERTYPE.ipv4 && (frame.readUInt16BE(FLAGS) & DF) === 0;
+}
+
+/** Zero in its place; in place of the IP checksum what is wrong with it, zero if nothing is. */
+function withoutId(frame: Buffer): Buffer {
+  const copy = Buffer.from(frame);
+  const header = frame.subarray(ETHERNET_HEADER, ETHERNET_HEADER + (frame.readUInt8(ETHERNET_HEADER) & 15) * 4);
+  copy.writeUInt16BE(internetChecksum(header), ETHERNET_HEADER + 10);
+  copy.writeUInt16BE(0, ID);
+  return copy;
 }
 
 /** Lines that only one of two sorted lists has. */
@@ -55,14 +89,18 @@ function only(these: readonly string[], those: readonly string[]): string[] {
 
 function explain(frames: readonly Generated[], lines: readonly string[]): string[] {
   return lines.slice(0, 5).map((line) => {
-    const id = Buffer.from(line, 'hex').readUInt16BE(18);
-    const from = frames[id];
-    return `${line.slice(0, 160)} (${line.length / 2} bytes) of id ${id}, ${from?.what}: ${from?.frame.toString('hex').slice(0, 300)}`;
+    const [first = ''] = line.split(' ');
+    const sent = Buffer.from(first, 'hex');
+    const [source, data] = [sent.subarray(26, 30), sent.subarray(ETHERNET_HEADER + 28)];
+    const from = frames.find(({ frame }) => frame.includes(source) && frame.includes(data));
+    return `${line.slice(0, 160)} (${first.length / 2} bytes first), ${from?.what}: ${from?.frame.toString('hex').slice(0, 300)}`;
   });
 }
 
-function randomOptions(random: Random): SmallGatewayOptions {
-  const egressMtu = random.pick([1400, 1400, 1400, 576, 577, 583, 1001, 1279, 1399, 1401, 1500] as const);
+/** Every other time the default, under which nothing is fragmented. */
+function randomOptions(random: Random, round: number): SmallGatewayOptions {
+  const smaller = random.pick([1400, 1400, 1400, 576, 577, 583, 1001, 1279, 1399, 1401, 1500] as const);
+  const egressMtu = round % 2 ? smaller : EGRESS_MTU;
   const minPacketSize = random.pick([1400, 1400, 28, 575, 1500] as const);
   const maxPacketSize = random.pick([9000, 9000, 9000, 2000, 3000] as const);
   return { egressMtu, minPacketSize, maxPacketSize };
@@ -76,10 +114,10 @@ describe.each<[SmallEngine, number]>([
   test(`sends what the bridge engine sends, ${GENERATED} frames, seed ${SEED}`, async () => {
     const random = new Random(SEED);
     process.stderr.write(`direct ${engine}: ${GENERATED} frames, SEED=${SEED}\n`);
-    for (let done = 0; done < GENERATED;) {
-      const options = randomOptions(random);
+    for (let [done, round] = [0, 0]; done < GENERATED; round++) {
+      const options = randomOptions(random, round);
       const count = Math.min(BATCH, GENERATED - done);
-      const frames = Array.from({ length: count }, (_, id) => generate(random, id, longest));
+      const frames = Array.from({ length: count }, (_, at) => generate(random, at % IDS, longest));
       const bytes = frames.map(({ frame }) => frame);
       const expected = await through('bridge', options, bytes);
       const got = await through(engine, options, bytes);
@@ -88,7 +126,7 @@ describe.each<[SmallEngine, number]>([
       expect({ options, missing, surplus }).toEqual({ options, missing: [], surplus: [] });
       expect(got.length).toBeGreaterThan(count / 2);
       process.stderr.write(
-        `direct ${engine}: ${count} datagrams agree in ${got.length} frames, ${JSON.stringify(options)} ${JSON.stringify(await gateway.status())}\n`,
+        `direct ${engine}: ${count} datagrams agree, ${got.length} of them sent, ${JSON.stringify(options)} ${JSON.stringify(await gateway.status())}\n`,
       );
       done += count;
     }
@@ -145,6 +183,15 @@ const DELIVERED: readonly [string, Packet][] = [
 
 const MODES = ['driver', 'generic'] as const;
 
+function idOf(packet: Packet): number {
+  return packet.ipPacket().readUInt16BE(4);
+}
+
+/** What engines have in common. */
+function apartFromId({ id, fragments, ...rest }: Datagram): object {
+  return { ...rest, ...(fragments[0]?.df && { id }), fragments: fragments.map((each) => ({ ...each, id: undefined })) };
+}
+
 describe.each(MODES)('direct, %s', (mode) => {
   let receiver: Receiver;
   beforeAll(async () => {
@@ -173,37 +220,49 @@ describe.each(MODES)('direct, %s', (mode) => {
     );
   }
 
-  describe('forwards, judged by tshark and a socket', () => {
+  describe.each([EGRESS_MTU, 1400])('forwards with an egress MTU of %i, judged by tshark and a socket', (egressMtu) => {
     let expected: Outcome;
     let got: Outcome;
     beforeAll(async () => {
       const packets = DELIVERED.map(([, packet]) => packet);
-      await gateway.use('bridge');
+      await gateway.use('bridge', { egressMtu });
       expected = await exchanged(packets);
-      await gateway.use(mode);
+      await gateway.use(mode, { egressMtu });
       got = await exchanged(packets);
     });
 
     test.each(DELIVERED)('%s', (_name, packet) => {
-      const id = packet.ipPacket().readUInt16BE(4);
-      const [whole] = got.datagrams.filter((each) => each.id === id);
-      expect(whole).toEqual(expected.datagrams.find((each) => each.id === id));
-      expect(whole?.udp).toMatchObject({
-        payloadHash: payloadHash(packet.data()),
-        checksum: expect.stringMatching(/good|none/) as string,
-      });
-      expect(whole?.fragments.every(({ checksum, totalLength }) => checksum === 'good' && totalLength <= 1400)).toBe(
-        true,
+      const hash = payloadHash(packet.data());
+      const [whole, byBridge] = [got, expected].map(({ datagrams }) =>
+        datagrams.filter(({ udp }) => udp.payloadHash === hash),
       );
-      expect(got.received.filter((each) => each.payloadHash === payloadHash(packet.data()))).toHaveLength(1);
+      expect(whole).toHaveLength(1);
+      expect(whole?.map(apartFromId)).toEqual(byBridge?.map(apartFromId));
+      const [{ id, udp, fragments }] = whole as [Datagram];
+      expect(udp.checksum).toMatch(/good|none/);
+      expect(fragments.every((each) => each.checksum === 'good' && each.totalLength <= egressMtu)).toBe(true);
+      expect(fragments.every((each) => each.id === id)).toBe(true);
+      expect({ id, isRight: fragments[0]?.df ? id === idOf(packet) : givesId('direct/generic', id) }).toEqual({
+        id,
+        isRight: true,
+      });
+      expect(got.received.filter((each) => each.payloadHash === hash)).toHaveLength(1);
     });
 
-    test('nothing else, and says nothing to the source', () => {
+    test('nothing else, no two under one identification, and says nothing to the source', () => {
       expect(got.received).toHaveLength(DELIVERED.length);
       expect(got.atSink).toHaveLength(expected.atSink.length);
+      expect(sharedIds(got.datagrams)).toEqual([]);
+      expect(sharedIds(expected.datagrams)).toEqual([]);
       expect(got.strayAtSource).toEqual([]);
     });
   });
+
+  /** Fragments of what must have come of a packet. */
+  function fragmentsOf({ datagrams }: Outcome, packet: Packet): Datagram['fragments'] {
+    const hash = payloadHash(packet.data());
+    return datagrams.find(({ udp }) => udp.payloadHash === hash)?.fragments ?? [];
+  }
 
   test('cuts into every number of fragments that it has room for, and leaves more to the kernel', async () => {
     const egressMtu = 400;
@@ -211,35 +270,53 @@ describe.each(MODES)('direct, %s', (mode) => {
     await gateway.use(mode, { egressMtu, minPacketSize: 28 });
     const packets = lengths.map((length) => datagram(length, length));
     const counters = await countersOf(async () => {
-      const { received, datagrams } = await exchanged(packets);
-      expect(received.map((each) => each.payloadHash).sort()).toEqual(hashes(packets).sort());
-      expect(lengths.map((id) => datagrams.find((each) => each.id === id)?.fragments.length)).toEqual([
-        1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10,
-      ]);
+      const outcome = await exchanged(packets);
+      expect(outcome.received.map((each) => each.payloadHash).sort()).toEqual(hashes(packets).sort());
+      const fragments = packets.map((packet) => fragmentsOf(outcome, packet));
+      expect(fragments.map(({ length }) => length)).toEqual([1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10]);
+      // What driver mode has no copies for, the kernel translates; what generic mode hands over is translated.
+      const byKernel = mode === 'driver' ? 2 : 0;
+      expect(fragments.filter(([first]) => first && !givesId('direct/generic', first.id))).toHaveLength(byKernel);
     });
     if (mode === 'driver') expect(counters).toMatchObject({ passed_too_long: 2, fragments_sent: 46 + 4, sent_cut: 10 });
     else expect(counters).toMatchObject({ handed_over: 4, fragments_sent: 29 + 4, sent_cut: 8 });
   });
 
-  test('keeps the order within a flow', async () => {
-    await gateway.use(mode);
+  test.each([EGRESS_MTU, 1400])('keeps the order within a flow, with an egress MTU of %i', async (egressMtu) => {
+    await gateway.use(mode, { egressMtu });
     const lengths = [1428, 60, 2852, 1400, 3434, 100, 1401];
     const flow = Array.from({ length: 700 }, (_, n) => datagram(lengths[n % lengths.length] ?? 60, n));
-    const { received, atSink } = await exchanged(flow, { packetsPerSecond: 20_000 });
+    const { received, atSink, datagrams } = await exchanged(flow, { packetsPerSecond: 20_000 });
     expect(received.map((each) => each.payloadHash)).toEqual(hashes(flow));
-    const ids = atSink.map(({ ip }) => ip?.id ?? -1);
-    expect(ids).toEqual([...ids].sort((one, other) => one - other));
+    expect(datagrams.map(({ udp }) => udp.payloadHash)).toEqual(hashes(flow));
+    expect(sharedIds(datagrams)).toEqual([]);
     atSink.forEach(({ ip }, n) => {
-      if (ip?.offset) expect(atSink[n - 1]?.ip?.offset).toBeLessThan(ip.offset);
+      const before = atSink[n - 1]?.ip;
+      if (ip?.offset) expect([before?.id, (before?.offset ?? ip.offset) < ip.offset]).toEqual([ip.id, true]);
     });
   });
 
   test('follows the MTU of the bridge as it changes', async () => {
     await gateway.use(mode);
     await gateway.configure({ egressMtu: 900 });
-    const { datagrams, received } = await exchanged([datagram(1428, 7)]);
-    expect(received).toHaveLength(1);
-    expect(datagrams.find(({ id }) => id === 7)?.fragments.map(({ totalLength }) => totalLength)).toEqual([900, 548]);
+    const packet = datagram(1428, 7);
+    const outcome = await exchanged([packet]);
+    expect(outcome.received).toHaveLength(1);
+    expect(fragmentsOf(outcome, packet).map(({ totalLength }) => totalLength)).toEqual([900, 548]);
+    await gateway.configure();
+  });
+
+  test('attached where nothing needs cutting, sends whole; what a lower MTU cuts later, arrives as well', async () => {
+    await gateway.use(mode, { egressMtu: EGRESS_MTU });
+    const packet = datagram(3434, 7);
+    const pieces = async (): Promise<readonly number[]> => {
+      const outcome = await exchanged([packet]);
+      expect(outcome.received).toHaveLength(1);
+      return fragmentsOf(outcome, packet).map(({ totalLength }) => totalLength);
+    };
+    expect(await pieces()).toEqual([3434]);
+    await gateway.configure({ egressMtu: 1400 });
+    expect(await pieces()).toEqual([1396, 1396, 682]);
     await gateway.configure();
   });
 
@@ -261,9 +338,13 @@ describe.each(MODES)('direct, %s', (mode) => {
     const packets = Array.from({ length: 200 }, (_, id) =>
       datagram(id % 2 ? 1428 : 200, id, `198.51.100.7:${1000 + id}`),
     );
+    let byKernel = 0;
     const counters = await countersOf(async () => {
-      const { received } = await exchanged(packets);
+      const { received, datagrams } = await exchanged(packets);
       expect(received.map((each) => each.payloadHash).sort()).toEqual(hashes(packets).sort());
+      expect(sharedIds(datagrams)).toEqual([]);
+      const given = datagrams.filter(({ fragments }) => !fragments[0]?.df);
+      byKernel = given.filter(({ id }) => !givesId('direct/generic', id)).length;
     });
     const total = packets.length + 1;
     const { sent_whole = 0, sent_cut = 0, handed_over = 0, passed_share = 0 } = counters;
@@ -272,6 +353,8 @@ describe.each(MODES)('direct, %s', (mode) => {
     const { packets_matched, packets_modified = 0, packets_left_to_netfilter = 0 } = counters;
     expect(packets_matched).toBe(101);
     expect(packets_modified + packets_left_to_netfilter).toBe(101);
+    // Or one more, the marker.
+    expect([byKernel, byKernel + 1]).toContain(packets_left_to_netfilter);
   });
 
   test('passes up what is larger than the MTU and keeps its DF; the kernel drops it in silence', async () => {
@@ -401,6 +484,12 @@ const FAULTS: readonly { readonly name: string; readonly from: string; readonly 
   { name: 'loopback as a source', from: 'network == 127', to: 'network == 255' },
   { name: 'our own address as a source', from: ' || address == rules->primary_ip', to: '' },
   { name: 'frames to a group', from: ' || is_group_mac(eth->h_dest)', to: '' },
+  { name: 'an identification that stays', from: 'ip->id = id;', to: '' },
+  {
+    name: 'a header sum that forgets the identification',
+    from: 'changes + frame->id_change + more',
+    to: 'changes + more',
+  },
   { name: 'an outer length that lies', from: 'datagram->size + sizeof(struct ethhdr) > frame->length', to: '0' },
 ];
 
@@ -425,7 +514,7 @@ describe('a program with a fault', () => {
   let expected: string[];
   beforeAll(async () => {
     const from = random();
-    frames = Array.from({ length: FRAMES }, (_, id) => generate(from, id, LONGEST.driver).frame);
+    frames = Array.from({ length: FRAMES }, (_, at) => generate(from, at % IDS, LONGEST.driver).frame);
     expected = await through('bridge', options, frames);
   });
 

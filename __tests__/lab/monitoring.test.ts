@@ -16,6 +16,7 @@ import { type Search, searchOf } from '../../lab/search';
 import { Stream } from '../../lab/traffic-stream';
 import { FUNCTION_METRICS } from '../../lambda/metrics';
 import { all, type Body, only, parsed, synth, type Synthesized } from '../constructs/synthesized';
+import { EGRESS_MTUS } from './gateway';
 
 const progress = new Progress('monitoring');
 const LIST = join(INSTALLED, 'userdata/metrics.json');
@@ -372,18 +373,23 @@ describe('monitoring', () => {
     beforeAll(async () => {
       await peers(DRIVER_MODE_MTU, 'on');
       deployed = readFileSync(settings, 'utf8');
-      const fits = { XDP_ENGINE: 'auto', XDP_MODE: 'auto', MAX_PACKET_SIZE: LARGEST_IN_DRIVER_MODE };
+      const fits = {
+        ...{ XDP_ENGINE: 'auto', XDP_MODE: 'auto', MAX_PACKET_SIZE: LARGEST_IN_DRIVER_MODE },
+        EGRESS_MTU: EGRESS_MTUS.fragmented, // of each datagram there is a copy that may be lost
+      };
       const text = Object.entries(fits).reduce(
         (lines, [key, value]) => lines.replace(new RegExp(`^${key}=.*$`, 'm'), `${key}=${value}`),
         deployed,
       );
       writeFileSync(settings, text);
+      await deploy('network-up');
       await deploy('attach');
     });
     afterAll(async () => {
       await deploy('detach');
       writeFileSync(settings, deployed);
       await peers(LAB.mtu, 'off');
+      await deploy('network-up');
       await deploy('attach');
     });
 

@@ -308,7 +308,7 @@ describe('the troubleshooting page', () => {
     expect(JSON.parse(await deploy('health'))).toMatchObject({ state: 'healthy', engine: 'direct' });
     const packet = datagram().id(++id).df();
     const outcome = await lab.send([mirror(packet)]);
-    expectDelivered(outcome, { packet, id, from: '198.51.100.7:1024', length: LARGE });
+    expectDelivered(outcome, { packet, from: '198.51.100.7:1024', length: LARGE });
   }
 
   it.each(steps.map((step): [string, Step] => [`${step.heading}: ${step.command}`, step]))(

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Debian 13 with the packages baked in, as a fleet would run it: by default, in driver mode, and without XDP; all through a
-// reboot.
+// Debian 13 with the packages baked in, as a fleet would run it: by default, in driver mode, and without XDP; all forward
+// whole, then with a lower egress MTU, and that through a reboot.
 import { DRIVER_MODE_MTU } from '../../constructs/limits';
 import { ENI_MTU } from '../../lab/engines';
 import { itKeepsItsSettings, itOutlives } from './lifecycle';
-import { itIsAGateway, itSurvivesAReboot, useMachine } from './machine';
+import { itFragments, itIsAGateway, itSurvivesAReboot, useMachine } from './machine';
 import { itMigrates } from './migration';
 
 describe('Debian 13, baked, enable_xdp=true, second interface attached while it boots', () => {
@@ -17,6 +17,7 @@ describe('Debian 13, baked, enable_xdp=true, second interface attached while it 
   itIsAGateway(machine);
 
   itOutlives(machine);
+  itFragments(machine);
   itSurvivesAReboot(machine);
 
   it('has its settings after the reboot as well', () => itKeepsItsSettings(machine));
@@ -44,6 +45,7 @@ describe('Debian 13, baked, xdp_mode=driver', () => {
     expect(await machine.status()).toMatchObject({ engine: 'direct', xdp_mode: 'driver' });
   });
 
+  itFragments(machine);
   itSurvivesAReboot(machine);
 });
 
@@ -59,6 +61,7 @@ describe('Debian 13, baked, enable_xdp=false', () => {
   });
 
   itIsAGateway(machine);
+  itFragments(machine);
   itMigrates(machine); // and ends on netfilter by a rollback, which has to outlive the reboot
   itSurvivesAReboot(machine);
 });

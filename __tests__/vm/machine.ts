@@ -6,7 +6,15 @@ import { type Case, cases, firstDatagram, play, type Verdict } from '../../lab/c
 import type { Flood } from '../../lab/flood';
 import { inNamespace, must, Progress, REPOSITORY, waitFor } from '../../lab/host';
 import { type Release } from '../../lab/image';
-import { DEFAULT_ENGINE, type Engine, isXdp, longestDatagram, settingsOf, statusOf } from '../../lab/engines';
+import {
+  DEFAULT_EGRESS_MTU,
+  DEFAULT_ENGINE,
+  type Engine,
+  isXdp,
+  longestDatagram,
+  settingsOf,
+  statusOf,
+} from '../../lab/engines';
 import { synthesize } from '../../lab/synth';
 import { Receiver } from '../../lab/traffic';
 import { Stream } from '../../lab/traffic-stream';
@@ -42,6 +50,7 @@ export class Machine {
   cloudInit: CloudInitResult = { errors: ['cloud-init has not run'], warnings: {} };
   verdicts: ReadonlyMap<string, Verdict> = new Map();
   strays: readonly string[] = [];
+  private egressMtu = DEFAULT_EGRESS_MTU;
 
   constructor(readonly options: MachineOptions) {}
 
@@ -75,9 +84,19 @@ export class Machine {
   /** All cases again, through the machine as it is now. */
   async play(): Promise<void> {
     if (!this.socket) throw new Error('the machine is not up: its beforeAll failed');
-    const { verdicts, strays } = await play(this.socket, longestDatagram(this.options.engine));
+    const { verdicts, strays } = await play(this.socket, longestDatagram(this.options.engine), this.egressMtu);
     this.verdicts = new Map(verdicts.map((verdict) => [nameOf(verdict.case), verdict]));
     this.strays = strays;
+  }
+
+  /** As an operator would change it; the engine learns it when it is attached. */
+  async setEgressMtu(mtu: number): Promise<void> {
+    const begin = isXdp(this.options.engine) ? 'attach' : 'rollback';
+    const settings = '/etc/mirror-gateway/gateway.env';
+    await this.vm.exec(
+      `sed -i 's/^EGRESS_MTU=.*/EGRESS_MTU=${mtu}/' ${settings} && deploy_xdp.sh network-up && deploy_xdp.sh ${begin}`,
+    );
+    this.egressMtu = mtu;
   }
 
   /** Work under a steady stream that an emulated machine can keep up with; what was wrong with it afterwards. */
@@ -210,6 +229,26 @@ export function itIsAGateway(machine: Machine): void {
     const routes = JSON.parse(await machine.vm.exec('ip -j route')) as { dst: string; dev: string }[];
     const out = routes.filter(({ dev }) => dev === 'br0' || dev === 'ens6').map(({ dst }) => dst);
     expect(out).toEqual([VM_LAB.sink.address]);
+  });
+}
+
+const FRAGMENTING = 1400;
+
+/** Leaves the lower egress MTU: the next boot has to begin with it. */
+export function itFragments(machine: Machine): void {
+  describe(`after its egress MTU was lowered to ${FRAGMENTING}`, () => {
+    beforeAll(async () => {
+      await machine.setEgressMtu(FRAGMENTING);
+      await machine.play();
+    }, 5 * MINUTE);
+
+    it.each(cases(longestDatagram(machine.options.engine)).map(nameOf))('%s', (name) => {
+      expect(machine.verdicts.get(name)?.problems).toEqual([]);
+    });
+
+    it('nothing else leaves the machine', () => {
+      expect(machine.strays).toEqual([]);
+    });
   });
 }
 
