@@ -4,9 +4,12 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-# Empty: what a stack runs by default. MODE is for ENGINE=direct: driver or generic.
+# Empty: what a stack runs by default. MODE is for ENGINE=direct: driver or generic. EGRESS_MTU: longer packets leave in
+# fragments. EC2_FRAGMENT_LIMIT=1: of those, as many arrive as EC2 lets out.
 ENGINE ?=
 MODE ?=
+EGRESS_MTU ?=
+EC2_FRAGMENT_LIMIT ?=
 .NOTPARALLEL: # the suites share root, namespaces and ports
 export CHECKPOINT_DISABLE := 1
 
@@ -104,14 +107,14 @@ bench: build ## what each engine delivers, loses and costs, two to three hours: 
 performance: node_modules/.package-lock.json ## write docs/performance.md and its charts from docs/performance.json
 	@npm run --silent performance
 
-lab-up: build ## a gateway in network namespaces: ENGINE=direct|bridge|standby|nfqueue, of direct MODE=generic|driver
-	@$(ROOT) $(TS) lab/namespaces.ts up '$(ENGINE)' '$(MODE)'
+lab-up: build ## a gateway in network namespaces: ENGINE=direct|bridge|standby|nfqueue, of direct MODE=generic|driver; EGRESS_MTU=1400 fragments, EC2_FRAGMENT_LIMIT=1 drops fragments as EC2 does
+	@$(ROOT) $(TS) lab/namespaces.ts up '$(ENGINE)' '$(MODE)' '$(EGRESS_MTU)' '$(EC2_FRAGMENT_LIMIT)'
 
 lab-down: ## take it down
 	@$(ROOT) $(TS) lab/namespaces.ts down
 
-lab-status: ## what its gateway says (make lab-up first)
-	@$(ROOT) nsenter --net=/var/run/netns/mg-gw /opt/ebpf-xdp-processor/userdata/deploy_xdp.sh status
+lab-status: ## what its gateway says, and what EC2's fragment limit dropped (make lab-up first)
+	@$(ROOT) $(TS) lab/namespaces.ts status
 
 demo: build python-tools ## boot a machine from the synthesized user data, send mirrored datagrams through it: ENGINE=direct|bridge|nfqueue, of direct MODE=generic|driver
 	@$(ROOT) $(TS) lab/demo.ts '$(ENGINE)' '$(MODE)'

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every claim of the migration report on speed, latency, processor, memory, cost and growth: what it says, what was measured,
 // and the verdict, which figures give wherever figures can.
-import { networkGbps } from '../constructs/instance-types';
+import { bandwidthOf } from '../constructs/instance-types';
 import { ENGINES, type Engine, type Results } from './results';
 import {
   boundOf,
@@ -126,7 +126,7 @@ function lessThanLegacy(of: (engine: Engine) => { readonly median: number } | un
 /** No claim of ten million survives the wire: they need more than any type has. */
 function tenMillion(rates: readonly Value[]): Claim {
   const needed = (1e7 * (SMALLEST_TAKEN + OUTER_HEADERS) * 8) / 1e9;
-  const most = networkGbps(LARGEST_TYPE) ?? Infinity;
+  const most = bandwidthOf(LARGEST_TYPE)?.baselineGbps ?? Infinity;
   return {
     ...judge('10,000,000+ packets/s (sustained, as a KPI)', rates, atLeast(1e7)),
     ...(needed > most ? { verdict: 'not reached' } : {}),

@@ -27,6 +27,11 @@ const ALL = 'all';
 /** That of the stack. */
 export const DEFAULT_INSTANCE = 'c5n.large';
 const TYPES = INSTANCES.map(({ type }) => type);
+/** A family a line. */
+const TYPES_IN_LINES = TYPES.map((type, at) => {
+  if (at === 0) return type;
+  return type.split('.')[0] === TYPES[at - 1]?.split('.')[0] ? `, ${type}` : `,\n${' '.repeat(22)}${type}`;
+}).join('');
 const MOST_PPS = 1_000_000_000;
 /** As the README lists them. */
 const BEST_FIRST: readonly Engine[] = [...ENGINES].reverse();
@@ -34,7 +39,7 @@ const BEST_FIRST: readonly Engine[] = [...ENGINES].reverse();
 const HELP = `usage: npm run size -- --pps NUMBER --bytes NUMBER [OPTION]...
   --pps NUMBER        datagrams a second that are mirrored and match, 1 to ${MOST_PPS}
   --bytes NUMBER      IP total length of each, ${SMALLEST_DATAGRAM} to ${LARGEST_MIRRORED}
-  --instance TYPE     ${TYPES.join(', ')},
+  --instance TYPE     ${TYPES_IN_LINES},
                       or ${ALL}, which compares them (${DEFAULT_INSTANCE})
   --headroom SHARE    of a processor that the load may take, 0.05 to 1 (0.7)
   --spare NUMBER      gateways on top, so that as many can be lost, 0 to 99 (1)
@@ -199,7 +204,7 @@ the queues, so half of the vCPUs, do the work; nfqueue uses two, its program bei
 baseline, in and out each by itself.
 Measured on ${results.machine.cpu}, not on an instance: a vCPU counts as ${speed} of its processors (--speed).
 Not known: the packets/s that AWS allows an instance. It publishes no number; the alarm pps-allowance-exceeded tells.
-Prices change: they are inputs (bench/instances.json), here of ${PRICES_OF}, for the instances alone; load balancer,
+Prices change: they are inputs (constructs/instances.json), here of ${PRICES_OF}, for the instances alone; load balancer,
 mirror sessions and traffic cost extra.`;
 }
 

@@ -5,9 +5,10 @@
 import type { ConfigKey, GatewayConfig } from './config';
 import { contains, overlap, show } from './config-values';
 import { partitionOf } from './iam';
-import { networkGbps } from './instance-types';
+import { bandwidthOf } from './instance-types';
 import * as limits from './limits';
 import { baseName, LONGEST_NAME } from './names';
+import { ASSUMED_GBPS, scalingTarget, smallestTakenFrame } from './rates';
 
 export interface Relation {
   readonly keys: readonly ConfigKey[];
@@ -34,21 +35,38 @@ export function withValues(config: Partial<GatewayConfig>, keys: readonly Config
   return `${keys.map((key) => `${key} = ${show(config[key] ?? '')}`).join(', ')}: ${problem}`;
 }
 
-function unreachable(packets: number, instanceType: string, totalLength: number): string | undefined {
-  const gbps = networkGbps(instanceType);
+/** Why a rate is out of reach even in a burst of the smallest datagrams. */
+function impossibleRate(packets: number, instanceType: string, what: string): string | undefined {
+  const gbps = bandwidthOf(instanceType)?.burstGbps;
   if (gbps === undefined) return undefined;
-  const frame = limits.mirroredFrame(totalLength);
+  const frame = limits.mirroredFrame(limits.SMALLEST_DATAGRAM);
   const most = limits.packetsPerSecond(gbps, frame);
   if (packets <= most) return undefined;
-  return `${gbps} Gbit/s carry at most ${most} packets/s of ${frame} bytes, the smallest frame`;
+  return (
+    `${gbps} Gbit/s, all that ${instanceType} ever has, carry at most ${most} packets/s of ${frame} bytes, the smallest frame ` +
+    `of a mirrored datagram, so ${what} is out of reach; take a lower one or a larger type`
+  );
 }
 
-const never = (what: string): string =>
-  `of a mirrored datagram, so ${what} is out of reach; take a lower one or a larger type`;
+/** Packets/s of the smallest datagrams that are taken which the type's baseline carries; undefined for unknown types. */
+function lastingRate(c: GatewayConfig): number | undefined {
+  const gbps = bandwidthOf(c.ec2_instance_type)?.baselineGbps;
+  return gbps && limits.packetsPerSecond(gbps, smallestTakenFrame(c));
+}
 
-function impossibleRate(packets: number, instanceType: string, what: string): string | undefined {
-  const why = unreachable(packets, instanceType, limits.SMALLEST_DATAGRAM);
-  return why && `${why} ${never(what)}`;
+/** Why a rate does not last, in the words that both rates share; undefined where it does or nobody knows. */
+function unreachable(packets: number, c: GatewayConfig): string | undefined {
+  const most = lastingRate(c);
+  if (most === undefined || packets <= most) return undefined;
+  return (
+    `${bandwidthOf(c.ec2_instance_type)?.baselineGbps} Gbit/s, the baseline of ${c.ec2_instance_type}, carry at most ${most} ` +
+    `packets/s of ${smallestTakenFrame(c)} bytes, the smallest frame that is taken`
+  );
+}
+
+/** Fragments that the longest datagram leaves in. */
+function mostFragments(c: GatewayConfig): number {
+  return limits.fragmentsOf(limits.longestDatagram(c.max_packet_size), c.egress_mtu);
 }
 
 /** Whether the direct engine may run, and its modes matter. Nothing about them may stand in the way of enable_xdp=false. */
@@ -59,10 +77,7 @@ const inDriver = (c: GatewayConfig): boolean => isDirect(c) && c.xdp_mode === 'd
 
 /** Whether XDP begins in the driver unless an interface cannot: what an instance finds out, no synth can know. */
 const perhapsInDriver = (c: GatewayConfig): boolean =>
-  isDirect(c) &&
-  c.xdp_mode === 'auto' &&
-  c.max_packet_size <= limits.LARGEST_IN_DRIVER_MODE &&
-  c.egress_mtu <= limits.DRIVER_MODE_MTU;
+  isDirect(c) && c.xdp_mode === 'auto' && c.max_packet_size <= limits.LARGEST_IN_DRIVER_MODE;
 
 const IN_DRIVER_MODE =
   `both interfaces have an MTU of ${limits.DRIVER_MODE_MTU}, so longer mirrored frames are lost, and on ENA each attach and ` +
@@ -106,20 +121,13 @@ export const RELATIONS: readonly Relation[] = [
         `${limits.LARGEST_IN_DRIVER_MODE} bytes fits; set max_packet_size to at most that, or xdp_mode to auto or generic`,
   },
   {
-    keys: ['xdp_mode', 'egress_mtu'],
-    problem: (c) =>
-      inDriver(c) &&
-      c.egress_mtu > limits.DRIVER_MODE_MTU &&
-      `driver mode on ENA takes an MTU of at most ${limits.DRIVER_MODE_MTU}, and no fragment can be larger than the ` +
-        `interface's; set egress_mtu to at most that, or xdp_mode to auto or generic`,
-  },
-  {
     keys: ['pps_alarm_threshold', 'ec2_instance_type'],
     problem: (c) => c.enable_xdp && impossibleRate(c.pps_alarm_threshold, c.ec2_instance_type, 'that threshold'),
   },
   {
     keys: ['pps_scaling_target', 'ec2_instance_type'],
-    problem: (c) => impossibleRate(c.pps_scaling_target, c.ec2_instance_type, 'that target'),
+    problem: (c) =>
+      c.pps_scaling_target !== undefined && impossibleRate(c.pps_scaling_target, c.ec2_instance_type, 'that target'),
   },
   {
     keys: ['secondary_subnet_ids', 'private_subnet_ids'],
@@ -212,10 +220,10 @@ const ADVICE: readonly Advice[] = [
   },
   {
     at: 'launch-template',
-    keys: ['xdp_mode', 'max_packet_size', 'egress_mtu'],
+    keys: ['xdp_mode', 'max_packet_size'],
     problem: (c) =>
       perhapsInDriver(c) &&
-      `these sizes fit driver mode, which gateways then take where they can: ${IN_DRIVER_MODE}; set xdp_mode to driver if ` +
+      `such datagrams fit driver mode, which gateways then take where they can: ${IN_DRIVER_MODE}; set xdp_mode to driver if ` +
         'that is meant, or to generic',
   },
   {
@@ -252,9 +260,28 @@ const ADVICE: readonly Advice[] = [
   {
     at: 'launch-template',
     keys: ['egress_mtu', 'max_packet_size'],
+    problem: (c) => {
+      const longest = limits.longestDatagram(c.max_packet_size);
+      const fragments = mostFragments(c);
+      const cap = limits.EGRESS_FRAGMENTS_PER_SECOND;
+      return (
+        fragments > 1 &&
+        `a datagram of ${longest} bytes leaves in ${fragments} fragments, of which EC2 lets ${cap} a second out of a network ` +
+          `interface and drops the rest: ${Math.floor(cap / fragments)} such datagrams a second for each gateway, whatever its ` +
+          `type; set egress_mtu to at least ${longest} if the way to the IPsec VM carries that, and fragment there ` +
+          '(docs/ipsec-vm.md)'
+      );
+    },
+  },
+  {
+    at: 'launch-template',
+    isNote: true,
+    keys: ['egress_mtu', 'max_packet_size'],
     problem: (c) =>
-      c.egress_mtu >= c.max_packet_size &&
-      'no datagram is long enough to be fragmented; lower egress_mtu to what the tunnel carries, or raise max_packet_size',
+      mostFragments(c) === 1 &&
+      `datagrams of up to ${limits.longestDatagram(c.max_packet_size)} bytes leave whole, without DF: the IPsec VM must accept ` +
+        'that size and fragment before it encrypts, not after, or EC2 drops its fragments above ' +
+        `${limits.EGRESS_FRAGMENTS_PER_SECOND} a second (docs/ipsec-vm.md)`,
   },
   {
     at: 'launch-template',
@@ -363,32 +390,49 @@ const ADVICE: readonly Advice[] = [
       'the fleet cannot grow; raise mirroring_instance_count to leave room for load and for failures',
   },
   {
+    at: 'alarms',
+    keys: ['pps_alarm_threshold', 'ec2_instance_type', 'min_packet_size'],
+    problem: (c) => {
+      const why = c.enable_xdp && unreachable(c.pps_alarm_threshold, c);
+      if (!why) return undefined;
+      const target = scalingTarget(c);
+      const reachable = lastingRate(c) ?? Infinity;
+      const remedy = target <= reachable ? `below ${target}, the scaling target` : `to at most ${reachable}`;
+      return `${why}: with large datagrams alone the alarm always fires; lower pps_alarm_threshold ${remedy}`;
+    },
+  },
+  {
     at: 'scaling',
     keys: ['pps_scaling_target', 'pps_alarm_threshold'],
     problem: (c) =>
       c.enable_xdp &&
-      c.pps_scaling_target <= c.pps_alarm_threshold &&
-      'a fleet that grows holds each gateway at the target, where the alarm fires; lower pps_alarm_threshold',
-  },
-  {
-    at: 'alarms',
-    keys: ['pps_alarm_threshold', 'ec2_instance_type', 'min_packet_size'],
-    problem: (c) => {
-      const why = c.enable_xdp && unreachable(c.pps_alarm_threshold, c.ec2_instance_type, c.min_packet_size + 1);
-      return (
-        why && `${why} that XDP takes: with large datagrams alone the alarm always fires; lower pps_alarm_threshold`
-      );
-    },
+      scalingTarget(c) <= c.pps_alarm_threshold &&
+      // Said already at the alarm, with the same remedy.
+      !unreachable(c.pps_alarm_threshold, c) &&
+      `a fleet that grows holds each gateway at the target of ${scalingTarget(c)}, where the alarm fires; lower ` +
+        'pps_alarm_threshold below that',
   },
   {
     at: 'scaling',
     keys: ['pps_scaling_target', 'ec2_instance_type', 'min_packet_size'],
     problem: (c) => {
-      const why = unreachable(c.pps_scaling_target, c.ec2_instance_type, c.min_packet_size + 1);
+      const why = unreachable(scalingTarget(c), c);
+      const byDefault = scalingTarget({ ...c, pps_scaling_target: undefined });
       return (
-        why && `${why} that XDP takes: with large datagrams alone the fleet never grows by it; lower pps_scaling_target`
+        why &&
+        `${why}: with large datagrams alone no gateway stays above it, and the fleet does not grow by it; lower ` +
+          `pps_scaling_target, or leave it unset for ${byDefault}`
       );
     },
+  },
+  {
+    at: 'scaling',
+    keys: ['pps_scaling_target', 'ec2_instance_type'],
+    problem: (c) =>
+      c.pps_scaling_target === undefined &&
+      bandwidthOf(c.ec2_instance_type) === undefined &&
+      `constructs/instances.json lacks the baseline bandwidth of that type, so the target is ${scalingTarget(c)}, as for ` +
+        `${ASSUMED_GBPS} Gbit/s; set pps_scaling_target to what such a gateway should carry`,
   },
 ];
 

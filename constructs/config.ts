@@ -6,9 +6,10 @@ import type { z } from 'zod';
 import * as kind from './config-values';
 import { show } from './config-values';
 import { RELATIONS, withValues } from './config-relations';
-import { DRIVER_MODE_MTU, FILTER_CIDRS, LARGEST_IN_DRIVER_MODE } from './limits';
+import { FILTER_CIDRS, LARGEST_IN_DRIVER_MODE } from './limits';
 import { DEFAULT_NAME, LONGEST_NAME } from './names';
 import { Problem } from './problem';
+import { ASSUMED_GBPS, SCALING_SHARE } from './rates';
 
 /** What a reader needs to know about a key. */
 export interface KeyDoc {
@@ -45,6 +46,11 @@ const integer = ([min, max]: Bounds, doc: Omit<KeyDoc, 'allowed'>, byDefault?: n
   schema: kind.wholeNumber(min, max, doc.limit),
   default: byDefault,
 });
+
+const optionalInteger = (bounds: Bounds, doc: Omit<KeyDoc, 'allowed'>): Key<number | undefined> => {
+  const { allowed, ...key } = integer(bounds, doc);
+  return { ...key, allowed: `${allowed}, or empty`, default: null };
+};
 
 const oneOf = <const Words extends readonly [string, ...string[]]>(
   words: Words,
@@ -105,8 +111,8 @@ const KEYS = {
   }),
   xdp_mode: oneOf(['auto', 'driver', 'generic'], {
     meaning:
-      'direct in the network driver, or generic in the kernel; auto begins in the driver where the interfaces allow it, ' +
-      `max_packet_size is at most ${LARGEST_IN_DRIVER_MODE} and egress_mtu at most ${DRIVER_MODE_MTU}`,
+      'direct in the network driver, or generic in the kernel; auto begins in the driver where the interfaces allow it and ' +
+      `max_packet_size is at most ${LARGEST_IN_DRIVER_MODE}`,
   }),
   xdp_traffic_percent: integer(
     [0, 100],
@@ -149,14 +155,18 @@ const KEYS = {
     },
     1,
   ),
+  // 9001 and an inter-Region peering's 8500: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/network_mtu.html; a transit
+  // gateway's 8500: https://docs.aws.amazon.com/vpc/latest/tgw/transit-gateway-quotas.html.
   egress_mtu: integer(
     [576, 9001],
     {
-      meaning: 'fragment size on the way out of the gateway',
+      meaning:
+        'longest IP packet that the way to the IPsec VM carries, 9001 inside a VPC, 8500 over a transit gateway or an ' +
+        'inter-Region peering; longer datagrams leave in fragments, of which EC2 lets few out',
       unit: 'bytes',
       limit: 'every IPv4 host takes 576 (RFC 791), 9001 is the largest MTU of EC2',
     },
-    1400,
+    9001,
   ),
   egress_cidrs: listOf(
     kind.cidr({ refuseAll: 'the default route stays on the primary interface', unicastOnly: true }),
@@ -207,11 +217,13 @@ const KEYS = {
   ),
   min_instances: integer([1, 500], { meaning: 'smallest and initial number of gateways' }, 1),
   mirroring_instance_count: integer([0, 500], { meaning: 'largest number of gateways, but at least 2' }, 2),
-  pps_scaling_target: integer(
-    [1, 100_000_000],
-    { meaning: 'the group adds gateways above this rate per gateway, and removes them below', unit: 'packets/s' },
-    1_500_000,
-  ),
+  pps_scaling_target: optionalInteger([1, 100_000_000], {
+    meaning:
+      'the group adds gateways above this rate per gateway, and removes them below; unset: ' +
+      `${SCALING_SHARE * 100} % of what the baseline bandwidth of ec2_instance_type (constructs/instances.json, or else ` +
+      `${ASSUMED_GBPS} Gbit/s) carries in datagrams of min_packet_size + 1 bytes; take less for larger ones`,
+    unit: 'packets/s',
+  }),
   mirror_source_eni_ids: listOf(kind.awsId('eni'), [0, 1000], {
     meaning: 'network interfaces whose traffic is mirrored',
     allowed: 'comma-separated network interface ids: eni- and 8 or 17 hexadecimal digits (0-9, a-f)',
@@ -240,7 +252,11 @@ const KEYS = {
   ),
   pps_alarm_threshold: integer(
     [1, 100_000_000],
-    { meaning: 'the alarm xdp-packet-processing-rate fires below this rate', unit: 'packets/s' },
+    {
+      meaning:
+        'the alarm xdp-packet-processing-rate fires below this rate; the synth says where the instance type cannot reach it',
+      unit: 'packets/s',
+    },
     1_000_000,
   ),
   alarm_topic_arn: optional(kind.topicArn, {

@@ -20,6 +20,7 @@ import { logGroup } from './gateway-logs';
 import { GatewayRole } from './gateway-role';
 import { GatewaySecurity } from './gateway-security';
 import { baseName, logGroupName, rateAlarmName } from './names';
+import { scalingTarget } from './rates';
 import { ReplacementGuard } from './replacement-guard';
 import { keepStateInS3, keepStateLocally } from './state-backend';
 import { TrafficMirror } from './traffic-mirror';
@@ -129,7 +130,7 @@ export class GatewayStack extends TerraformStack {
     new FleetScaling(this, 'scaling', {
       baseName: base,
       groupName: fleet.name,
-      packetsPerSecond: config.pps_scaling_target,
+      packetsPerSecond: scalingTarget(config),
     });
     new ReplacementGuard(this, 'replacement-guard', {
       baseName: base,

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an instance type's name alone tells us: its architecture, whether it has an ENA interface, and whether it is one
-// the project recommends. Names are decoded by rule, so that a type released tomorrow needs no new table.
+// What is known of an instance type. Its name alone tells its architecture, whether it has an ENA interface, and whether it is
+// one the project recommends: names are decoded by rule, so that a type released tomorrow needs no new table. Its bandwidth is
+// what AWS publishes (instances.json, which the sizing model of bench/ reads as well).
+import published from './instances.json';
 
 export type Architecture = 'amd64' | 'arm64';
 
@@ -10,15 +12,6 @@ const SIZE = /^(?:nano|micro|small|medium|large|xlarge|[1-9][0-9]*xlarge|metal(?
 // Previous generations whose only interfaces are Xen netfront or Intel's ixgbevf.
 const WITHOUT_ENA = /^(?:c[134]|cc2|cg1|cr1|d2|g2|hi1|hs1|i2|m[1-4]|r3|t[12])$/;
 const M4_WITH_ENA = 'm4.16xlarge';
-
-// Published bandwidth of the recommended families in Gbit/s, "up to" included (EC2 instance types, network specifications).
-const GBPS: Readonly<Record<string, Readonly<Record<string, number>>>> = {
-  c5n: { large: 25, xlarge: 25, '2xlarge': 25, '4xlarge': 25, '9xlarge': 50, '18xlarge': 100, metal: 100 },
-  m5n: {
-    ...{ large: 25, xlarge: 25, '2xlarge': 25, '4xlarge': 25, '8xlarge': 25 },
-    ...{ '12xlarge': 50, '16xlarge': 75, '24xlarge': 100, metal: 100 },
-  },
-};
 
 interface ParsedType {
   readonly family: string;
@@ -56,8 +49,17 @@ export function isRecommended(instanceType: string): boolean {
   return /^(?:c5n|m5n)\./.test(instanceType);
 }
 
-/** Published network bandwidth in Gbit/s; undefined for families other than the recommended ones. */
-export function networkGbps(instanceType: string): number | undefined {
-  const [family = '', size = ''] = instanceType.split('.');
-  return GBPS[family]?.[size];
+/** Network bandwidth in either direction, in Gbit/s. */
+export interface Bandwidth {
+  /** For as long as it takes. */
+  readonly baselineGbps: number;
+  /** While network I/O credits last ("up to"); the same as the baseline for types without. */
+  readonly burstGbps: number;
+}
+
+const BANDWIDTHS: ReadonlyMap<string, Bandwidth> = new Map(published.instances.map((each) => [each.type, each]));
+
+/** Published bandwidth; undefined for types that instances.json lacks. It has every size of the recommended families. */
+export function bandwidthOf(instanceType: string): Bandwidth | undefined {
+  return BANDWIDTHS.get(instanceType);
 }

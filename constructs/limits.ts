@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Limits that others set and several of our settings meet: VPC traffic mirroring and the ENA driver. Sizes in bytes.
+// Limits that others set and several of our settings meet: EC2, VPC traffic mirroring and the ENA driver. Sizes in bytes.
 
 /** UDP port of VXLAN (RFC 7348), and so of VPC traffic mirroring. */
 export const VXLAN_PORT = 4789;
@@ -14,6 +14,24 @@ export const MIRROR_PACKET_LENGTH = 8500;
 
 /** IP total length of the largest datagram that a session copies whole; a longer one arrives cut. */
 export const LARGEST_MIRRORED = MIRROR_PACKET_LENGTH - ETHERNET;
+
+/** IP total length of the longest datagram that leaves a gateway, given `max_packet_size`. */
+export function longestDatagram(maxPacketSize: number): number {
+  return Math.min(maxPacketSize, LARGEST_MIRRORED);
+}
+
+/**
+ * IP fragments a second that EC2 lets out of a network interface, of any instance type, and drops the rest: EC2 user guide,
+ * https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ena-nitro-perf.html; ENA_Linux_Best_Practices.rst in
+ * github.com/amzn/amzn-drivers. The fragment bypass of ENA's driver lifts it, where the driver has one and it is on.
+ */
+export const EGRESS_FRAGMENTS_PER_SECOND = 1024;
+
+/** Fragments that a datagram leaves in, by its IP total length: all but the last carry a multiple of 8 bytes (RFC 791). */
+export function fragmentsOf(totalLength: number, mtu: number): number {
+  const payload = Math.floor((mtu - IPV4) / 8) * 8;
+  return 1 + Math.ceil(Math.max(0, totalLength - mtu) / payload);
+}
 
 /**
  * Largest MTU of an ENA interface with XDP in its driver (Linux, drivers/net/ethernet/amazon/ena/ena_xdp.h, 4 KiB pages), and

@@ -10,6 +10,7 @@ import { bundleFiles, FETCH_SCRIPT, gzip, REPOSITORY, sha256, TEMPLATE } from '.
 import type { BundleFile } from './bundle';
 import type { GatewayConfig } from './config';
 import { dnsSuffixOf } from './iam';
+import { longestDatagram } from './limits';
 import { baseName, bundleBucketName, logGroupName } from './names';
 import { Problem } from './problem';
 
@@ -242,6 +243,11 @@ export function unpackUserData(userData: Uint8Array): UnpackedUserData {
   return { cloudConfig, env: content(ENV_FILE), bundleEnv: content(BUNDLE_ENV_FILE) };
 }
 
+/** Whether a datagram may leave in fragments: none does where even the longest fits. */
+function leaves({ max_packet_size: largest, egress_mtu: mtu }: InstanceConfig): string {
+  return mtu < longestDatagram(largest) ? ` in fragments of ${mtu}` : ', whole';
+}
+
 /** The user data in words, for the reviewer of a diff that shows the bytes only as a blob; at most 255 characters. */
 export function describeUserData(config: InstanceConfig, location: BundleLocation): string {
   const engine = config.enable_xdp
@@ -251,5 +257,5 @@ export function describeUserData(config: InstanceConfig, location: BundleLocatio
   const datagrams = `UDP ${config.target_port}, ${config.min_packet_size + 1} to ${config.max_packet_size} bytes`;
   const short = (hash: string) => hash.slice(0, 12);
   const hashes = `settings ${short(sha256(renderGatewayEnv(config)))}, bundle ${short(location.sha256)}`;
-  return `${engine}; ${datagrams}, to ${target} in fragments of ${config.egress_mtu}; ${hashes}`;
+  return `${engine}; ${datagrams}, to ${target}${leaves(config)}; ${hashes}`;
 }

@@ -192,7 +192,8 @@ async function makeInitramfs(kernel: Kernel, files: readonly string[], work: str
   await copyFile(BUSYBOX, join(root, BUSYBOX)).catch((error: Error) => {
     throw new Error(`${error.message}; install busybox-static: make setup`);
   });
-  for (const module of kernel.modules) await copyFile(module, join(root, 'modules', basename(module)));
+  for (const [order, module] of kernel.modules.entries())
+    await copyFile(module, join(root, 'modules', `${order}-${basename(module)}`));
 
   const tools = await Promise.all(TOOLS.map(async (name) => (await must('which', [name])).trim()));
   const programs = [...tools, ...files];

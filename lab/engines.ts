@@ -25,6 +25,9 @@ export function fragmentsOf(length: number, headerLength: number, egressMtu: num
 /** MTU that AWS gives an ENI. */
 export const ENI_MTU = 9001;
 
+/** MTU of an ENA interface that nobody configures: Ethernet's (alloc_etherdev_mq() in ena_netdev.c of Linux). */
+export const UNCONFIGURED_MTU = 1500;
+
 /**
  * The longest mirrored datagram that reaches the gateway, as IP total length. In driver mode virtio-net has 12 bytes less of a
  * page than ENA: its own header lies there, too.

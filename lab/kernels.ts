@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Kernels older and newer than this machine's: the current cloud kernel of some Debian suites, unpacked from its packages
 // and cached. Nothing is installed: apt works in a folder of its own, with this machine's mirror, proxy and keyring.
+import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { mkdir, mkdtemp, rename, rm, utimes, writeFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { hostMirror } from './apt';
 import { cacheDirectory, must, type Progress } from './host';
 
@@ -26,6 +27,14 @@ const MODULES = [
   ...['virtio', 'virtio_ring', 'virtio_pci_modern_dev', 'virtio_pci_legacy_dev', 'virtio_pci', 'virtio_console'],
   'veth',
 ];
+/** What an IPsec VM and its subnet need beside those: ESP with AES-GCM, xfrm interfaces, nftables, a bridge. */
+const IPSEC_MODULES = [
+  ...['gf128mul', 'ghash-generic', 'crypto_null', 'gcm', 'geniv', 'seqiv'],
+  ...['xfrm_algo', 'xfrm_user', 'esp4', 'tunnel4', 'tunnel6', 'xfrm6_tunnel', 'xfrm_interface'],
+  ...['libcrc32c', 'nfnetlink', 'nf_tables', 'nf_defrag_ipv4', 'nf_defrag_ipv6', 'nf_conntrack', 'nft_ct'],
+  ...['llc', 'stp', 'bridge'],
+];
+const UNPACKED = [...MODULES, ...IPSEC_MODULES];
 const DAY = 24 * 3600_000;
 const MINUTE = 60_000;
 
@@ -36,6 +45,11 @@ export interface Kernel {
   readonly kernel: string;
   /** In the order of loading. */
   readonly modules: readonly string[];
+}
+
+/** The same kernel, with what an IPsec VM needs. */
+export function withIpsec(kernel: Kernel): Kernel {
+  return { ...kernel, modules: modulesIn(dirname(kernel.kernel), UNPACKED) };
 }
 
 /** The kernel of a suite. The mirror is asked once a day; it is not there: an error that names the suite. */
@@ -131,11 +145,11 @@ async function unpack(apt: Apt, work: string, target: string): Promise<void> {
   const image = files.find((file) => basename(file).startsWith('vmlinuz'));
   if (image === undefined) throw new Error(`no vmlinuz in ${names.join(', ')}`);
   await rename(image, join(kept, 'vmlinuz'));
-  for (const [order, name] of MODULES.entries()) {
+  for (const name of UNPACKED) {
     const found = files.find((file) => [`${name}.ko`, `${name}.ko.xz`].includes(basename(file)));
     if (found === undefined) continue;
     if (found.endsWith('.xz')) await must('xz', ['--decompress', found]);
-    await rename(found.replace(/\.xz$/, ''), join(kept, `${order}-${name}.ko`));
+    await rename(found.replace(/\.xz$/, ''), join(kept, `${name}.ko`));
   }
   await rename(kept, target).catch((error: Error) => {
     if (!existsSync(target)) throw error; // somebody else's may have come first
@@ -144,8 +158,10 @@ async function unpack(apt: Apt, work: string, target: string): Promise<void> {
 
 // --- cache ----------------------------------------------------------------------------------------------------------
 
+/** Another list of modules is another folder. */
+const LIST = createHash('sha256').update(UNPACKED.join()).digest('hex').slice(0, 8);
 /** No suite's name continues with a digit, so that bookworm's do not pass for those of its backports. */
-const prefix = (suite: Suite): string => `kernel-${suite}-`;
+const prefix = (suite: Suite): string => `kernel-${LIST}-${suite}-`;
 
 function cached(suite: Suite): string[] {
   const names = readdirSync(cacheDirectory()).filter(
@@ -156,13 +172,17 @@ function cached(suite: Suite): string[] {
 }
 
 function open(suite: Suite, folder: string): Kernel {
-  const modules = readdirSync(folder).filter((name) => name.endsWith('.ko'));
   return {
     suite,
     version: basename(folder).slice(prefix(suite).length),
     kernel: join(folder, 'vmlinuz'),
-    modules: modules.sort((one, other) => parseInt(one) - parseInt(other)).map((name) => join(folder, name)),
+    modules: modulesIn(folder, MODULES),
   };
+}
+
+/** Those of the list that are modules of this kernel. */
+function modulesIn(folder: string, names: readonly string[]): string[] {
+  return names.map((name) => join(folder, `${name}.ko`)).filter((path) => existsSync(path));
 }
 
 /** Removes kernels that the mirror has not named for two days, and what a killed process has left. */

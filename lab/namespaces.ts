@@ -4,14 +4,16 @@
 //   mg-src  s0 10.77.0.1/24 ── ens5 10.77.0.2/24  mg-gw  ens6 ─ br0 10.88.0.20/24 ── k0 10.88.0.95/24  mg-sink
 //
 // A VXLAN packet (VNI 1) sent from mg-src to 10.77.0.2:4789 comes out at mg-sink, UDP port 8081. Nothing of the lab
-// listens or sends in mg-src or mg-sink: whoever tests brings their own.
+// listens or sends in mg-src or mg-sink: whoever tests brings their own. On demand, k0 plays EC2: it drops the IP fragments
+// that EC2 would not let out of the gateway.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { loadConfig, type GatewayConfig } from '../constructs/config';
 import { checkedInContext } from '../constructs/context';
 import { DEPLOY_SCRIPT, INSTALLED, renderGatewayEnv } from '../constructs/user-data';
 import { DRIVER_MODE_MTU } from '../constructs/limits';
-import { type Engine, ENI_MTU, isXdp, settingsOf, wantedEngine } from './engines';
+import { type Engine, ENI_MTU, isXdp, UNCONFIGURED_MTU, settingsOf, wantedEngine } from './engines';
+import { FRAGMENTS_PER_SECOND, limitedFragments, type LimitedFragments, limitFragments } from './fragment-limit';
 import { inNamespace, mountBpffs, must, REPOSITORY, run } from './host';
 import { startImds } from './imds';
 
@@ -41,6 +43,8 @@ export const RUNTIME = '/run/mirror-gateway';
 export const LEGACY_PID_FILE = path.join(RUNTIME, 'modify_udp_df.pid');
 const STATE = '/run/mirror-gateway-lab';
 const MARK = path.join(STATE, 'engine');
+/** There in a lab that plays EC2. */
+const LIMIT_MARK = path.join(STATE, 'ec2-fragment-limit');
 const IMDS_PID = path.join(STATE, 'imds.pid');
 const NAMESPACES = [LAB.source.namespace, LAB.primary.namespace, LAB.sink.namespace];
 
@@ -65,33 +69,46 @@ function refuseRealGateway(): void {
 }
 
 export interface LabOptions {
-  /** Longest IP packet that the gateway sends; longer ones it fragments (default: a stack's default). */
+  /** Length of IP packets that the gateway sends at most; longer ones it fragments (default: as a stack's). */
   readonly egressMtu?: number;
+  /** Drops what EC2 would drop of the fragments that the gateway sends (default: all arrive). */
+  readonly ec2FragmentLimit?: boolean;
 }
 
-function labConfig(engine: Engine, { egressMtu }: LabOptions): GatewayConfig {
+/** What stands, for verbs that come later. */
+interface Standing {
+  readonly engine: Engine;
+  readonly ec2FragmentLimit: boolean;
+}
+
+function standing(): Standing {
+  return { engine: fs.readFileSync(MARK, 'utf8') as Engine, ec2FragmentLimit: fs.existsSync(LIMIT_MARK) };
+}
+
+function labConfig(engine: Engine, egressMtu: number | undefined): GatewayConfig {
   const own = { aws_ipsec_vm_ip: LAB.sink.address, aws_ipsec_vm_port: LAB.sink.port };
   const egress = egressMtu === undefined ? {} : { egress_mtu: egressMtu };
   return loadConfig({ ...checkedInContext(), ...own, ...settingsOf(engine), ...egress }, {});
 }
 
-async function install(engine: Engine, options: LabOptions): Promise<void> {
+async function install(lab: Standing, config: GatewayConfig): Promise<void> {
   fs.mkdirSync(STATE, { recursive: true });
-  fs.writeFileSync(MARK, engine);
+  fs.writeFileSync(MARK, lab.engine);
+  if (lab.ec2FragmentLimit) fs.writeFileSync(LIMIT_MARK, '');
   for (const folder of ['bpf', 'netfilter', 'userdata']) {
     const source = path.join(REPOSITORY, folder);
     if (fs.existsSync(path.join(source, 'Makefile'))) await must('make', ['-C', source]);
     fs.cpSync(source, path.join(INSTALLED, folder), { recursive: true });
   }
   fs.mkdirSync(SETTINGS, { recursive: true });
-  fs.writeFileSync(SETTINGS_FILE, renderGatewayEnv(labConfig(engine, options)));
+  fs.writeFileSync(SETTINGS_FILE, renderGatewayEnv(config));
 }
 
 /**
  * Of the ends that are not the gateway's: a veth takes XDP in driver mode only while its peer sends frames that fit a page.
  * The gateway's own ends stay as AWS gives them; lowering those is its own business.
  */
-function farMtu(engine: string): number {
+function farMtu(engine: Engine): number {
   return engine === 'direct/driver' ? DRIVER_MODE_MTU : LAB.mtu;
 }
 
@@ -111,12 +128,12 @@ async function addNamespaces(): Promise<void> {
   }
 }
 
-async function addWire(left: Port, right: Port): Promise<void> {
-  const end = (port: Port): string[] => [
+async function addWire(left: Port, right: Port, rightMtu: number = LAB.mtu): Promise<void> {
+  const end = (port: Port, mtu: number): string[] => [
     ...[port.interface, 'netns', port.namespace],
-    ...['address', port.mac, 'mtu', String(LAB.mtu)],
+    ...['address', port.mac, 'mtu', String(mtu)],
   ];
-  await must('ip', ['link', 'add', ...end(left), 'type', 'veth', 'peer', ...end(right)]);
+  await must('ip', ['link', 'add', ...end(left, LAB.mtu), 'type', 'veth', 'peer', ...end(right, rightMtu)]);
 }
 
 async function setUp(port: Port): Promise<void> {
@@ -131,17 +148,26 @@ export async function setNeighbour(namespace: string, device: string, peer: Port
 }
 
 /** A veth delivers what XDP redirects to it only if its peer has GRO. */
-async function readySink(mtu: number): Promise<void> {
+async function readySink({ engine, ec2FragmentLimit }: Standing): Promise<void> {
   const { namespace, interface: name } = LAB.sink;
-  await must('ip', ['-n', namespace, 'link', 'set', name, 'mtu', String(mtu)]);
+  await must('ip', ['-n', namespace, 'link', 'set', name, 'mtu', String(farMtu(engine))]);
   await must(...inNamespace(namespace, 'ethtool', '-K', name, 'gro', 'on'));
+  if (ec2FragmentLimit) await limitFragments(LAB.sink);
 }
 
-async function plugIn(farMtu: number): Promise<void> {
+async function plugIn(lab: Standing): Promise<void> {
   await addWire(LAB.source, LAB.primary);
-  await addWire(LAB.sink, LAB.secondary);
-  await must('ip', ['-n', LAB.source.namespace, 'link', 'set', LAB.source.interface, 'mtu', String(farMtu)]);
-  await readySink(farMtu);
+  await addWire(LAB.sink, LAB.secondary, UNCONFIGURED_MTU);
+  await must('ip', [
+    '-n',
+    LAB.source.namespace,
+    'link',
+    'set',
+    LAB.source.interface,
+    'mtu',
+    String(farMtu(lab.engine)),
+  ]);
+  await readySink(lab);
   await sysctl(LAB.primary.namespace, `net.ipv6.conf.${LAB.primary.interface}.disable_ipv6=1`);
   for (const port of [LAB.source, LAB.primary, LAB.sink]) await setUp(port);
   // As in a VPC, so that a word that the gateway must not say would find its way out.
@@ -156,12 +182,22 @@ export async function unplugSecondary(): Promise<void> {
   await must('ip', ['-n', LAB.secondary.namespace, 'link', 'delete', LAB.secondary.interface]);
 }
 
-/** Brings it back, as attaching the same ENI again would. */
+/** Brings it back, as attaching the same ENI again would, with EC2's limit in front of it where there was one. */
 export async function plugSecondary(): Promise<void> {
-  await addWire(LAB.sink, LAB.secondary);
-  await readySink(farMtu(fs.readFileSync(MARK, 'utf8')));
+  await addWire(LAB.sink, LAB.secondary, UNCONFIGURED_MTU);
+  await readySink(standing());
   await setUp(LAB.sink);
   await setNeighbour(LAB.sink.namespace, LAB.sink.interface, LAB.secondary);
+}
+
+/** Fragments that met EC2's limit since it was set; undefined in a lab that does not play EC2. */
+export function fragmentsAtLimit(): Promise<LimitedFragments | undefined> {
+  return limitedFragments(LAB.sink);
+}
+
+/** Fragments that EC2's limit has dropped. */
+export async function fragmentsDropped(): Promise<number> {
+  return (await fragmentsAtLimit())?.dropped ?? 0;
 }
 
 async function serveMetadata(): Promise<void> {
@@ -203,15 +239,18 @@ async function endAll(namespace: string): Promise<void> {
 /**
  * Builds the lab with one engine carrying the traffic and leaves it standing; an earlier lab is taken down first.
  *
+ * @throws ConfigError when the gateway's settings refuse the egress MTU, with an earlier lab still standing
  * @throws Error when a gateway that no lab made is installed on this machine, or a command fails
  */
-export async function labUp(engine: Engine, options: LabOptions = {}): Promise<void> {
+export async function labUp(engine: Engine, { egressMtu, ec2FragmentLimit = false }: LabOptions = {}): Promise<void> {
+  const config = labConfig(engine, egressMtu);
+  const lab = { engine, ec2FragmentLimit };
   refuseRealGateway();
   await labDown();
   await mountBpffs();
-  await install(engine, options);
+  await install(lab, config);
   await addNamespaces();
-  await plugIn(farMtu(engine));
+  await plugIn(lab);
   await serveMetadata();
   await deploy('network-up');
   await setNeighbour(LAB.primary.namespace, 'br0', LAB.sink);
@@ -232,17 +271,58 @@ export async function labDown(): Promise<void> {
   for (const folder of [INSTALLED, SETTINGS, RUNTIME, STATE]) fs.rmSync(folder, { recursive: true, force: true });
 }
 
-async function main(verb: string | undefined, wanted = '', mode = ''): Promise<void> {
-  if (verb === 'down') return labDown();
-  if (verb !== 'up') throw new Error(`lab: no verb '${verb ?? ''}'; it must be up or down`);
-  const engine = wantedEngine('lab', wanted, mode);
-  await labUp(engine);
+// --- command line ---------------------------------------------------------------------------------------------------
+
+/**
+ * What EGRESS_MTU and EC2_FRAGMENT_LIMIT of make ask for, where an empty one is not given.
+ *
+ * @throws Error that names the setting or variable, its value and what is allowed
+ */
+export function wantedOptions(egressMtu: string, ec2FragmentLimit: string): LabOptions {
+  if (!['', '0', '1'].includes(ec2FragmentLimit))
+    throw new Error(`lab: EC2_FRAGMENT_LIMIT is '${ec2FragmentLimit}', it must be 1 (as EC2) or 0 (no limit)`);
+  return {
+    // Read as a deployment's is, so that it is refused in the same words.
+    egressMtu: egressMtu ? loadConfig({ ...checkedInContext(), egress_mtu: egressMtu }, {}).egress_mtu : undefined,
+    ec2FragmentLimit: ec2FragmentLimit === '1',
+  };
+}
+
+interface Arguments {
+  readonly engine: string;
+  readonly mode: string;
+  readonly egressMtu: string;
+  readonly ec2FragmentLimit: string;
+}
+
+async function up(wanted: Arguments): Promise<void> {
+  const engine = wantedEngine('lab', wanted.engine, wanted.mode);
+  await labUp(engine, wantedOptions(wanted.egressMtu, wanted.ec2FragmentLimit));
   console.log(`lab is up, engine ${engine}: VXLAN from ${LAB.source.namespace} to ${LAB.primary.address}:4789`);
+  const limit = await fragmentsAtLimit();
+  if (limit) console.log(`${LAB.sink.interface} plays EC2: ${FRAGMENTS_PER_SECOND} IP fragments a second pass`);
   console.log(`look inside: nsenter --net=/var/run/netns/${LAB.primary.namespace} ${DEPLOY_SCRIPT} status`);
 }
 
+/** What the gateway says, and what it cannot see: the fragments that EC2 drops behind it. */
+async function showStatus(): Promise<void> {
+  const { code, stdout, stderr } = await run(...inNamespace(LAB.primary.namespace, DEPLOY_SCRIPT, 'status'));
+  process.stdout.write(stdout);
+  process.stderr.write(stderr);
+  process.exitCode = code;
+  const limit = await fragmentsAtLimit();
+  if (limit) console.log(`EC2's fragment limit, behind the gateway: ${limit.passed} passed, ${limit.dropped} dropped`);
+}
+
+async function main(verb = '', engine = '', mode = '', egressMtu = '', ec2FragmentLimit = ''): Promise<void> {
+  if (verb === 'up') return up({ engine, mode, egressMtu, ec2FragmentLimit });
+  if (verb === 'down') return labDown();
+  if (verb === 'status') return showStatus();
+  throw new Error(`lab: no verb '${verb}'; it must be up, status or down`);
+}
+
 if (require.main === module) {
-  main(process.argv[2], process.argv[3], process.argv[4]).catch((error: Error) => {
+  main(...process.argv.slice(2)).catch((error: Error) => {
     console.error(error.message);
     process.exitCode = 1;
   });

@@ -8,8 +8,6 @@ import { run, type Progress } from './host';
 import type { Image } from './image';
 
 export const QEMU = 'qemu-system-x86_64';
-/** What an ENI has; virtio-net tells the guest. */
-const ENI_MTU = 9001;
 
 export interface Nic {
   readonly id: string;
@@ -17,6 +15,8 @@ export interface Nic {
   readonly mac: string;
   /** Name of the tap that qemu opens; it is moved to its namespace afterwards. */
   readonly tap: string;
+  /** What virtio-net tells the guest, as a VPC's DHCP would. @default - nothing: the guest begins with Ethernet's 1500 */
+  readonly mtu?: number;
 }
 
 export interface Machine {
@@ -35,9 +35,9 @@ export function netdev({ id, tap }: Nic): Record<string, string> {
   return { type: 'tap', id: `net-${id}`, ifname: tap, script: 'no', downscript: 'no' };
 }
 
-export function device({ id, slot, mac }: Nic): Record<string, string | number> {
+export function device({ id, slot, mac, mtu }: Nic): Record<string, string | number> {
   const where = { id, netdev: `net-${id}`, addr: slot.toString(16), romfile: '' };
-  return { driver: 'virtio-net-pci', mac, host_mtu: ENI_MTU, ...where };
+  return { driver: 'virtio-net-pci', mac, ...(mtu === undefined ? {} : { host_mtu: mtu }), ...where };
 }
 
 function option(fields: Record<string, string | number>): string {

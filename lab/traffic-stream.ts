@@ -171,14 +171,18 @@ export class Stream {
     return (await this.receiver.answer('judgement', known, this.progress)) as Judgement;
   }
 
-  /** Ends the sender (one with a count: waits for its end), waits for what is on its way, ends the judge. */
-  async finish({ early = true } = {}): Promise<Finished> {
+  /**
+   * Ends the sender (one with a count: waits for its end), waits for what is on its way, ends the judge.
+   *
+   * @param arrivalMs how long it waits for what does not come
+   */
+  async finish({ early = true, arrivalMs = ARRIVAL_MS } = {}): Promise<Finished> {
     const sender = this.sender;
     if (!sender) throw new Error('the stream was never started');
     try {
       if (early) sender.signal('SIGTERM');
       const sent = (await sender.answer('end of the sender', 0, this.progress, 300_000)) as Sent;
-      await this.arrival(sent.sent);
+      await this.arrival(sent.sent, arrivalMs);
       const known = this.receiver.answers.length;
       this.receiver.signal('SIGTERM');
       const judgement = (await this.receiver.answer('last judgement', known, this.progress)) as Judgement;
@@ -191,8 +195,8 @@ export class Stream {
   }
 
   /** Everything sent has come, or nothing has for a while. */
-  private async arrival(sent: number): Promise<void> {
-    const deadline = Date.now() + ARRIVAL_MS;
+  private async arrival(sent: number, patienceMs: number): Promise<void> {
+    const deadline = Date.now() + patienceMs;
     for (;;) {
       const { received, corrupt, duplicates } = await this.look();
       if (received + corrupt + duplicates >= sent || Date.now() > deadline) return;

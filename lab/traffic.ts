@@ -24,27 +24,31 @@ export interface Wire {
 }
 
 /** A command line that runs where the wire is. */
-export function inside(
-  { namespace }: { readonly namespace?: string },
-  ...command: [string, ...string[]]
-): [string, string[]] {
+export function inside({ namespace }: { readonly namespace?: string }, ...command: string[]): [string, string[]] {
   if (namespace !== undefined) return inNamespace(namespace, ...command);
-  const [program, ...args] = command;
+  const [program = '', ...args] = command;
   return [program, args];
 }
 
 /**
  * Sends frames as they are, in order (default: 1000 a second, which the slowest engine on a busy machine keeps up with).
  *
+ * @param cpu which processor sends, and so receives on the other end of a veth; default: whichever is free
  * @throws Error when not all of them left
  */
-export async function send(wire: Wire, frames: readonly Buffer[], packetsPerSecond = 1000): Promise<void> {
+export async function send(
+  wire: Wire,
+  frames: readonly Buffer[],
+  packetsPerSecond = 1000,
+  cpu?: number,
+): Promise<void> {
   if (frames.length === 0) return;
   const directory = await mkdtemp(join(tmpdir(), 'traffic-'));
   try {
     const file = join(directory, 'frames.pcap');
     await writeFile(file, pcap(frames));
-    const replay = inside(wire, 'tcpreplay', `--pps=${packetsPerSecond}`, `--intf1=${wire.interface}`, file);
+    const pinned: readonly string[] = cpu === undefined ? [] : ['taskset', '--cpu-list', String(cpu)];
+    const replay = inside(wire, ...pinned, 'tcpreplay', `--pps=${packetsPerSecond}`, `--intf1=${wire.interface}`, file);
     const said = await must(...replay, { timeoutMs: 60_000 + (frames.length / packetsPerSecond) * 2000 });
     const sent = Number(/Successful packets:\s+(\d+)/.exec(said)?.[1]);
     if (sent !== frames.length)
@@ -112,10 +116,14 @@ export class Capture {
     private readonly messages: Journal<string>,
   ) {}
 
-  /** Listens when it returns. */
-  static async start(wire: Wire): Promise<Capture> {
-    // The kernel's buffer has slots of the snapshot length: one that fits the largest frame, and some ten thousand of them.
-    const size = ['-s', '9216', '-B', '98304'];
+  /**
+   * Listens when it returns.
+   *
+   * @param snapLength how many bytes of a frame it keeps, the whole by default; the kernel's buffer holds the more frames
+   */
+  static async start(wire: Wire, { snapLength = 9216 } = {}): Promise<Capture> {
+    // The kernel's buffer has slots of the snapshot length: ten thousand that fit the largest frame.
+    const size = ['-s', String(snapLength), '-B', '98304'];
     const flags = ['-n', '-U', '--immediate-mode', '-Z', 'root', ...size, '-w', '-'];
     const [command, args] = inside(wire, 'tcpdump', ...flags, '-i', wire.interface);
     const tcpdump = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] });

@@ -33,7 +33,7 @@ const SUBNET = { primary: '10.77.0.0/24', secondary: '10.88.0.0/24' } as const;
 const VPC_SERVICES = '169.254.169.253';
 const VPC_ROUTER = '10.88.0.1';
 const MANAGEMENT_MAC = '02:00:0a:00:02:0f';
-const PRIMARY: Nic = { id: 'primary', slot: 5, mac: VM_LAB.primary.mac, tap: 'mgvm5' };
+const PRIMARY: Nic = { id: 'primary', slot: 5, mac: VM_LAB.primary.mac, tap: 'mgvm5', mtu: VM_LAB.mtu };
 const SECONDARY: Nic = { id: 'secondary', slot: 6, mac: VM_LAB.secondary.mac, tap: 'mgvm6' };
 /** Sockets, keys and logs; short, because a socket's path may not be long. */
 const STATE = '/run/mirror-gateway-vm';

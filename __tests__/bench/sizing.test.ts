@@ -7,7 +7,7 @@ import { answer, DEFAULT_INSTANCE } from '../../bench/size';
 import * as sizing from '../../bench/sizing';
 import { table } from '../../bench/table';
 import { checkedInContext } from '../../constructs/context';
-import { networkGbps } from '../../constructs/instance-types';
+import { bandwidthOf, isRecommended } from '../../constructs/instance-types';
 import { LARGEST_IN_DRIVER_MODE } from '../../constructs/limits';
 import { REPOSITORY, run } from '../../lab/host';
 import { results as madeUp } from './made-up';
@@ -162,16 +162,29 @@ describe('the number of gateways', () => {
 });
 
 describe('the inputs', () => {
-  test("begin with the stack's instance type, and agree with the bandwidth that its alarms know", () => {
+  test("begin with the stack's instance type, and are those that its alarms are judged by", () => {
     expect(DEFAULT_INSTANCE).toBe(checkedInContext().ec2_instance_type);
-    const known = sizing.INSTANCES.filter(({ type }) => networkGbps(type) !== undefined);
-    expect(known.length).toBeGreaterThan(3);
-    known.forEach(({ type, burstGbps }) => expect(burstGbps).toBe(networkGbps(type)));
+    expect(sizing.INSTANCES[0]?.type).toBe(DEFAULT_INSTANCE);
+    expect(sizing.INSTANCES.map(({ type }) => bandwidthOf(type))).toEqual(sizing.INSTANCES);
+  });
+
+  test('have every size of the recommended families, and what else is worth a comparison', () => {
+    const sizesOf = (family: string) =>
+      sizing.INSTANCES.flatMap(({ type }) => (type.startsWith(`${family}.`) ? [type.slice(family.length + 1)] : []));
+    expect(sizesOf('c5n')).toEqual(['large', 'xlarge', '2xlarge', '4xlarge', '9xlarge', '18xlarge', 'metal']);
+    expect(sizesOf('m5n')).toEqual([
+      ...['large', 'xlarge', '2xlarge', '4xlarge', '8xlarge', '12xlarge', '16xlarge', '24xlarge', 'metal'],
+    ]);
+    expect(sizing.INSTANCES.some(({ type }) => !isRecommended(type))).toBe(true);
+  });
+
+  test('have no burst below their baseline', () => {
+    sizing.INSTANCES.forEach(({ baselineGbps, burstGbps }) => expect(burstGbps).toBeGreaterThanOrEqual(baselineGbps));
   });
 
   test('have a source for each', () => {
     const { sources, instances, ...rest } = JSON.parse(
-      fs.readFileSync(path.join(REPOSITORY, 'bench/instances.json'), 'utf8'),
+      fs.readFileSync(path.join(REPOSITORY, 'constructs/instances.json'), 'utf8'),
     ) as { sources: { data: string[]; of: string }[]; instances: Record<string, unknown>[]; hoursAMonth: number };
     const named = sources.filter(({ of }) => of.startsWith('https://')).flatMap(({ data }) => data);
     const data = instances.flatMap((each) => Object.keys(each)).filter((key) => key !== 'type');

@@ -1,18 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 // What works but is unwise: the warning that a person reads, at the construct that it is about; what was asked for by name
 // and has consequences: a note; and silence when all is well.
-import { synth, warnings, newStack } from './synthesized';
+import { loadConfig } from '../../constructs/config';
+import { adviceOn } from '../../constructs/config-relations';
+import { checkedInContext } from '../../constructs/context';
+import { newStack, synth } from './synthesized';
+import { REQUIRED } from './wrong-values';
 
-/** A configuration about which there is nothing to say. */
-const WELL = { base_ami: 'ami-0123456789abcdef0', aws_ipsec_vm_ip: '10.0.1.95' };
+/** A configuration about which there is nothing to warn of. */
+const WELL = { base_ami: 'ami-0123456789abcdef0', aws_ipsec_vm_ip: '10.0.1.95', pps_alarm_threshold: '100000' };
+
+const inFragments = (mtu: number, largest: number, bytes: number, fragments: number, datagrams: number) =>
+  `egress_mtu = ${mtu}, max_packet_size = ${largest}: a datagram of ${bytes} bytes leaves in ${fragments} fragments, of which EC2 lets 1024 a second out of a network interface and drops the rest: ${datagrams} such datagrams a second for each gateway, whatever its type; set egress_mtu to at least ${bytes} if the way to the IPsec VM carries that, and fragment there (docs/ipsec-vm.md)`;
+
+const whole = (mtu: number, largest: number, bytes: number) =>
+  `egress_mtu = ${mtu}, max_packet_size = ${largest}: datagrams of up to ${bytes} bytes leave whole, without DF: the IPsec VM must accept that size and fragment before it encrypts, not after, or EC2 drops its fragments above 1024 a second (docs/ipsec-vm.md)`;
 
 const UNWISE: readonly (readonly [settings: Record<string, string>, at: string, warning: string])[] = [
   ...['auto', 'direct'].map(
     (engine) =>
       [
-        { xdp_engine: engine, max_packet_size: '3448', egress_mtu: '1400' },
+        { xdp_engine: engine, max_packet_size: '3448' },
         'launch-template',
-        'xdp_mode = "auto", max_packet_size = 3448, egress_mtu = 1400: these sizes fit driver mode, which gateways then take where they can: both interfaces have an MTU of 3498, so longer mirrored frames are lost, and on ENA each attach and detach flaps their links; change it by deploying, which replaces the gateways, not in place; set xdp_mode to driver if that is meant, or to generic',
+        'xdp_mode = "auto", max_packet_size = 3448: such datagrams fit driver mode, which gateways then take where they can: both interfaces have an MTU of 3498, so longer mirrored frames are lost, and on ENA each attach and detach flaps their links; change it by deploying, which replaces the gateways, not in place; set xdp_mode to driver if that is meant, or to generic',
       ] as const,
   ),
   [
@@ -40,16 +50,15 @@ const UNWISE: readonly (readonly [settings: Record<string, string>, at: string, 
     'launch-template',
     'egress_mtu = 1300, min_packet_size = 1400: datagrams of 1301 to 1400 bytes keep DF and cannot leave; lower min_packet_size to 1300',
   ],
-  [
-    { egress_mtu: '9000' },
-    'launch-template',
-    'egress_mtu = 9000, max_packet_size = 9000: no datagram is long enough to be fragmented; lower egress_mtu to what the tunnel carries, or raise max_packet_size',
-  ],
-  [
-    { max_packet_size: '1500', egress_mtu: '1500' },
-    'launch-template',
-    'egress_mtu = 1500, max_packet_size = 1500: no datagram is long enough to be fragmented; lower egress_mtu to what the tunnel carries, or raise max_packet_size',
-  ],
+  [{ egress_mtu: '1400' }, 'launch-template', inFragments(1400, 9000, 8486, 7, 146)],
+  [{ egress_mtu: '576' }, 'launch-template', inFragments(576, 9000, 8486, 16, 64)],
+  [{ egress_mtu: '8485' }, 'launch-template', inFragments(8485, 9000, 8486, 2, 512)],
+  [{ egress_mtu: '1400', max_packet_size: '9001' }, 'launch-template', inFragments(1400, 9001, 8486, 7, 146)],
+  // What the first fragment of 1400 carries is rounded down to 1376 bytes: 2776 is the longest in two, 2777 the shortest in three.
+  [{ egress_mtu: '1400', max_packet_size: '2776' }, 'launch-template', inFragments(1400, 2776, 2776, 2, 512)],
+  [{ egress_mtu: '1400', max_packet_size: '2777' }, 'launch-template', inFragments(1400, 2777, 2777, 3, 341)],
+  [{ egress_mtu: '1400', max_packet_size: '1401' }, 'launch-template', inFragments(1400, 1401, 1401, 2, 512)],
+  [{ egress_mtu: '1400', enable_xdp: 'false' }, 'launch-template', inFragments(1400, 9000, 8486, 7, 146)],
   [
     { aws_ipsec_vm_ip: '192.0.2.95' },
     'launch-template',
@@ -146,37 +155,76 @@ const UNWISE: readonly (readonly [settings: Record<string, string>, at: string, 
     'min_instances = 2, mirroring_instance_count = 2: the fleet cannot grow; raise mirroring_instance_count to leave room for load and for failures',
   ],
   [
-    { pps_scaling_target: '1000000' },
+    { pps_scaling_target: '100000' },
     'scaling',
-    'pps_scaling_target = 1000000, pps_alarm_threshold = 1000000: a fleet that grows holds each gateway at the target, where the alarm fires; lower pps_alarm_threshold',
+    'pps_scaling_target = 100000, pps_alarm_threshold = 100000: a fleet that grows holds each gateway at the target of 100000, where the alarm fires; lower pps_alarm_threshold below that',
   ],
   [
-    { pps_scaling_target: '200000', pps_alarm_threshold: '500000' },
+    { pps_scaling_target: '60000', pps_alarm_threshold: '200000' },
     'scaling',
-    'pps_scaling_target = 200000, pps_alarm_threshold = 500000: a fleet that grows holds each gateway at the target, where the alarm fires; lower pps_alarm_threshold',
+    'pps_scaling_target = 60000, pps_alarm_threshold = 200000: a fleet that grows holds each gateway at the target of 60000, where the alarm fires; lower pps_alarm_threshold below that',
   ],
   [
-    { pps_alarm_threshold: '1000', pps_scaling_target: '3000000' },
+    { pps_alarm_threshold: '179180' },
     'scaling',
-    'pps_scaling_target = 3000000, ec2_instance_type = "c5n.large", min_packet_size = 1400: 25 Gbit/s carry at most 2133105 packets/s of 1465 bytes, the smallest frame that XDP takes: with large datagrams alone the fleet never grows by it; lower pps_scaling_target',
+    'pps_scaling_target = "", pps_alarm_threshold = 179180: a fleet that grows holds each gateway at the target of 179180, where the alarm fires; lower pps_alarm_threshold below that',
   ],
   [
-    { ec2_instance_type: 'm5n.xlarge', pps_alarm_threshold: '2200000', pps_scaling_target: '2300000' },
+    { pps_scaling_target: '255973' },
+    'scaling',
+    'pps_scaling_target = 255973, ec2_instance_type = "c5n.large", min_packet_size = 1400: 3 Gbit/s, the baseline of c5n.large, carry at most 255972 packets/s of 1465 bytes, the smallest frame that is taken: with large datagrams alone no gateway stays above it, and the fleet does not grow by it; lower pps_scaling_target, or leave it unset for 179180',
+  ],
+  [
+    { pps_scaling_target: '3000000', enable_xdp: 'false' },
+    'scaling',
+    'pps_scaling_target = 3000000, ec2_instance_type = "c5n.large", min_packet_size = 1400: 3 Gbit/s, the baseline of c5n.large, carry at most 255972 packets/s of 1465 bytes, the smallest frame that is taken: with large datagrams alone no gateway stays above it, and the fleet does not grow by it; lower pps_scaling_target, or leave it unset for 179180',
+  ],
+  [
+    { ec2_instance_type: 'c7i.large' },
+    'scaling',
+    'pps_scaling_target = "", ec2_instance_type = "c7i.large": constructs/instances.json lacks the baseline bandwidth of that type, so the target is 44795, as for 0.75 Gbit/s; set pps_scaling_target to what such a gateway should carry',
+  ],
+  [
+    { pps_alarm_threshold: '255973' },
     'alarms',
-    'pps_alarm_threshold = 2200000, ec2_instance_type = "m5n.xlarge", min_packet_size = 1400: 25 Gbit/s carry at most 2133105 packets/s of 1465 bytes, the smallest frame that XDP takes: with large datagrams alone the alarm always fires; lower pps_alarm_threshold',
+    'pps_alarm_threshold = 255973, ec2_instance_type = "c5n.large", min_packet_size = 1400: 3 Gbit/s, the baseline of c5n.large, carry at most 255972 packets/s of 1465 bytes, the smallest frame that is taken: with large datagrams alone the alarm always fires; lower pps_alarm_threshold below 179180, the scaling target',
+  ],
+  [
+    { pps_alarm_threshold: '1000000' },
+    'alarms',
+    'pps_alarm_threshold = 1000000, ec2_instance_type = "c5n.large", min_packet_size = 1400: 3 Gbit/s, the baseline of c5n.large, carry at most 255972 packets/s of 1465 bytes, the smallest frame that is taken: with large datagrams alone the alarm always fires; lower pps_alarm_threshold below 179180, the scaling target',
+  ],
+  [
+    { ec2_instance_type: 'm5n.xlarge', pps_alarm_threshold: '400000', pps_scaling_target: '500000' },
+    'alarms',
+    'pps_alarm_threshold = 400000, ec2_instance_type = "m5n.xlarge", min_packet_size = 1400: 4.1 Gbit/s, the baseline of m5n.xlarge, carry at most 349829 packets/s of 1465 bytes, the smallest frame that is taken: with large datagrams alone the alarm always fires; lower pps_alarm_threshold to at most 349829',
   ],
 ];
 
-function told(kind: '@cdktf/warn' | '@cdktf/info', settings: Record<string, string>): { at: string; text: string }[] {
+type Kind = 'warning' | 'note';
+
+/** What the settings alone give reason to say. */
+function told(kind: Kind, settings: Record<string, string>): { at: string; text: string }[] {
+  return adviceOn(loadConfig({ ...REQUIRED, ...WELL, ...settings }, {}))
+    .filter(({ isNote }) => isNote === (kind === 'note'))
+    .map(({ at, text }) => ({ at, text }));
+}
+
+/** What a synthesized stack says, the constructs' own warnings included. */
+function annotated(kind: Kind, settings: Record<string, string>): { at: string; text: string }[] {
   const stack = newStack({ ...WELL, ...settings });
+  const type = kind === 'note' ? '@cdktf/info' : '@cdktf/warn';
   return stack.node
     .findAll()
     .flatMap(({ node }) =>
       node.metadata
-        .filter(({ type }) => type === kind)
+        .filter((entry) => entry.type === type)
         .map(({ data }) => ({ at: node.path.split('/').slice(1).join('/'), text: String(data) })),
     );
 }
+
+const warned = (settings: Record<string, string>) => told('warning', settings).map(({ text }) => text);
+const noted = (settings: Record<string, string>) => told('note', settings);
 
 test.each([
   ['the XDP engine with everything pinned', {}],
@@ -199,29 +247,112 @@ test.each([
   ['sizes that fit driver mode, on the bridge', { xdp_engine: 'bridge', max_packet_size: '3000' }],
   ['sizes that fit driver mode, without XDP', { enable_xdp: 'false', max_packet_size: '3000' }],
 ])('%s gives no warning', (_, settings) => {
-  expect(warnings({ ...WELL, ...settings })).toEqual([]);
+  expect(warned(settings)).toEqual([]);
 });
 
 test.each(UNWISE)('%j is warned about at %s', (settings, at, warning) => {
-  expect(told('@cdktf/warn', settings)).toContainEqual({ at, text: warning });
+  expect(told('warning', settings)).toContainEqual({ at, text: warning });
 });
 
-test('fragments one byte too long for driver mode are no reason to warn of it', () => {
-  const [first, ...more] = told('@cdktf/warn', { max_packet_size: '3448', egress_mtu: '3499' });
-  expect(first?.text).toMatch(/: no datagram is long enough to be fragmented;/);
+test.each([
+  ['by default', {}, whole(9001, 9000, 8486)],
+  ['with the largest sizes that EC2 has', { max_packet_size: '9001' }, whole(9001, 9001, 8486)],
+  ['over a transit gateway, which carries all that is mirrored', { egress_mtu: '8500' }, whole(8500, 9000, 8486)],
+  ['where the longest just fits', { egress_mtu: '8486' }, whole(8486, 9000, 8486)],
+  [
+    'where max_packet_size keeps them short',
+    { max_packet_size: '1500', egress_mtu: '1500', xdp_mode: 'generic' },
+    whole(1500, 1500, 1500),
+  ],
+  ['of netfilter alone', { enable_xdp: 'false' }, whole(9001, 9000, 8486)],
+])('datagrams that leave whole, %s, are no warning, but a note of what the IPsec VM must do', (_, settings, note) => {
+  expect(warned(settings)).toEqual([]);
+  expect(noted(settings)).toEqual([{ at: 'launch-template', text: note }]);
+});
+
+test('datagrams that leave in fragments are warned about once, and then there is no note', () => {
+  expect(warned({ egress_mtu: '1400' })).toEqual([inFragments(1400, 9000, 8486, 7, 146)]);
+  expect(noted({ egress_mtu: '1400' })).toEqual([]);
+});
+
+test('an MTU that takes nothing away from driver mode hides no warning of it', () => {
+  const [first, ...more] = warned({ max_packet_size: '3448', egress_mtu: '9001' });
+  expect(first).toMatch(/: such datagrams fit driver mode,/);
   expect(more).toEqual([]);
+});
+
+test('a threshold out of reach has one warning, not a second for the scaling target', () => {
+  expect(warned({ pps_alarm_threshold: '1000000' })).toHaveLength(1);
+  expect(warned({ pps_alarm_threshold: '1000000', enable_xdp: 'false' })).toEqual([]);
+});
+
+test.each([
+  ['the highest threshold below the target', { pps_alarm_threshold: '179179' }],
+  ['the highest target that lasts', { pps_scaling_target: '255972' }],
+  ['the highest threshold that lasts', { pps_alarm_threshold: '255971', pps_scaling_target: '255972' }],
+  [
+    'the threshold of the report on a type that reaches it',
+    {
+      ec2_instance_type: 'm5n.8xlarge',
+      pps_alarm_threshold: '1000000',
+    },
+  ],
+  [
+    'a target for a type whose bandwidth nobody looked up',
+    {
+      ec2_instance_type: 'c7i.large',
+      pps_scaling_target: '200000',
+    },
+  ],
+])('%s has no warning about rates', (_, settings) => {
+  expect(warned(settings).filter((text) => text.startsWith('pps_'))).toEqual([]);
+});
+
+test('a fresh clone hears five things, each of them once', () => {
+  const fresh = Object.entries(checkedInContext()).map(([key, value]) => [key, String(value)]);
+  const settings = Object.fromEntries(fresh) as Record<string, string>;
+  const keys = (kind: Kind) =>
+    annotated(kind, settings).map(({ at, text }) => `${at}: ${text.split(/ = | is not set/)[0]}`);
+  expect(keys('warning').sort()).toEqual([
+    'alarms: pps_alarm_threshold',
+    'launch-template/image: base_ami',
+    'launch-template: aws_ipsec_vm_ip',
+    'security: base_ami',
+  ]);
+  expect(keys('note')).toEqual(['launch-template: egress_mtu']);
+});
+
+test('all that is told stands at its construct in the stack, warnings as warnings and notes as notes', () => {
+  const settings = {
+    aws_ipsec_vm_port: '31765',
+    mirror_source_cidrs: '16.0.0.0/4',
+    min_instances: '2',
+    xdp_mode: 'driver',
+    max_packet_size: '3448',
+    egress_mtu: '1300',
+    pps_scaling_target: '300000',
+    pps_alarm_threshold: '1000000',
+  };
+  const warnings = told('warning', settings);
+  const places = ['launch-template', 'launch-template', 'mirror', 'security', 'fleet', 'fleet', 'alarms', 'scaling'];
+  expect(warnings.map(({ at }) => at)).toEqual(places);
+  const byText = (one: { text: string }, other: { text: string }) => (one.text < other.text ? -1 : 1);
+  expect(annotated('warning', settings).sort(byText)).toEqual(warnings.sort(byText));
+  expect(annotated('note', settings)).toEqual(noted(settings));
 });
 
 test('driver mode by name is no warning, but a note of what comes with it', () => {
   const settings = { xdp_mode: 'driver', max_packet_size: '3448' };
-  expect(told('@cdktf/warn', settings)).toEqual([]);
-  expect(told('@cdktf/info', settings)).toEqual([
+  const wholeNote = { at: 'launch-template', text: whole(9001, 3448, 3448) };
+  expect(warned(settings)).toEqual([]);
+  expect(noted(settings)).toEqual([
     {
       at: 'launch-template',
       text: 'xdp_mode = "driver": both interfaces have an MTU of 3498, so longer mirrored frames are lost, and on ENA each attach and detach flaps their links; change it by deploying, which replaces the gateways, not in place',
     },
+    wholeNote,
   ]);
-  expect(told('@cdktf/info', { ...settings, enable_xdp: 'false' })).toEqual([]);
+  expect(noted({ ...settings, enable_xdp: 'false' })).toEqual([wholeNote]);
 });
 
 test('every warning begins with its keys and their values', () => {

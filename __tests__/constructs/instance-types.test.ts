@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Instance types, judged by their names alone.
-import { architectureOf, instanceTypeProblem, isRecommended } from '../../constructs/instance-types';
+import { architectureOf, bandwidthOf, instanceTypeProblem, isRecommended } from '../../constructs/instance-types';
 
 test.each([
   ['c5n.large', 'amd64'],
@@ -41,4 +41,12 @@ test.each(['', 'c5n', 'large', 'c5n.', 'c5n.Large', 'c5n.0xlarge', 'c5n.large.la
 test('only c5n and m5n are recommended', () => {
   expect(['c5n.large', 'm5n.large'].every(isRecommended)).toBe(true);
   expect(['c5.large', 'm5dn.large', 'c6gn.large'].some(isRecommended)).toBe(false);
+});
+
+test('every size of the recommended families has its bandwidth, of a burst and of what lasts', () => {
+  expect(bandwidthOf('c5n.large')).toMatchObject({ baselineGbps: 3, burstGbps: 25 });
+  expect(bandwidthOf('m5n.2xlarge')).toMatchObject({ baselineGbps: 8.125, burstGbps: 25 });
+  expect(bandwidthOf('c5n.9xlarge')).toMatchObject({ baselineGbps: 50, burstGbps: 50 });
+  expect(bandwidthOf('m5n.metal')).toMatchObject({ baselineGbps: 100, burstGbps: 100 });
+  expect(bandwidthOf('t3.micro')).toBeUndefined();
 });

@@ -3,7 +3,7 @@
 import { loadConfig } from '../../constructs/config';
 import { GatewayBundle } from '../../constructs/gateway-bundle';
 import { GatewayLaunchTemplate } from '../../constructs/gateway-launch-template';
-import { unpackUserData } from '../../constructs/user-data';
+import { describeUserData, unpackUserData } from '../../constructs/user-data';
 import { all, type Body, newStack, only, parsed, reference, synth } from './synthesized';
 import { REQUIRED } from './wrong-values';
 
@@ -83,11 +83,26 @@ describe('the launch template', () => {
 
   test('says in words what the user data holds', () => {
     expect(template.description).toMatch(
-      /^XDP: engine auto, mode auto, 100 percent of flows; UDP 31765, 1401 to 9000 bytes, to 192\.0\.2\.95:8081 in fragments of 1400; settings [0-9a-f]{12}, bundle [0-9a-f]{12}$/,
+      /^XDP: engine auto, mode auto, 100 percent of flows; UDP 31765, 1401 to 9000 bytes, to 192\.0\.2\.95:8081, whole; settings [0-9a-f]{12}, bundle [0-9a-f]{12}$/,
     );
     expect(only(synth({ enable_xdp: false }), 'aws_launch_template').description).toMatch(
       /^netfilter \(enable_xdp false\); /,
     );
+  });
+
+  test.each([
+    ['whole where even the longest datagram fits', { egress_mtu: '8486' }, ', whole'],
+    ['whole where none is longer', { egress_mtu: '1500', max_packet_size: '1500' }, ', whole'],
+    ['in fragments where the longest does not fit', { egress_mtu: '8485' }, ' in fragments of 8485'],
+    [
+      'in fragments where one byte more is taken',
+      { egress_mtu: '1500', max_packet_size: '1501' },
+      ' in fragments of 1500',
+    ],
+  ])('says that datagrams leave %s', (_, settings, words) => {
+    const location = { bucketUrl: '', region: '', key: '', sha256: '' };
+    const description = describeUserData(loadConfig({ ...REQUIRED, ...settings }, {}), location);
+    expect(description).toContain(`, to 192.0.2.95:8081${words}; settings `);
   });
 
   test('describes the longest settings within the 255 characters of a description', () => {
@@ -96,7 +111,7 @@ describe('the launch template', () => {
       aws_ipsec_vm_port: '65535',
       target_port: '65535',
       min_packet_size: '8485',
-      egress_mtu: '9001',
+      egress_mtu: '8485',
       xdp_engine: 'direct',
       xdp_mode: 'generic',
     };
@@ -110,7 +125,7 @@ describe('the launch template', () => {
     ['xdp_mode', { xdp_mode: 'generic' }],
     ['xdp_mode', { xdp_mode: 'driver', max_packet_size: '3448' }],
     ['max_packet_size, which may mean driver mode', { max_packet_size: '3448' }],
-    ['egress_mtu, which may mean driver mode', { egress_mtu: '1500' }],
+    ['egress_mtu, which may mean fragments', { egress_mtu: '1500' }],
   ])('becomes another version by %s, in bytes and in words: %j', (_, settings) => {
     const { user_data, description } = only(synth(settings), 'aws_launch_template');
     expect(user_data).not.toBe(template.user_data);

@@ -454,36 +454,28 @@ export const WRONG_TOGETHER: typeof WRONG = [
     'xdp_mode = "driver", max_packet_size = 3449: driver mode on ENA takes an MTU of at most 3498, in which a mirrored datagram of 3448 bytes fits; set max_packet_size to at most that, or xdp_mode to auto or generic',
   ],
   [
-    { xdp_mode: 'driver', max_packet_size: '3448', egress_mtu: '3499' },
-    'xdp_mode = "driver", egress_mtu = 3499: driver mode on ENA takes an MTU of at most 3498, and no fragment can be larger than the interface\'s; set egress_mtu to at most that, or xdp_mode to auto or generic',
-  ],
-  [
-    { xdp_engine: 'direct', xdp_mode: 'driver', max_packet_size: '2000', egress_mtu: '9001' },
-    'xdp_mode = "driver", egress_mtu = 9001: driver mode on ENA takes an MTU of at most 3498, and no fragment can be larger than the interface\'s; set egress_mtu to at most that, or xdp_mode to auto or generic',
-  ],
-  [
     { pps_alarm_threshold: '100000000' },
-    'pps_alarm_threshold = 100000000, ec2_instance_type = "c5n.large": 25 Gbit/s carry at most 33967391 packets/s of 92 bytes, the smallest frame of a mirrored datagram, so that threshold is out of reach; take a lower one or a larger type',
+    'pps_alarm_threshold = 100000000, ec2_instance_type = "c5n.large": 25 Gbit/s, all that c5n.large ever has, carry at most 33967391 packets/s of 92 bytes, the smallest frame of a mirrored datagram, so that threshold is out of reach; take a lower one or a larger type',
   ],
   [
     { pps_alarm_threshold: '33967392' },
-    'pps_alarm_threshold = 33967392, ec2_instance_type = "c5n.large": 25 Gbit/s carry at most 33967391 packets/s of 92 bytes, the smallest frame of a mirrored datagram, so that threshold is out of reach; take a lower one or a larger type',
+    'pps_alarm_threshold = 33967392, ec2_instance_type = "c5n.large": 25 Gbit/s, all that c5n.large ever has, carry at most 33967391 packets/s of 92 bytes, the smallest frame of a mirrored datagram, so that threshold is out of reach; take a lower one or a larger type',
   ],
   [
     { pps_alarm_threshold: '80000000', ec2_instance_type: 'm5n.12xlarge' },
-    'pps_alarm_threshold = 80000000, ec2_instance_type = "m5n.12xlarge": 50 Gbit/s carry at most 67934782 packets/s of 92 bytes, the smallest frame of a mirrored datagram, so that threshold is out of reach; take a lower one or a larger type',
+    'pps_alarm_threshold = 80000000, ec2_instance_type = "m5n.12xlarge": 50 Gbit/s, all that m5n.12xlarge ever has, carry at most 67934782 packets/s of 92 bytes, the smallest frame of a mirrored datagram, so that threshold is out of reach; take a lower one or a larger type',
   ],
   [
     { pps_scaling_target: '50000000' },
-    'pps_scaling_target = 50000000, ec2_instance_type = "c5n.large": 25 Gbit/s carry at most 33967391 packets/s of 92 bytes, the smallest frame of a mirrored datagram, so that target is out of reach; take a lower one or a larger type',
+    'pps_scaling_target = 50000000, ec2_instance_type = "c5n.large": 25 Gbit/s, all that c5n.large ever has, carry at most 33967391 packets/s of 92 bytes, the smallest frame of a mirrored datagram, so that target is out of reach; take a lower one or a larger type',
   ],
   [
     { pps_scaling_target: '33967392', ec2_instance_type: 'm5n.large' },
-    'pps_scaling_target = 33967392, ec2_instance_type = "m5n.large": 25 Gbit/s carry at most 33967391 packets/s of 92 bytes, the smallest frame of a mirrored datagram, so that target is out of reach; take a lower one or a larger type',
+    'pps_scaling_target = 33967392, ec2_instance_type = "m5n.large": 25 Gbit/s, all that m5n.large ever has, carry at most 33967391 packets/s of 92 bytes, the smallest frame of a mirrored datagram, so that target is out of reach; take a lower one or a larger type',
   ],
   [
     { enable_xdp: 'false', pps_scaling_target: '90000000', ec2_instance_type: 'c5n.9xlarge' },
-    'pps_scaling_target = 90000000, ec2_instance_type = "c5n.9xlarge": 50 Gbit/s carry at most 67934782 packets/s of 92 bytes, the smallest frame of a mirrored datagram, so that target is out of reach; take a lower one or a larger type',
+    'pps_scaling_target = 90000000, ec2_instance_type = "c5n.9xlarge": 50 Gbit/s, all that c5n.9xlarge ever has, carry at most 67934782 packets/s of 92 bytes, the smallest frame of a mirrored datagram, so that target is out of reach; take a lower one or a larger type',
   ],
   [
     { secondary_subnet_ids: 'subnet-0123456789abcdef1,subnet-0123456789abcdef2' },
@@ -571,6 +563,6 @@ export const WRONG_TOGETHER: typeof WRONG = [
   ],
   [
     { pps_scaling_target: '1.5M' },
-    'pps_scaling_target = "1.5M": must be a whole number from 1 to 100000000, in packets/s',
+    'pps_scaling_target = "1.5M": must be a whole number from 1 to 100000000, in packets/s, or empty',
   ],
 ];
