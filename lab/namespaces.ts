@@ -141,7 +141,8 @@ async function setUp(port: Port): Promise<void> {
   await must('ip', ['-n', port.namespace, 'link', 'set', port.interface, 'up']);
 }
 
-async function setNeighbour(namespace: string, device: string, peer: Port): Promise<void> {
+/** Nobody has to ask for the address any more. */
+export async function setNeighbour(namespace: string, device: string, peer: Port): Promise<void> {
   const entry = [peer.address, 'lladdr', peer.mac, 'nud', 'permanent'];
   await must('ip', ['-n', namespace, 'neighbour', 'replace', ...entry, 'dev', device]);
 }

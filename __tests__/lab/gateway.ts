@@ -5,7 +5,7 @@ import { exchange, type ExchangeOptions, onto, type Outcome, type Path } from '.
 import { inNamespace, must } from '../../lab/host';
 import { type Datagram, describeFacts, type PacketFacts, payloadHash } from '../../lab/judge';
 import { DEFAULT_EGRESS_MTU, type Engine, fragmentsOf, givesId, isXdp } from '../../lab/engines';
-import { deploy, LAB, labDown, type LabOptions, labUp, SETTINGS_FILE } from '../../lab/namespaces';
+import { deploy, LAB, labDown, type LabOptions, labUp, setNeighbour, SETTINGS_FILE } from '../../lab/namespaces';
 import {
   ETHERNET_HEADER,
   internetChecksum,
@@ -82,7 +82,8 @@ export class LabSession {
   async setEgressMtu(mtu: number): Promise<void> {
     const text = readFileSync(SETTINGS_FILE, 'utf8');
     writeFileSync(SETTINGS_FILE, text.replace(/^EGRESS_MTU=.*$/m, `EGRESS_MTU=${mtu}`));
-    await deploy('network-up');
+    await deploy('network-up'); // which forgets who the IPsec VM is
+    await setNeighbour(LAB.primary.namespace, 'br0', LAB.sink);
     if (isXdp(this.engine)) await deploy('attach');
   }
 

@@ -17,7 +17,7 @@ const COUNT = Number(process.env.STORM_OPERATIONS ?? 200);
 /** Above the 10 000/s that are asked for, so that a sender which is held up for a moment still reaches them. */
 const PPS = 12_000;
 const LEAST_PPS = 10_000;
-/** Some would leave with DF set if an engine forgot them; of the lower egress MTU, two are fragmented. */
+/** Two that the lower egress MTU fragments, two that it does not: those would leave with DF set if an engine forgot them. */
 const BYTES = [1428, 1320, 1500, 1390];
 /** Every datagram of the stream matches whatever a storm sets. */
 const settings = (engine: Engine): string[] => [
@@ -93,8 +93,8 @@ async function underTraffic(
 beforeAll(() => Stream.build());
 
 /**
- * The more the engine's own hook has to do with it, the longer. Driver mode has a program more to lose where it fragments, and
- * the bridge engine's way from one identification to the next is the kernel's.
+ * The more the engine's own hook has to do with it, the longer. Fragments of two datagrams under one identification would come
+ * out as a corrupt one; in driver mode there is a second program that could be lost.
  */
 const STORMS: readonly (readonly [Engine, number, number, number])[] = [
   ['bridge', EGRESS_MTUS.fragmented, COUNT / 2, 10],
