@@ -32,6 +32,13 @@ export function mirroredFrame(totalLength: number): number {
 /** IP total length of the smallest UDP datagram. */
 export const SMALLEST_DATAGRAM = IPV4 + UDP;
 
+/**
+ * IP fragments/s that EC2 lets out of a network interface; it drops the rest and counts them as pps_allowance_exceeded. Of any
+ * instance type (EC2 user guide, "Nitro system considerations for performance tuning": an egress limit of 1024 packets/s;
+ * github.com/amzn/amzn-drivers, kernel/linux/ena/ENA_Linux_Best_Practices.rst: for each interface).
+ */
+export const EC2_FRAGMENTS_PER_SECOND = 1024;
+
 /** Rules a mirror filter can have (VPC traffic mirroring, quotas); each network needs one for either direction. */
 export const FILTER_CIDRS = 10 / 2;
 
