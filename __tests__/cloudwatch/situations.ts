@@ -95,6 +95,12 @@ const more = ({ rates, ...rest }: Behaviour, rates_: Numbers): Behaviour => ({
   rates: { ...rates, ...rates_ },
 });
 
+/** Datagrams/s that leave in two fragments; half of them the direct engine cuts, the others the kernel. */
+const cut = (behaviour: Behaviour, datagrams: number, fragment_bypass = 'absent'): Behaviour => ({
+  ...more(behaviour, { fragments_due: datagrams, fragments_sent: datagrams, kernel_fragments: datagrams }),
+  status: { ...behaviour.status, fragment_bypass },
+});
+
 /** What happens to a fleet of this kind. */
 export function situationsOf(carry: Carrier): Readonly<Record<string, Situation>> {
   const well = carry(2_000_000);
@@ -107,6 +113,13 @@ export function situationsOf(carry: Carrier): Readonly<Record<string, Situation>
     'NFQUEUE dropping on one': { gateways: [more(well, { nfqueue_packets: 300_000, nfqueue_dropped: 50_000 }), well] },
     'NFQUEUE full on one, as modify_udp_df has it': {
       gateways: [more(well, { nfqueue_packets: 300_000, standby_packets: 50_000 }), well],
+    },
+    // Of two fragments each, what 500 datagrams/s make is short of EC2's limit and beyond what the alarm allows.
+    'datagrams in fragments on one': { gateways: [cut(well, 500), well] },
+    'fewer of them': { gateways: [cut(well, 400), well] },
+    'more of them, with the fragment bypass': { gateways: [cut(well, 30_000, 'on'), well] },
+    'EC2 dropping fragments on one': {
+      gateways: [{ ...cut(well, 30_000), machine: { ena_pps_allowance_exceeded: 58_976 } }, well],
     },
     // It passes its health check all the same.
     'one gateway silent': { gateways: [SILENT, well] },
