@@ -41,9 +41,7 @@ const WITH_XDP: Readonly<Record<string, Outcome>> = {
   'NFQUEUE dropping on one': { ALARM: ['nfqueue-drops', 'packets-lost'] },
   'NFQUEUE full on one, as modify_udp_df has it': { ALARM: ['standby-carries-traffic'] },
   'datagrams in fragments on one': { ALARM: ['fragment-limit'] },
-  'fewer of them': {},
-  'more of them, with the fragment bypass': {},
-  'EC2 dropping fragments on one': { ALARM: ['fragment-limit', 'pps-allowance-exceeded'] },
+  'fewer of them on one, many on the other with the fragment bypass': {},
   'one gateway silent': { ALARM: ['silent-gateway'] },
   'one gateway dead': { ALARM: ['silent-gateway', 'unhealthy-hosts'] },
   'every gateway dead': {
@@ -65,9 +63,7 @@ const ON_NETFILTER: Readonly<Record<string, Outcome>> = {
   'NFQUEUE dropping on one': { ALARM: ['nfqueue-drops', 'packets-lost'] },
   'NFQUEUE full on one, as modify_udp_df has it': { ALARM: ['standby-carries-traffic'] },
   'datagrams in fragments on one': { ALARM: ['fragment-limit'] },
-  'fewer of them': {},
-  'more of them, with the fragment bypass': {},
-  'EC2 dropping fragments on one': { ALARM: ['fragment-limit', 'pps-allowance-exceeded'] },
+  'fewer of them on one, many on the other with the fragment bypass': {},
   'one gateway silent': { ALARM: ['silent-gateway'] },
   'one gateway dead': { ALARM: ['silent-gateway', 'unhealthy-hosts'] },
   'every gateway dead': {

@@ -35,6 +35,8 @@ export interface Status {
   readonly standby_packets: number;
   readonly nfqueue_packets: number;
   readonly nfqueue_dropped: number;
+  readonly fragments_sent: number;
+  readonly kernel_fragments: number;
 }
 
 /** A lab from the first test of the enclosing `describe` to its last, with a UDP socket at the sink. */
