@@ -58,10 +58,12 @@ def fragment_limit($bypass):
       "  to do: docs/troubleshooting.md, Fragments" | paint("1;31")
     else "  EC2 drops all beyond \($limit) a second; ENA's fragment bypass is \($bypass)" end;
 
-# Nothing where all leaves whole. Those that are due, and were not sent, count as lost.
+# None where all leaves whole now. Those that are due, and were not sent, count as lost.
 def fragments($now; $before):
   [.names | keys_unsorted[] | select(. != "fragments_due") | row(.; $now; $before)]
-  | if all(is_zero) then "fragments: nothing" | paint("2")
+  | (map(.total // 0) | add) as $total
+  | if all(is_zero) then "fragments: none" | paint("2")
+    elif all((.rate // 0) == 0) then "fragments: none now, \($total | grouped) so far"
     else "fragments", (.[] | select(is_zero | not) | painted(false)), fragment_limit($now.status.fragment_bypass) end;
 
 def table($now; $before):

@@ -108,7 +108,7 @@ describe(`the status${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`, () => {
     expect(cells(lines, 'xdp_packets')).toEqual(['6,000', '12,000']);
     expect(cells(lines, 'standby_packets')).toEqual(['2', '3']);
     expect(lines.slice(-6, -2)).toEqual([
-      'fragments: nothing',
+      'fragments: none',
       'not forwarded: nothing',
       'lost: nothing',
       'of these, by a full backlog: nothing',
@@ -190,8 +190,10 @@ describe(`the status${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`, () => {
       return { lines: plain.slice(from, to), isRed: lines.slice(from, to).map((line) => line.includes('<ESC>[1;31m')) };
     };
 
-    testJq('says nothing where all leaves whole', () => {
-      expect(sent(0).lines).toEqual(['fragments: nothing']);
+    testJq('says that there are none where all leaves whole, also if some did not before', () => {
+      expect(sent(0).lines).toEqual(['fragments: none']);
+      const before = { fragments_due: 9, fragments_sent: 9, kernel_fragments: 12_000 };
+      expect(look(sample(0, before), sample(1, before))).toContain('fragments: none now, 12,009 so far');
     });
 
     testJq.each(['off', 'absent'])("names EC2's limit, and that ENA's bypass is %s", (fragment_bypass) => {
