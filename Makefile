@@ -116,7 +116,7 @@ lab-down: ## take it down
 lab-status: ## what its gateway says, and what EC2's fragment limit dropped (make lab-up first)
 	@$(ROOT) $(TS) lab/namespaces.ts status
 
-demo: build python-tools ## boot a machine from the synthesized user data, send mirrored datagrams through it: ENGINE=direct|bridge|nfqueue, of direct MODE=generic|driver
+demo: build python-tools ## boot a machine from the synthesized user data, send mirrored datagrams through it, whole and in fragments: ENGINE=direct|bridge|nfqueue, of direct MODE=generic|driver
 	@$(ROOT) $(TS) lab/demo.ts '$(ENGINE)' '$(MODE)'
 
 clean: ## remove what was built here (virtual machine images stay in the cache)

@@ -102,9 +102,9 @@ const SUBJECTS_ARE: Readonly<Record<Subject, string>> = {
 const RANGE = 'median (lowest to highest run)';
 
 const BYTES =
-  'IP total length of the mirrored datagrams. Up to 1400 (`egress_mtu`, `min_packet_size`) they stay whole and keep DF, so that ' +
-  '`nfqueue`, `standby` and `bridge` have nothing to do with them: there the three are one way, and their differences noise. Longer ' +
-  'ones are cut';
+  'IP total length of the mirrored datagrams. Measured with 1400 for `egress_mtu` and `min_packet_size`: up to that they stay whole ' +
+  'and keep DF, so that `nfqueue`, `standby` and `bridge` have nothing to do with them: there the three are one way, and their ' +
+  'differences noise. Longer ones are cut, which by default they are not (`egress_mtu` 9001)';
 const ENGINE = 'who has the datagrams, see [above](#how-it-is-measured)';
 
 function machine({ how, machine, software, runs }: Results): string {

@@ -106,6 +106,8 @@ export interface Run {
 export interface Results {
   readonly how: {
     readonly sizes: readonly number[];
+    /** Of the gateways, in bytes. @default - 1400, in results of before there was a choice */
+    readonly egressMtu?: number;
     /** Of an overload. */
     readonly repetitions: number;
     readonly searches: number;

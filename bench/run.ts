@@ -23,12 +23,14 @@ import { decimal, oneOf, UsageError, whole } from './options';
 import { writeDocuments } from './performance';
 import { compareWith, summaryTables } from './report';
 import { CHECKED_IN, readResults, type Results, type Run, SUBJECTS } from './results';
+import { MEASURED_EGRESS_MTU } from './sizing';
 import { Bench } from './subjects';
 import { OVERLOAD } from './trials';
 
 const progress = new Progress('bench');
 
 interface Order extends Plan {
+  readonly egressMtu: number;
   readonly runs: number;
   readonly out: string;
   readonly lock: string;
@@ -48,6 +50,7 @@ const HELP = `usage: bench/run.ts [OPTION]...
   --runs NUMBER           complete runs one after the other, 1 to 9 (3; --quick: 1)
   --subjects NAME,...     of ${SUBJECTS.join(', ')} (all)
   --sizes BYTES,...       IP total lengths of the mirrored datagrams, 40 to 8951 (${SIZES.complete}; --quick: ${SIZES.quick})
+  --egress-mtu BYTES      of the gateways, 576 to 9001: what is longer leaves in fragments (${MEASURED_EGRESS_MTU}, as in docs/performance.json)
   --repetitions NUMBER    rounds of overload, 1 to 99 (${REPETITIONS.complete}; --quick: ${REPETITIONS.quick}); one in ${IN_DRIVER_EVERY} for what stays in the driver
   --seconds NUMBER        of one trial of a search for a rate without loss, 0.2 to 30 (${SECONDS.complete}; --quick: ${SECONDS.quick})
   --lock FILE             held while something is measured, such as other work on this machine holds, too (${LOCK})
@@ -62,17 +65,21 @@ function parse(args: string[]): Order | undefined {
       ...{ quick: { type: 'boolean', default: false }, runs: { type: 'string' }, sizes: { type: 'string' } },
       ...{ subjects: { type: 'string' }, repetitions: { type: 'string' } },
       ...{ seconds: { type: 'string' }, lock: { type: 'string' }, out: { type: 'string' } },
+      'egress-mtu': { type: 'string' },
       help: { type: 'boolean', default: false },
     },
   });
   if (values.help) return undefined;
   const { quick, subjects, sizes, runs, repetitions } = values;
   const kind = quick ? 'quick' : 'complete';
-  const isPart = quick || [subjects, sizes, runs, repetitions, values.seconds].some((value) => value !== undefined);
+  const isPart =
+    quick ||
+    [subjects, sizes, runs, repetitions, values.seconds, values['egress-mtu']].some((value) => value !== undefined);
   return {
     runs: whole('runs', runs ?? (quick ? '1' : '3'), 1, 9),
     subjects: (subjects ?? SUBJECTS.join(',')).split(',').map((name) => oneOf('subjects', name, SUBJECTS)),
     sizes: (sizes ?? SIZES[kind]).split(',').map((size) => whole('sizes', size, 40, 8951)),
+    egressMtu: whole('egress-mtu', values['egress-mtu'] ?? String(MEASURED_EGRESS_MTU), 576, 9001),
     repetitions: whole('repetitions', repetitions ?? REPETITIONS[kind], 1, 99),
     searches: SEARCHES[kind],
     costRepetitions: COST_REPETITIONS[kind],
@@ -141,6 +148,7 @@ async function commit(): Promise<string> {
 
 async function about({
   sizes,
+  egressMtu,
   repetitions,
   searches,
   costRepetitions,
@@ -149,7 +157,7 @@ async function about({
   const clang = (await must('clang', ['--version'])).split('\n')[0] ?? 'unknown';
   return {
     how: {
-      ...{ sizes, repetitions, searches, costRepetitions, inDriverEvery: IN_DRIVER_EVERY },
+      ...{ sizes, egressMtu, repetitions, searches, costRepetitions, inDriverEvery: IN_DRIVER_EVERY },
       ...{ overload: OVERLOAD, milliseconds: TRIAL_MS, growthBytes: GROWTH_BYTES },
       ...{ searchMilliseconds, tries: TRIES, much: MUCH, longerBelow: LONGER_BELOW },
       ...{ devWeight: DEV_WEIGHT, backlog: BACKLOG },
@@ -207,7 +215,7 @@ function stopAtSignals(bench: Bench): void {
 
 /** Up, measured, and down whatever happens. */
 async function bench(order: Order): Promise<void> {
-  const bench = new Bench(`mgb${process.pid}`, progress);
+  const bench = new Bench(`mgb${process.pid}`, order.egressMtu, progress);
   stopAtSignals(bench);
   try {
     await bench.up(order.subjects);
@@ -216,7 +224,9 @@ async function bench(order: Order): Promise<void> {
     process.stdout.write(`${summaryTables(results)}\n`);
     progress.say(`written to ${order.out}`);
     if (order.out === CHECKED_IN) writeDocuments(results);
-    if (before) compareWith(before, results).forEach((line) => progress.say(line));
+    // Whole and cut are different work.
+    if (before && order.egressMtu === MEASURED_EGRESS_MTU)
+      compareWith(before, results).forEach((line) => progress.say(line));
   } finally {
     await bench.down();
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `npm run size`: how many gateways a mirrored load needs with each engine, and what they cost a month. sizing.ts has the model.
 import { parseArgs } from 'node:util';
-import { LARGEST_MIRRORED, SMALLEST_DATAGRAM } from '../constructs/limits';
+import { EC2_FRAGMENTS_PER_SECOND, fragmentsOf, LARGEST_MIRRORED, SMALLEST_DATAGRAM } from '../constructs/limits';
 import { decimal, oneOf, UsageError, whole } from './options';
 import { CHECKED_IN, type Engine, ENGINES, readResults, type Results } from './results';
 import {
@@ -10,10 +10,10 @@ import {
   CURRENCY,
   type Fit,
   fit,
-  fragmentsOf,
   type Instance,
   INSTANCES,
   type Load,
+  MEASURED_EGRESS_MTU,
   measuredCosts,
   type Need,
   PRICES_OF,
@@ -33,12 +33,18 @@ const TYPES_IN_LINES = TYPES.map((type, at) => {
   return type.split('.')[0] === TYPES[at - 1]?.split('.')[0] ? `, ${type}` : `,\n${' '.repeat(22)}${type}`;
 }).join('');
 const MOST_PPS = 1_000_000_000;
+/** As `egress_mtu` has it: from the smallest to what an interface carries in a VPC, its default. */
+const [SMALLEST_EGRESS_MTU, LARGEST_EGRESS_MTU] = [576, 9001];
 /** As the README lists them. */
 const BEST_FIRST: readonly Engine[] = [...ENGINES].reverse();
+
+const number = (value: number): string => Math.round(value).toLocaleString('en-US');
 
 const HELP = `usage: npm run size -- --pps NUMBER --bytes NUMBER [OPTION]...
   --pps NUMBER        datagrams a second that are mirrored and match, 1 to ${MOST_PPS}
   --bytes NUMBER      IP total length of each, ${SMALLEST_DATAGRAM} to ${LARGEST_MIRRORED}
+  --egress-mtu NUMBER longest packet that leaves, ${SMALLEST_EGRESS_MTU} to ${LARGEST_EGRESS_MTU}; longer ones leave in fragments (${LARGEST_EGRESS_MTU})
+  --fragment-bypass   ENA's driver takes fragments past EC2's limit of ${number(EC2_FRAGMENTS_PER_SECOND)}/s for each gateway
   --instance TYPE     ${TYPES_IN_LINES},
                       or ${ALL}, which compares them (${DEFAULT_INSTANCE})
   --headroom SHARE    of a processor that the load may take, 0.05 to 1 (0.7)
@@ -76,6 +82,8 @@ function values(args: string[]) {
       options: {
         pps: { type: 'string' },
         bytes: { type: 'string' },
+        'egress-mtu': { type: 'string', default: String(LARGEST_EGRESS_MTU) },
+        'fragment-bypass': { type: 'boolean', default: false },
         instance: { type: 'string', default: DEFAULT_INSTANCE },
         headroom: { type: 'string', default: '0.7' },
         spare: { type: 'string', default: '1' },
@@ -98,12 +106,14 @@ function parse(args: string[], results?: Results): Question | undefined {
     load: {
       pps: whole('pps', given.pps, 1, MOST_PPS),
       bytes: whole('bytes', given.bytes, SMALLEST_DATAGRAM, LARGEST_MIRRORED),
+      egressMtu: whole('egress-mtu', given['egress-mtu'], SMALLEST_EGRESS_MTU, LARGEST_EGRESS_MTU),
     },
     instances: INSTANCES.filter((instance) => type === ALL || instance.type === type),
     assumptions: {
       headroom: decimal('headroom', given.headroom, 0.05, 1),
       spare: whole('spare', given.spare, 0, 99),
       speed: decimal('speed', given.speed, 0.1, 10),
+      fragmentBypass: given['fragment-bypass'],
     },
     results: results ?? read(given.results),
   };
@@ -118,7 +128,6 @@ function fitAll(results: Results): Fits {
   );
 }
 
-const number = (value: number): string => Math.round(value).toLocaleString('en-US');
 const percent = (share: number): string => `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
 
 function engineTable(answers: Answers): string {
@@ -173,9 +182,9 @@ function answersFor({ load, assumptions }: Question, instance: Instance, fits: F
   }));
 }
 
-function loadLine({ pps, bytes }: Load): string {
-  const fragments = fragmentsOf(bytes);
-  const leaving = fragments === 1 ? 'uncut' : `${fragments} fragments each`;
+function loadLine({ pps, bytes, egressMtu }: Load): string {
+  const fragments = fragmentsOf(bytes, egressMtu);
+  const leaving = fragments === 1 ? 'whole' : `${fragments} fragments each`;
   return `${number(pps)} datagrams/s of ${bytes} bytes, ${leaving}`;
 }
 
@@ -195,9 +204,22 @@ function modelTable(fits: Fits): string {
   );
 }
 
-function notes({ assumptions, results }: Question): string {
+/** Of fragments: what EC2 does with them, and that it decides nothing where there are none. */
+function fragmentLine({ load: { bytes, egressMtu }, assumptions: { fragmentBypass } }: Question): string {
+  const limit = `${number(EC2_FRAGMENTS_PER_SECOND)} IP fragments/s`;
+  const source = 'EC2 user guide, "Nitro system considerations for performance tuning"';
+  if (fragmentsOf(bytes, egressMtu) === 1) return `EC2 drops all beyond ${limit} of a gateway; here none leave.`;
+  if (fragmentBypass) return `EC2's limit of ${limit} is taken for bypassed (--fragment-bypass).`;
+  return `EC2 drops all beyond ${limit} of a gateway, whatever its type and engine
+(${source}): whole is the way out (--egress-mtu).`;
+}
+
+function notes(question: Question): string {
+  const { assumptions, results } = question;
   const { headroom, spare, speed } = assumptions;
-  return `Included: ${spare} spare; no processor is more than ${percent(headroom)} busy. *: beyond the sizes measured, extrapolated.
+  return `Included: ${spare} spare; no processor is more than ${percent(headroom)} busy. *: extrapolated, to a size beyond those of the table,
+or to whole datagrams of more than ${MEASURED_EGRESS_MTU} bytes: egress_mtu was ${MEASURED_EGRESS_MTU} when costs were measured, so that they left in fragments.
+${fragmentLine(question)}
 Errors are those at the measured sizes; - where there are too few sizes to tell.
 Assumed: flows spread evenly over gateways and vCPUs, and each vCPU adds as much as the first. In driver mode half of
 the queues, so half of the vCPUs, do the work; nfqueue uses two, its program being one thread. Bandwidth is the

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // How many gateways a mirrored load needs with each engine, and what they cost a month: from what was measured and from what
-// AWS publishes of its instances (constructs/instances.json). The processor that was measured is not an instance's, and the packet rate
-// that AWS allows an instance is unknown: the answer is where to begin, not what to expect.
+// AWS publishes of its instances (constructs/instances.json) and of fragments. The processor that was measured is not an
+// instance's, and the packet rate that AWS allows an instance is unknown: the answer is where to begin, not what to expect.
 import { Matrix, SingularValueDecomposition } from 'ml-matrix';
 import inputs from '../constructs/instances.json';
-import { LARGEST_IN_DRIVER_MODE, mirroredFrame } from '../constructs/limits';
+import { EC2_FRAGMENTS_PER_SECOND, fragmentsOf, LARGEST_IN_DRIVER_MODE, mirroredFrame } from '../constructs/limits';
 import type { Engine, Results } from './results';
 import { mean, median } from './statistics';
 
 /** In bytes. */
 const ETHERNET = 14;
 const IPV4 = 20;
-/** The default of `egress_mtu`, in bytes, and what was measured with. */
-const EGRESS_MTU = 1400;
-/** What every fragment but the last carries, in bytes: a multiple of 8. */
-const FRAGMENT_DATA = Math.floor((EGRESS_MTU - IPV4) / 8) * 8;
+/** What docs/performance.json was measured with: longer datagrams left in fragments, and none of them whole. */
+export const MEASURED_EGRESS_MTU = 1400;
+/** The default of `min_packet_size`: the rule takes longer ones. */
+const MIN_PACKET_SIZE = 1400;
 
 export interface Instance {
   readonly type: string;
@@ -37,19 +37,14 @@ export const CURRENCY = inputs.currency;
 /** When the prices were. */
 export const PRICES_OF = inputs.sources.find(({ data }) => data.includes('hourly'))?.date ?? '';
 
-/** Fragments that a datagram of so many bytes (IP total length) leaves in. */
-export function fragmentsOf(bytes: number): number {
-  return 1 + Math.ceil(Math.max(0, bytes - EGRESS_MTU) / FRAGMENT_DATA);
-}
-
 /** Bits that come for a datagram of so many bytes (IP total length), the mirror's headers included. */
 export function bitsIn(bytes: number): number {
   return 8 * mirroredFrame(bytes);
 }
 
 /** Bits that leave for it: all its fragments with their headers. */
-export function bitsOut(bytes: number): number {
-  return 8 * (bytes - IPV4 + fragmentsOf(bytes) * (ETHERNET + IPV4));
+export function bitsOut(bytes: number, fragments: number): number {
+  return 8 * (bytes - IPV4 + fragments * (ETHERNET + IPV4));
 }
 
 /** Nanoseconds of a processor for each datagram, each of its fragments but one and each of its bytes. */
@@ -63,7 +58,7 @@ type Term = keyof Cost;
 
 const COUNT: Readonly<Record<Term, (bytes: number) => number>> = {
   datagram: () => 1,
-  fragment: (bytes) => fragmentsOf(bytes) - 1,
+  fragment: (bytes) => fragmentsOf(bytes, MEASURED_EGRESS_MTU) - 1,
   byte: (bytes) => bytes,
 };
 
@@ -98,18 +93,18 @@ export interface Fit {
   readonly error?: Deviation;
 }
 
-/** Nanoseconds of the measured processor for a datagram of so many bytes (IP total length). */
-export function nanosecondsFor(cost: Cost, bytes: number): number {
-  return cost.datagram + cost.fragment * (fragmentsOf(bytes) - 1) + cost.byte * bytes;
+/** Nanoseconds of the measured processor for a datagram of so many bytes (IP total length) in so many fragments. */
+export function nanosecondsFor(cost: Cost, bytes: number, fragments: number): number {
+  return cost.datagram + cost.fragment * (fragments - 1) + cost.byte * bytes;
 }
 
-/** By size, the smallest first. Of the legacy program without those that stay whole, because it gets none of them. */
+/** By size, the smallest first. Of the legacy program without those that the rule does not take: it gets none of them. */
 export function measuredCosts(results: Results, engine: Engine): Measured[] {
   const bySize = new Map<number, number[]>();
   results.runs
     .flatMap(({ points }) => points)
     .forEach(({ subject, bytes, cost }) => {
-      if (subject === engine && cost && (engine !== 'nfqueue' || bytes > EGRESS_MTU))
+      if (subject === engine && cost && (engine !== 'nfqueue' || bytes > MIN_PACKET_SIZE))
         bySize.set(bytes, [...(bySize.get(bytes) ?? []), mean(cost.map(({ nanoseconds }) => nanoseconds))]);
     });
   return [...bySize]
@@ -119,11 +114,14 @@ export function measuredCosts(results: Results, engine: Engine): Measured[] {
 
 /** Whose cost a datagram of so many bytes has with an engine: what the rule does not take, the legacy program never sees. */
 export function costsAs(engine: Engine, bytes: number): Engine {
-  return engine === 'nfqueue' && bytes <= EGRESS_MTU ? 'standby' : engine;
+  return engine === 'nfqueue' && bytes <= MIN_PACKET_SIZE ? 'standby' : engine;
 }
 
 function deviations(cost: Cost, measured: readonly Measured[]): number[] {
-  return measured.map(({ bytes, nanoseconds }) => Math.abs(nanosecondsFor(cost, bytes) / nanoseconds - 1));
+  return measured.map(({ bytes, nanoseconds }) => {
+    const fragments = fragmentsOf(bytes, MEASURED_EGRESS_MTU);
+    return Math.abs(nanosecondsFor(cost, bytes, fragments) / nanoseconds - 1);
+  });
 }
 
 /** Least squares of the relative deviations; undefined where the sizes do not tell the terms apart or one came out negative. */
@@ -168,6 +166,8 @@ export interface Load {
   readonly pps: number;
   /** IP total length of each. */
   readonly bytes: number;
+  /** Longest IP packet that leaves a gateway; longer ones leave in fragments. */
+  readonly egressMtu: number;
 }
 
 export interface Assumptions {
@@ -177,13 +177,16 @@ export interface Assumptions {
   readonly spare: number;
   /** How much faster an instance's vCPU is than the measured processor. */
   readonly speed: number;
+  /** Whether ENA's driver takes fragments past EC2's limit. */
+  readonly fragmentBypass: boolean;
 }
 
-export type Limit = 'processor' | 'bandwidth in' | 'bandwidth out';
+export type Limit = 'processor' | 'bandwidth in' | 'bandwidth out' | "EC2's fragment limit";
 
 export interface Need {
   /** On the instance, for a datagram. */
   readonly nanoseconds: number;
+  /** Whether no such datagram was measured: one of about this size, in as many fragments. */
   readonly isExtrapolated: boolean;
   readonly limit: Limit;
   readonly gateways: number;
@@ -196,12 +199,20 @@ export interface Refusal {
   readonly reason: string;
 }
 
-/** Datagrams/s that a gateway takes at most, by what limits it. */
-function capacities(nanoseconds: number, vcpus: number, bytes: number, gbps: number): [Limit, number][] {
+/** Datagrams/s that a gateway takes at most, by what limits it. EC2 counts fragments, and no datagram that leaves whole. */
+function capacities(
+  processor: number,
+  { bytes }: Load,
+  fragments: number,
+  gbps: number,
+  fragmentBypass: boolean,
+): [Limit, number][] {
+  const isLimited = fragments > 1 && !fragmentBypass;
   return [
-    ['processor', (vcpus * 1e9) / nanoseconds],
+    ['processor', processor],
     ['bandwidth in', (gbps * 1e9) / bitsIn(bytes)],
-    ['bandwidth out', (gbps * 1e9) / bitsOut(bytes)],
+    ['bandwidth out', (gbps * 1e9) / bitsOut(bytes, fragments)],
+    ["EC2's fragment limit", isLimited ? EC2_FRAGMENTS_PER_SECOND / fragments : Infinity],
   ];
 }
 
@@ -216,21 +227,23 @@ export function size(
   load: Load,
   found: Fit | undefined,
   instance: Instance,
-  { headroom, spare, speed }: Assumptions,
+  { headroom, spare, speed, fragmentBypass }: Assumptions,
 ): Need | Refusal {
   const reason = refusal(engine, load, instance);
   if (reason !== undefined) return { reason };
   if (found === undefined) return { reason: 'was not measured' };
-  const { bytes, pps } = load;
-  const nanoseconds = nanosecondsFor(found.cost, bytes) / speed;
-  const vcpus = usableVcpus(engine, instance) * headroom;
-  const [limit, capacity] = capacities(nanoseconds, vcpus, bytes, instance.baselineGbps).reduce((least, each) =>
-    each[1] < least[1] ? each : least,
+  const { bytes, pps, egressMtu } = load;
+  const fragments = fragmentsOf(bytes, egressMtu);
+  const nanoseconds = nanosecondsFor(found.cost, bytes, fragments) / speed;
+  const processor = (usableVcpus(engine, instance) * headroom * 1e9) / nanoseconds;
+  const [limit, capacity] = capacities(processor, load, fragments, instance.baselineGbps, fragmentBypass).reduce(
+    (least, each) => (each[1] < least[1] ? each : least),
   );
   const gateways = Math.ceil(pps / capacity) + spare;
   const sizes = found.measured.map((each) => each.bytes);
   return {
     ...{ nanoseconds, limit, gateways, monthly: gateways * instance.hourly * inputs.hoursAMonth },
-    isExtrapolated: bytes < Math.min(...sizes) || bytes > Math.max(...sizes),
+    isExtrapolated:
+      bytes < Math.min(...sizes) || bytes > Math.max(...sizes) || fragments !== fragmentsOf(bytes, MEASURED_EGRESS_MTU),
   };
 }

@@ -74,6 +74,7 @@ class Lane {
   constructor(
     private readonly subject: Subject,
     prefix: string,
+    private readonly egressMtu: number,
     private readonly progress: Progress,
   ) {
     const name = `${prefix}-${subject}`;
@@ -88,7 +89,8 @@ class Lane {
     await gateway.inGateway('ethtool -K ens5 gro on');
     // Else packets of a socket pass by the polling: veth_xmit in drivers/net/veth.c.
     await must(...inNamespace(this.namespaces.source, 'ethtool', '-K', 's0', 'tso', 'off'));
-    await gateway.use(SMALL_ENGINES.find((engine) => engine === subject) ?? 'standby');
+    const { egressMtu } = this;
+    await gateway.use(SMALL_ENGINES.find((engine) => engine === subject) ?? 'standby', { egressMtu });
     if (subject === 'nfqueue') await this.startLegacy();
   }
 
@@ -237,8 +239,10 @@ export class Bench {
   private last: Promise<unknown> = Promise.resolve();
   private isStopped = false;
 
+  /** @param egressMtu the longest packet that gateways send, in bytes; they cut longer ones */
   constructor(
     private readonly prefix: string,
+    private readonly egressMtu: number,
     private readonly progress: Progress,
   ) {
     this.nearness = new Nearness((message) => progress.say(message));
@@ -250,7 +254,7 @@ export class Bench {
     await setQueues();
     for (const subject of new Set<Subject>([...subjects, 'standby'])) {
       this.goOn();
-      const lane = new Lane(subject, this.prefix, this.progress);
+      const lane = new Lane(subject, this.prefix, this.egressMtu, this.progress);
       this.lanes.set(subject, lane);
       await lane.up();
     }

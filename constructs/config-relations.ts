@@ -263,7 +263,7 @@ const ADVICE: readonly Advice[] = [
     problem: (c) => {
       const longest = limits.longestDatagram(c.max_packet_size);
       const fragments = mostFragments(c);
-      const cap = limits.EGRESS_FRAGMENTS_PER_SECOND;
+      const cap = limits.EC2_FRAGMENTS_PER_SECOND;
       return (
         fragments > 1 &&
         `a datagram of ${longest} bytes leaves in ${fragments} fragments, of which EC2 lets ${cap} a second out of a network ` +
@@ -281,7 +281,7 @@ const ADVICE: readonly Advice[] = [
       mostFragments(c) === 1 &&
       `datagrams of up to ${limits.longestDatagram(c.max_packet_size)} bytes leave whole, without DF: the IPsec VM must accept ` +
         'that size and fragment before it encrypts, not after, or EC2 drops its fragments above ' +
-        `${limits.EGRESS_FRAGMENTS_PER_SECOND} a second (docs/ipsec-vm.md)`,
+        `${limits.EC2_FRAGMENTS_PER_SECOND} a second (docs/ipsec-vm.md)`,
   },
   {
     at: 'launch-template',

@@ -5,9 +5,13 @@ import {
   type CloudwatchMetricAlarmConfig,
 } from '@cdktf/provider-aws/lib/cloudwatch-metric-alarm';
 import { Construct } from 'constructs';
+import { EC2_FRAGMENTS_PER_SECOND } from './limits';
 import { groupDimensions, METRIC_NAMESPACE, type MetricName, unitOf } from './metrics';
 
 const MINUTE = 60;
+
+// Of EC2's limit on fragments: who is called before anything is dropped has time to deploy.
+const FRAGMENT_SHARE = 0.8;
 
 // A gateway samples once in every ten seconds of the clock (await_turn in xdp-monitoring.sh).
 const SAMPLES_A_MINUTE = 6;
@@ -123,9 +127,26 @@ export class GatewayAlarms extends Construct {
     );
     this.alarm(
       this.named('pps-allowance-exceeded'),
-      'EC2 drops packets because a gateway is over the packet allowance of its instance type. First look whether the group ' +
-        'is at its maximum size; then raise mirroring_instance_count or take a larger ec2_instance_type.',
+      'EC2 drops packets because a gateway is over a packet allowance. First look whether fragment-limit fires, too: then it ' +
+        'is that of IP fragments, which is the same for all instance types, and a larger one does not help against this; set ' +
+        'egress_mtu to 9001 and deploy. Otherwise it is that of the instance type: when the group is at its maximum size, ' +
+        'raise mirroring_instance_count or take a larger ec2_instance_type.',
       { ...this.gatewayMetric('PpsAllowanceExceeded'), ...above(0), statistic: 'Maximum', ...lasting(3) },
+    );
+    // A gateway whose driver takes fragments past the limit sends 0, so that nobody need silence this.
+    this.alarm(
+      this.named('fragment-limit'),
+      `A gateway sends IP fragments near the ${EC2_FRAGMENTS_PER_SECOND} a second that EC2 lets out of a network interface; it ` +
+        'drops what is beyond, whatever the engine and the instance type. First compare egress_mtu with the sizes that are ' +
+        'mirrored: datagrams longer than it leave in fragments. With 9001 they leave whole, for the IPsec VM to cut before ' +
+        'encryption: set it and deploy. Or have Amazon’s ENA driver on the image, with enable_frag_bypass=1. A larger ' +
+        'instance type does not help against this.',
+      {
+        ...this.gatewayMetric('FragmentsPerSecond'),
+        ...above(FRAGMENT_SHARE * EC2_FRAGMENTS_PER_SECOND),
+        statistic: 'Maximum',
+        ...lasting(2),
+      },
     );
     this.watchReports();
   }

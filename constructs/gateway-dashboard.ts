@@ -4,6 +4,7 @@
 import { CloudwatchDashboard } from '@cdktf/provider-aws/lib/cloudwatch-dashboard';
 import { Construct } from 'constructs';
 import { partitionOf } from './iam';
+import { EC2_FRAGMENTS_PER_SECOND } from './limits';
 import { GATEWAY_DIMENSIONS, type GatewayMetric, groupDimensions, METRIC_NAMESPACE, type MetricName } from './metrics';
 
 // CloudWatch's grid has 24 columns.
@@ -33,6 +34,8 @@ interface Graph {
   readonly metrics: readonly Metric[];
   readonly stat: Statistic;
   readonly stacked?: boolean;
+  /** A line across, where something changes. */
+  readonly mark?: { readonly label: string; readonly value: number };
 }
 
 interface Section {
@@ -177,6 +180,12 @@ function sectionsOf(props: GatewayDashboardProps): readonly Section[] {
           metrics: [each('Degraded', 'Maximum')],
         },
         { title: 'Packets/s, each gateway', stat: 'Average', metrics: [each('PacketsPerSecond', 'Average')] },
+        {
+          title: 'IP fragments/s that count against EC2’s limit, each gateway; what is beyond is dropped',
+          stat: 'Maximum',
+          metrics: [each('FragmentsPerSecond', 'Maximum')],
+          mark: { label: 'EC2’s limit', value: EC2_FRAGMENTS_PER_SECOND },
+        },
       ],
     },
     {
@@ -235,7 +244,7 @@ function widgetsOf(sections: readonly Section[], region: string): object[] {
   });
 }
 
-function propertiesOf({ title, metrics, stat, stacked = false }: Graph, region: string): object {
+function propertiesOf({ title, metrics, stat, stacked = false, mark }: Graph, region: string): object {
   return {
     title,
     region,
@@ -245,5 +254,6 @@ function propertiesOf({ title, metrics, stat, stacked = false }: Graph, region: 
     view: 'timeSeries',
     period: PERIOD,
     yAxis: { left: { min: 0 } },
+    ...(mark ? { annotations: { horizontal: [mark] } } : {}),
   };
 }

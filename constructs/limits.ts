@@ -20,16 +20,9 @@ export function longestDatagram(maxPacketSize: number): number {
   return Math.min(maxPacketSize, LARGEST_MIRRORED);
 }
 
-/**
- * IP fragments a second that EC2 lets out of a network interface, of any instance type, and drops the rest: EC2 user guide,
- * https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ena-nitro-perf.html; ENA_Linux_Best_Practices.rst in
- * github.com/amzn/amzn-drivers. The fragment bypass of ENA's driver lifts it, where the driver has one and it is on.
- */
-export const EGRESS_FRAGMENTS_PER_SECOND = 1024;
-
 /** Fragments that a datagram leaves in, by its IP total length: all but the last carry a multiple of 8 bytes (RFC 791). */
-export function fragmentsOf(totalLength: number, mtu: number): number {
-  const payload = Math.floor((mtu - IPV4) / 8) * 8;
+export function fragmentsOf(totalLength: number, mtu: number, headerLength = IPV4): number {
+  const payload = Math.floor((mtu - headerLength) / 8) * 8;
   return 1 + Math.ceil(Math.max(0, totalLength - mtu) / payload);
 }
 
@@ -49,6 +42,15 @@ export function mirroredFrame(totalLength: number): number {
 
 /** IP total length of the smallest UDP datagram. */
 export const SMALLEST_DATAGRAM = IPV4 + UDP;
+
+/**
+ * IP fragments/s that EC2 lets out of a network interface of any instance type; it drops the rest and counts them as
+ * pps_allowance_exceeded. EC2 user guide, "Nitro system considerations for performance tuning"
+ * (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ena-nitro-perf.html); github.com/amzn/amzn-drivers,
+ * kernel/linux/ena/ENA_Linux_Best_Practices.rst. The fragment bypass of ENA's driver lifts it, where the driver has one and it
+ * is on.
+ */
+export const EC2_FRAGMENTS_PER_SECOND = 1024;
 
 /** Rules a mirror filter can have (VPC traffic mirroring, quotas); each network needs one for either direction. */
 export const FILTER_CIDRS = 10 / 2;

@@ -4,7 +4,8 @@
 // DF: whatever is seen at the sink tells by its source which case it belongs to, and by its identification who gave that.
 import { type Outcome, type Path, exchange, onto } from './exchange';
 import { arp, icmp, ipv6Udp, routerAdvertisement, tcpSyn } from './foreign';
-import { DEFAULT_EGRESS_MTU, fragmentsOf } from './engines';
+import { fragmentsOf } from '../constructs/limits';
+import { DEFAULT_EGRESS_MTU } from './engines';
 import { sleep } from './host';
 import { type Datagram, describeFacts, type PacketFacts, payloadHash } from './judge';
 import { deterministicBytes, type MirrorOptions, Packet } from './packet';
@@ -179,7 +180,7 @@ function verdictOn(each: Case, outcome: Outcome, egressMtu: number): Verdict {
 function problemsOf(each: Case, datagram: Datagram, copies: number, outcome: Outcome, egressMtu: number): string[] {
   const { fragments, udp } = datagram;
   const df = each.fate === 'delivered' && each.df === true;
-  const pieces = fragmentsOf(each.bytes, fragments[0]?.headerLength ?? 0, egressMtu);
+  const pieces = fragmentsOf(each.bytes, egressMtu, fragments[0]?.headerLength);
   const received = outcome.received.filter((got) => got.payloadHash === each.payloadHash && got.from === datagram.from);
   const checks: [boolean, string][] = [
     [copies === 1, `delivered ${copies} times`],

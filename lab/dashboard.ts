@@ -28,12 +28,15 @@ interface Widget {
     readonly stat?: Statistic;
     readonly stacked?: boolean;
     readonly metrics?: readonly (readonly unknown[])[];
+    readonly annotations?: { readonly horizontal: readonly { readonly label: string; readonly value: number }[] };
   };
 }
 
 interface Line {
   readonly label: string;
   readonly values: readonly (number | null)[];
+  /** A line across the graph, not measured. */
+  readonly isMark?: boolean;
 }
 
 interface Options {
@@ -96,7 +99,7 @@ function headingOf(widget: Widget): object[] {
 
 function graphOf(widget: Widget, index: number) {
   const { title = '', stacked = false } = widget.properties;
-  const lines = linesOf(widget);
+  const lines = [...linesOf(widget), ...marksOf(widget)];
   const [x, y] = [left(widget), top(widget)];
   const [width, height] = [widget.width * COLUMN, widget.height * ROW];
   // The same metric may stand in several graphs.
@@ -128,13 +131,21 @@ function graphOf(widget: Widget, index: number) {
       ...(lines.every(({ values }) => values.every((value) => (value ?? 0) === 0)) ? { max: 1, interval: 1 } : {}),
       axisLabel: { formatter: short, fontSize: 10, color: FAINT },
     },
-    series: lines.map(({ label, values }, at) => ({
+    series: lines.map(({ label, values, isMark = false }, at) => ({
       ...{ type: 'line', name: unique(label), xAxisIndex: index, yAxisIndex: index, symbol: 'none' },
-      ...{ color: COLOURS[at % COLOURS.length], lineStyle: { width: 1.5 } },
+      ...{ color: isMark ? INK : COLOURS[at % COLOURS.length] },
+      lineStyle: { width: 1.5, type: isMark ? 'dashed' : 'solid' },
       ...(stacked ? { stack: unique('all'), areaStyle: { opacity: 0.5 } } : {}),
       data: values.map((value, minute) => [minute, value]),
     })),
   };
+}
+
+function marksOf({ properties: { annotations } }: Widget): Line[] {
+  return (annotations?.horizontal ?? []).map(({ label, value }) => ({
+    ...{ label, isMark: true },
+    values: Array<number>(MINUTES + 1).fill(value),
+  }));
 }
 
 /** As CloudWatch reads a widget's metrics: namespace, name, dimensions in turns, options last. */

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The project's main job on one machine: synthesize the stack, boot Debian 13 from its user data and bundle, send mirrored packets
-// through it, and show per case what went in and what came out. Exits with 1 when any case is wrong.
+// through it, and show per case what went in and what came out; then what EC2 would let out of one stream that is forwarded whole,
+// and of the same stream in fragments. Exits with 1 when any of it is wrong.
 import { USER_DATA_LIMIT } from '../constructs/user-data';
 import { firstDatagram, play, type Verdict } from './cases';
+import { type Choice, playChoices } from './choices';
 import { type Engine, ENGINES, longestDatagram, settingsOf, statusOf, wantedEngine } from './engines';
+import { FRAGMENTS_PER_SECOND } from './fragment-limit';
 import { Progress } from './host';
 import { ensureImage } from './image';
 import { synthesize } from './synth';
@@ -70,33 +73,58 @@ function row(verdict: Verdict): string[] {
   return [String(each.bytes), flag(each.df), each.what, ...cameOut(verdict), problems[0] ?? right];
 }
 
-function table(verdicts: readonly Verdict[]): string {
-  const rows = verdicts.map(row);
-  const widths = HEAD.map((title, column) =>
-    Math.max(...[HEAD, ...rows].map((cells) => (cells[column] ?? '').length), title.length),
-  );
-  const align = (cells: readonly string[]): string =>
+/** Lines of equal columns under a head. */
+function align(head: readonly string[], rows: readonly string[][], numbers: ReadonlySet<number>): string[] {
+  const widths = head.map((_, column) => Math.max(...[head, ...rows].map((cells) => (cells[column] ?? '').length)));
+  const line = (cells: readonly string[]): string =>
     cells
       .map((cell, column) =>
-        NUMBERS.has(column) ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0),
+        numbers.has(column) ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0),
       )
-      .join('  ');
-  const inWidth = widths.slice(0, FIRST_OUT).reduce((sum, width) => sum + width + 2, 0);
-  const over = `${'in'.padEnd(inWidth, ' ')}out`;
-  const body = rows.map((cells, index) => {
-    const line = align(cells).trimEnd();
-    const verdict = cells[cells.length - 1] ?? '';
+      .join('  ')
+      .trimEnd();
+  return [head, ...rows].map(line);
+}
+
+function table(verdicts: readonly Verdict[]): string {
+  const rows = verdicts.map(row);
+  const [head = '', ...lines] = align(HEAD, rows, NUMBERS);
+  const over = `${'in'.padEnd(head.indexOf(HEAD[FIRST_OUT] ?? ''))}out`;
+  const body = lines.map((line, index) => {
+    const verdict = rows[index]?.at(-1) ?? '';
     const start = line.length - verdict.length;
     const mark = verdicts[index]?.problems.length ? bad : good;
     return line.slice(0, start) + mark(verdict);
   });
-  return [faint(over), faint(align(HEAD).trimEnd()), ...body].join('\n');
+  return [faint(over), faint(head), ...body].join('\n');
+}
+
+const CHOICE_HEAD = [
+  'egress_mtu',
+  'offered',
+  'ids in',
+  'packets out',
+  'distinct ids out',
+  'dropped by the limit',
+  'delivered',
+];
+
+function choiceTable(choices: readonly Choice[]): string {
+  const rows = choices.map(({ egressMtu, bytes, offered, packets, ids, dropped, delivered }) => [
+    `${egressMtu} (${egressMtu < bytes ? 'cut' : 'whole'})`,
+    ...[offered, 1, packets, ids, dropped].map(String),
+    `${delivered} (${Math.floor((100 * delivered) / offered)} %)`,
+  ]);
+  const [head = '', ...lines] = align(CHOICE_HEAD, rows, new Set([1, 2, 3, 4, 5, 6]));
+  const title = `one stream, both choices, behind EC2's limit of ${FRAGMENTS_PER_SECOND} IP fragments a second`;
+  return [title, faint(head), ...lines].join('\n');
 }
 
 // --- the story ------------------------------------------------------------------------------------------------------
 
 interface Finding {
   readonly verdicts: readonly Verdict[];
+  readonly choices: readonly Choice[];
   readonly problems: readonly string[];
   readonly toFirst: number;
   readonly toReady: number;
@@ -120,7 +148,10 @@ async function examine(vm: Vm, engine: Engine): Promise<Finding> {
     const wanted = statusOf(engine);
     if (status.engine !== wanted.engine || status.xdp_mode !== wanted.xdp_mode)
       problems.push(`engine is ${carries}; ${engine} was asked for`);
-    return { verdicts, problems, toFirst, toReady };
+    await receiver.stop(); // its port is the stream's now
+    const choices = await playChoices(vm, engine);
+    problems.push(...choices.flatMap((choice) => choice.problems));
+    return { verdicts, choices, problems, toFirst, toReady };
   } finally {
     await receiver.stop();
   }
@@ -144,10 +175,10 @@ async function main(wanted = '', mode = ''): Promise<boolean> {
   progress.say(`synthesized in ${stack.seconds.toFixed(1)} s: ${stack.description}`);
   const vm = await bootVm({ release: '13', baked: true, stack, progress });
   try {
-    const { verdicts, problems, toFirst, toReady } = await examine(vm, engine);
+    const { verdicts, choices, problems, toFirst, toReady } = await examine(vm, engine);
     const wrong = verdicts.filter((verdict) => verdict.problems.length > 0);
     const right = verdicts.length - wrong.length;
-    console.log(`\n${table(verdicts)}\n`);
+    console.log(`\n${table(verdicts)}\n\n${choiceTable(choices)}\n`);
     for (const problem of problems) console.log(bad(problem));
     const verdict = `${right} of ${verdicts.length} cases right`;
     console.log(wrong.length + problems.length > 0 ? bad(verdict) : good(`${verdict}; nothing else left the machine`));

@@ -11,19 +11,11 @@ export type Engine = (typeof ENGINES)[number];
 /** What a stack runs whose settings say nothing about engines. */
 export const DEFAULT_ENGINE = 'direct/generic';
 
-/** `egress_mtu` of such a stack. */
-export const DEFAULT_EGRESS_MTU = 9001;
-
-/** Packets that a datagram leaves in, of which all but the last carry a multiple of 8 bytes. Sizes are IP total lengths. */
-export function fragmentsOf(length: number, headerLength: number, egressMtu: number): number {
-  if (length <= egressMtu) return 1;
-  const room = egressMtu - headerLength;
-  const each = room - (room % 8);
-  return 1 + Math.ceil((length - headerLength - room) / each);
-}
-
 /** MTU that AWS gives an ENI. */
 export const ENI_MTU = 9001;
+
+/** `egress_mtu` of a stack whose settings say nothing about it. */
+export const DEFAULT_EGRESS_MTU = ENI_MTU;
 
 /** MTU of an ENA interface that nobody configures: Ethernet's (alloc_etherdev_mq() in ena_netdev.c of Linux). */
 export const UNCONFIGURED_MTU = 1500;

@@ -60,6 +60,8 @@ const OF_GATEWAYS: Readonly<Record<keyof typeof list.metrics, (now: Moment) => n
   SoftnetDropsPerSecond: lost,
   InterfaceDropsPerSecond: lost,
   ForwardingDropsPerSecond: nothing,
+  // All leaves whole.
+  FragmentsPerSecond: nothing,
   MalformedPacketsPerSecond: ({ minute, gateway }) => (minute % 37 === gateway ? 2 : 0),
   PpsAllowanceExceeded: nothing,
   BandwidthAllowanceExceeded: ({ minute, gateway }) =>

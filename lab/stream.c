@@ -71,7 +71,7 @@ struct head {
 
 static struct sockaddr_in to = { .sin_family = AF_INET }, at = { .sin_family = AF_INET };
 static uint64_t pps = 10000, count = UINT64_MAX, first, seconds = MOST_SECONDS, flows = 1000, vni = 1, port = 31765,
-		progress, buffer = 256 << 20;
+		same_id = UINT64_MAX, progress, buffer = 256 << 20;
 static unsigned sizes[MOST_SIZES] = { 1428 }, size_count = 1;
 static const char *interface = "k0";
 static uint8_t pattern[LONGEST];
@@ -185,17 +185,17 @@ static void put_number(void *where, uint64_t number)
 static void fill(struct head *head, uint8_t *last, const struct template *template, uint64_t number)
 {
 	uint32_t flow = number % flows, sum;
-	uint16_t varying;
+	uint16_t id = same_id <= UINT16_MAX ? same_id : number / flows, varying;
 
 	*head = template->head;
 	head->ip.from = htonl(FIRST_ADDRESS + flow);
-	head->ip.id = htons(number / flows);
+	head->ip.id = htons(id);
 	head->udp.from = htons(1024 + flow % 60000);
 	head->stamp.flow = htonl(flow);
 	put_number(head->stamp.number, number);
 	put_number(last, number);
 	varying = fold(sum_of(&head->ip.from, 4));
-	head->ip.checksum = htons(~fold(template->ip_sum + varying + number / flows % 65536));
+	head->ip.checksum = htons(~fold(template->ip_sum + varying + id));
 	/* Behind an odd number of bytes every word of the last number lies askew: so does its sum. */
 	sum = fold(sum_of(last, 8));
 	if (template->filling & 1)
@@ -547,6 +547,7 @@ static const struct number {
 	{ "count", &count, 1, MOST_NUMBERS, "end after so many datagrams" },
 	{ "seconds", &seconds, 1, MOST_SECONDS, "end after this time; both also end at SIGTERM" },
 	{ "first", &first, 0, MOST_NUMBERS - 1, "first sequence number" },
+	{ "id", &same_id, 0, UINT16_MAX, "send: IP identification of all datagrams; without it each flow counts" },
 	{ "vni", &vni, 1, 0xffffff, "send: VXLAN network id" },
 	{ "target-port", &port, 1, 65535, "send: destination port of the mirrored datagrams" },
 	{ "progress", &progress, 1, 60000, "send: print time and sequence number, each so many milliseconds" },

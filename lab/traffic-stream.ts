@@ -59,6 +59,8 @@ export interface StreamOptions {
   /** IP total lengths. */
   readonly bytes?: readonly number[];
   readonly flows?: number;
+  /** IP identification of all datagrams (default: each flow counts). */
+  readonly id?: number;
   /** Default: until `finish`. */
   readonly count?: number;
 }
@@ -153,9 +155,9 @@ export class Stream {
   }
 
   private send(options: StreamOptions, namespace: string): void {
-    const { pps = 10_000, bytes = [1428], flows = 1000, count } = options;
+    const { pps = 10_000, bytes = [1428], flows = 1000, id, count } = options;
     const args = ['--to', `${LAB.primary.address}:4789`, '--pps', pps, '--bytes', bytes.join(), '--flows', flows];
-    const limit = count === undefined ? [] : ['--count', count];
+    const limit = [...(count === undefined ? [] : ['--count', count]), ...(id === undefined ? [] : ['--id', id])];
     this.sender = new Process(namespace, ['send', ...args, ...limit, '--progress', NOTE_MS].map(String), (answer) => {
       const note = answer as Partial<Note>;
       if (note.at === undefined || note.number === undefined) return false;

@@ -10,6 +10,9 @@ readonly PINS=/sys/fs/bpf/mirror_gateway AGENT=/opt/aws/amazon-cloudwatch-agent
 readonly LARGE_DF=0x4d470002 # the mark that mirror-gateway.nft gives
 # drivers/net/ethernet/amazon/ena/ena_xdp.h: what fits a page; a mirrored datagram is 50 bytes shorter than its frame's MTU.
 readonly DRIVER_MODE_MTU=3498
+# constructs/limits.ts has both with their sources: what a mirror session copies whole, what EC2 lets out of an interface.
+readonly LARGEST_MIRRORED=8486 EC2_FRAGMENTS_PER_SECOND=1024
+readonly FRAGMENT_BYPASS=/sys/module/ena/parameters/enable_frag_bypass
 readonly KEYS=(target_port min_packet_size max_packet_size traffic_percent)
 
 usage() {
@@ -663,6 +666,7 @@ preflight() {
 	local engine mode failed=1 ARGS
 	if [[ -x $LOADER && -e $HOME_DIR/bpf/udp_df_modifier.bpf.o && -e $HOME_DIR/bpf/udp_df_direct.bpf.o ]]; then
 		say "ok   program      built in $HOME_DIR/bpf"
+		check_fragments
 		while read -r engine mode; do
 			say "$(in_words "$engine" "$mode"):"
 			loader_args "$engine" "$mode"
@@ -674,6 +678,45 @@ preflight() {
 		check_tool libbpf-dev "$(ls /usr/include/bpf/libbpf.h 2>/dev/null)"
 	fi
 	return $failed
+}
+
+# Says whether EC2 will drop fragments, and never refuses an engine: all of them meet the same limit.
+check_fragments() {
+	local most=$((MAX_PACKET_SIZE < LARGEST_MIRRORED ? MAX_PACKET_SIZE : LARGEST_MIRRORED)) bypass remedy
+	if ((EGRESS_MTU >= most)); then
+		say "ok   fragments    none: egress_mtu $EGRESS_MTU takes every mirrored datagram whole"
+		return
+	fi
+	bypass=$(fragment_bypass)
+	case $bypass in
+	on) say "ok   fragments    egress_mtu $EGRESS_MTU cuts longer datagrams; ENA's fragment bypass is on" && return ;;
+	off) remedy='load the driver with enable_frag_bypass=1 and without enable_bql' ;;
+	*) remedy="have Amazon's own ENA driver, 2.13.3 or newer, with enable_frag_bypass=1" ;;
+	esac
+	say "note fragments    egress_mtu $EGRESS_MTU cuts longer datagrams, and of fragments EC2 drops what is beyond $EC2_FRAGMENTS_PER_SECOND a second; set egress_mtu to 9001, or $remedy (ENA's fragment bypass is $bypass)"
+}
+
+# on, off or absent. A parameter of Amazon's own driver (github.com/amzn/amzn-drivers, kernel/linux/ena: RELEASENOTES.md, 2.13.3;
+# README.rst), read when an interface comes up; together with enable_bql the driver switches it off (ENA_Linux_Best_Practices.rst).
+fragment_bypass() {
+	local value
+	{ read -r value <$FRAGMENT_BYPASS; } 2>/dev/null || value=absent
+	case $value in
+	absent) say absent ;;
+	0) say off ;;
+	*) say on ;;
+	esac
+}
+
+# Fragments that the kernel's IP layer made since the boot. A line of names, then one of numbers.
+kernel_fragments() {
+	local names numbers i
+	while read -ra names && read -ra numbers; do
+		[[ ${names[0]} == Ip: ]] || continue
+		for i in "${!names[@]}"; do
+			if [[ ${names[i]} == FragCreates ]]; then say "${numbers[i]}"; fi
+		done
+	done </proc/net/snmp
 }
 
 check_tool() {
@@ -809,6 +852,7 @@ status_json() {
 	# What is too short for an IP header, VXLAN itself refuses.
 	printf '%s\n' "$XDP" "$netfilter" "$vxlan" |
 		jq -cs --arg engine "$NOW" --arg state "$STATE" --arg reason "$REASON" --argjson uptime "$uptime" \
+			--arg bypass "$(fragment_bypass)" --argjson fragments "$(kernel_fragments)" \
 			--argjson socket "${queue[1]}" --argjson queued "${queue[7]}" --argjson dropped $((queue[5] + queue[6])) '
 		.[0] as $xdp | (.[1] | '"$OURS"') as $nft | (.[2][0].stats64.rx.errors // 0) as $refused |
 		def n($name): $nft[$name].packets // 0;
@@ -821,7 +865,7 @@ status_json() {
 		+ {packets_malformed: ($xdp.packets_malformed + n("packets_malformed") + $refused),
 			fragments_seen: ($xdp.fragments_seen + n("fragments_seen")), frames_unmatched: n("frames_unmatched"),
 			standby_packets: n("standby_packets"), packets_expired: n("packets_expired"), packets_misrouted: n("packets_misrouted"),
-			nfqueue_packets: $queued, nfqueue_dropped: $dropped}
+			nfqueue_packets: $queued, nfqueue_dropped: $dropped, kernel_fragments: $fragments, fragment_bypass: $bypass}
 		+ ($xdp | {redirects_refused, redirects_unsent, fragments_due, fragments_sent, copies_lost, forged, failed} | map_values(. // 0))
 		+ {stats_map: ($xdp.stats_map // 0), nfqueue_socket: $socket, config: $xdp.config}'
 }
@@ -905,6 +949,7 @@ stats() {
 	{
 		loader_status | jq -r 'to_entries[] | select(.value | type == "number") | "xdp.\(.key) \(.value)"'
 		nft -j list counters | jq -r "$OURS"' | .[] | "\(.family).\(.name) \(.packets)"'
+		say "kernel.fragments $(kernel_fragments)"
 	} | align
 }
 

@@ -27,6 +27,7 @@ def metric: if . == "bytes_processed" then "processed_bytes" else . end | . + "_
 | gauge("up"; "whether packets can flow"; if $status.state == "broken" then 0 else 1 end),
   gauge("degraded"; "whether less carries the traffic than was asked for, or nothing does"; if $status.state == "healthy" then 0 else 1 end),
   gauge("xdp_attached"; "whether the XDP program is on its interface"; if $status.attached then 1 else 0 end),
+  gauge("fragment_bypass"; "whether ENA's driver takes fragments past EC2's limit"; if $status.fragment_bypass == "on" then 1 else 0 end),
   ([{labels: ($status | {engine, xdp_mode, interface, state}), value: 1}] | family("info"; "gauge"; "what carries the traffic, and where")),
   ($list.counters[]
     | if .meaning then . as $group

@@ -8,7 +8,7 @@ def in_flight: 64 * 9 * .processors;
 # Other than before, if counters of this name began anew. Of the rest only their having become smaller tells.
 def origin($name; $status):
   if $name | startswith("nfqueue_") then "nfqueue-\($status.nfqueue_socket)"
-  elif $name | IN("standby_packets", "frames_unmatched", "packets_expired", "packets_misrouted") then null
+  elif $name | IN("standby_packets", "frames_unmatched", "packets_expired", "packets_misrouted", "kernel_fragments") then null
   elif $status.attached then "xdp-\($status.stats_map)"
   else "netfilter" end;
 

@@ -46,13 +46,34 @@ def is_zero: (.rate // 0) == 0 and (.total // 0) == 0;
 # What is nothing to worry about stands back, what is being lost stands out.
 def painted($bad): if is_zero then .line | paint("2") elif $bad and (.rate // 0) > 0 then .line | paint("1;31") else .line end;
 
+# constructs/limits.ts has it with its source.
+def ec2_fragments_per_second: 1024;
+
+# Says of fragments that leave whether EC2 drops them.
+def fragment_limit($bypass):
+  (map(.rate // 0) | add) as $rate | (ec2_fragments_per_second | grouped) as $limit
+  | if $bypass == "on" then "  ENA's fragment bypass is on: EC2's limit of \($limit) a second does not count"
+    elif $rate > ec2_fragments_per_second then
+      "  EC2 drops \($rate - ec2_fragments_per_second | grouped) of them a second, all beyond \($limit);",
+      "  to do: docs/troubleshooting.md, Fragments" | paint("1;31")
+    else "  EC2 drops all beyond \($limit) a second; ENA's fragment bypass is \($bypass)" end;
+
+# None where all leaves whole now. Those that are due, and were not sent, count as lost.
+def fragments($now; $before):
+  [.names | keys_unsorted[] | select(. != "fragments_due") | row(.; $now; $before)]
+  | (map(.total // 0) | add) as $total
+  | if all(is_zero) then "fragments: none" | paint("2")
+    elif all((.rate // 0) == 0) then "fragments: none now, \($total | grouped) so far"
+    else "fragments", (.[] | select(is_zero | not) | painted(false)), fragment_limit($now.status.fragment_bypass) end;
+
 def table($now; $before):
-  $list.counters[] | .group as $group | select($group != "fragments") | ($group | IN("traffic", "engines")) as $always
+  $list.counters[] | .group as $group | if $group == "fragments" then fragments($now; $before) else
+  ($group | IN("traffic", "engines")) as $always
   | [.names | keys_unsorted[] | select($always or (. as $name | $now.counters | any(each_of($name); true))) | row(.; $now; $before)] | select(length > 0)
   | if $always then
       ($group | if . == "traffic" then left(35) + ("per second" | right(21)) + ("in total" | right(24)) else . end), (.[] | painted(false))
     elif all(is_zero) then "\($group): nothing" | paint("2")
-    else $group, (.[] | select(is_zero | not) | painted($group != "not forwarded")) end;
+    else $group, (.[] | select(is_zero | not) | painted($group != "not forwarded")) end end;
 
 def settings:
   ([$deployed | splits("\n") | select(. != "") | capture("(?<key>[^=]*)=(?<value>.*)")] | from_entries) as $deployed

@@ -13,6 +13,7 @@ def prepared($before):
     counters: ($before.counters + $counters),
     values: {
       attached: (if .status.attached == true then 1 elif .status.attached == false then 0 else null end),
+      fragment_bypass: (if .status.fragment_bypass == "on" then 1 else 0 end),
       degraded: (if .status.state == null then null elif .status.state == "healthy" then 0 else 1 end),
       # Each measurement once.
       latency: (if $before and .latency.measured_at != $before.latency.measured_at then .latency.nanoseconds else null end),
@@ -24,6 +25,7 @@ def prepared($before):
 # -> a number, or null where there is none to send
 def value($metric; $now; $before):
   if $metric.value_of then $now.values[$metric.value_of]
+  elif $metric.zero_while and $now.values[$metric.zero_while] == 1 then 0
   elif $metric.rate_of then rate($metric.rate_of; $now; $before)
   else [grown($metric.growth_of; $now; $before)[].growth] | add end
   | if . then . * 1000 | round / 1000 else . end;

@@ -8,12 +8,16 @@ import * as sizing from '../../bench/sizing';
 import { table } from '../../bench/table';
 import { checkedInContext } from '../../constructs/context';
 import { bandwidthOf, isRecommended } from '../../constructs/instance-types';
-import { LARGEST_IN_DRIVER_MODE } from '../../constructs/limits';
+import { EC2_FRAGMENTS_PER_SECOND, fragmentsOf, LARGEST_IN_DRIVER_MODE } from '../../constructs/limits';
 import { REPOSITORY, run } from '../../lab/host';
 import { results as madeUp } from './made-up';
 
 const SIZES = [1380, 1428, 2852, 3400];
-const CAREFUL = { headroom: 0.5, spare: 0, speed: 1 };
+const CAREFUL = { headroom: 0.5, spare: 0, speed: 1, fragmentBypass: false };
+/** What leaves is whole, as by default. */
+const WHOLE = 9001;
+const MEASURED = sizing.MEASURED_EGRESS_MTU;
+const load = (pps: number, bytes: number, egressMtu = WHOLE): sizing.Load => ({ pps, bytes, egressMtu });
 
 function point(subject: Engine, bytes: number, nanoseconds: number): Point {
   return { subject, bytes, offered: [], overload: [], refusedBySink: [], cost: [{ rate: 1000, nanoseconds }] };
@@ -32,7 +36,10 @@ function results(...runs: readonly Point[][]): Results {
 }
 
 const measured = (cost: sizing.Cost, sizes = SIZES) =>
-  sizes.map((bytes) => ({ bytes, nanoseconds: sizing.nanosecondsFor(cost, bytes) }));
+  sizes.map((bytes) => ({
+    bytes,
+    nanoseconds: sizing.nanosecondsFor(cost, bytes, fragmentsOf(bytes, MEASURED)),
+  }));
 
 /** An engine that takes as much for every datagram. */
 const flat = (nanoseconds: number) => sizing.fit(measured({ datagram: nanoseconds, fragment: 0, byte: 0 }));
@@ -52,7 +59,10 @@ function need(...args: Parameters<typeof sizing.size>): sizing.Need {
 describe('the model of what a datagram costs', () => {
   test('counts fragments as the gateway cuts them', () => {
     const sizes = [28, 1400, 1401, 2776, 2777, 8486];
-    expect(sizes.map(sizing.fragmentsOf)).toEqual([1, 1, 2, 2, 3, 7]);
+    expect(sizes.map((bytes) => fragmentsOf(bytes, 1400))).toEqual([1, 1, 2, 2, 3, 7]);
+    expect(sizes.map((bytes) => fragmentsOf(bytes, WHOLE))).toEqual([1, 1, 1, 1, 1, 1]);
+    // 552 bytes in each fragment but the last, which has room for 556.
+    expect([576, 577, 1128, 1129].map((bytes) => fragmentsOf(bytes, 576))).toEqual([1, 2, 2, 3]);
   });
 
   test('finds the cost of a datagram, a fragment more and a byte again', () => {
@@ -109,21 +119,44 @@ describe('the number of gateways', () => {
 
   test('follows the processor time that a load takes', () => {
     // Two vCPUs, half of each, 10 us a datagram: 100 000/s.
-    expect(need('bridge', { pps: 99_999, bytes: 1380 }, flat(10_000), small, CAREFUL)).toMatchObject({
+    expect(need('bridge', load(99_999, 1380), flat(10_000), small, CAREFUL)).toMatchObject({
       ...{ gateways: 1, limit: 'processor', nanoseconds: expect.closeTo(10_000) as number },
     });
-    expect(need('bridge', { pps: 100_001, bytes: 1380 }, flat(10_000), small, CAREFUL).gateways).toBe(2);
+    expect(need('bridge', load(100_001, 1380), flat(10_000), small, CAREFUL).gateways).toBe(2);
   });
 
   test('is limited by the bandwidth that comes in where the mirror adds more than fragments do', () => {
-    const found = need('generic', { pps: 1_000_000, bytes: 1380 }, flat(1), small, CAREFUL);
+    const found = need('generic', load(1_000_000, 1380), flat(1), small, CAREFUL);
     expect(found).toMatchObject({ limit: 'bandwidth in', gateways: Math.ceil((1_000_000 * 8 * (1380 + 64)) / 3e9) });
   });
 
-  test('is limited by the bandwidth that goes out where datagrams are large', () => {
-    const found = need('generic', { pps: 100_000, bytes: 8486 }, flat(1), small, CAREFUL);
+  test('is limited by the bandwidth that goes out where large datagrams leave in fragments', () => {
+    const [cut, bypass] = [load(100_000, 8486, MEASURED), { ...CAREFUL, fragmentBypass: true }];
     const bits = 8 * (8486 - 20 + 7 * 34);
-    expect(found).toMatchObject({ limit: 'bandwidth out', gateways: Math.ceil((100_000 * bits) / 3e9) });
+    const gateways = Math.ceil((100_000 * bits) / 3e9);
+    expect(need('generic', cut, flat(1), small, bypass)).toMatchObject({ limit: 'bandwidth out', gateways });
+  });
+
+  test.each([...ENGINES])("of %s is limited by EC2's fragments a second, if anything leaves in fragments", (engine) => {
+    const limit = "EC2's fragment limit";
+    const large = instance('c5n.2xlarge');
+    const asked = (pps: number, egressMtu: number, fragmentBypass = false) =>
+      need(engine, load(pps, 2852, egressMtu), flat(1000), large, { ...CAREFUL, fragmentBypass });
+    // Three fragments each: 341 whole datagrams and a third of one, whatever the processor could do.
+    const most = Math.floor(EC2_FRAGMENTS_PER_SECOND / 3);
+    expect(asked(most, MEASURED)).toMatchObject({ limit, gateways: 1 });
+    expect(asked(most + 1, MEASURED)).toMatchObject({ limit, gateways: 2 });
+    expect(asked(20_000, MEASURED)).toMatchObject({ limit, gateways: Math.ceil(20_000 / (1024 / 3)) });
+    expect(asked(20_000, WHOLE).gateways).toBe(1);
+    expect(asked(20_000, WHOLE).limit).not.toBe(limit);
+    expect(asked(20_000, MEASURED, true).gateways).toBe(1);
+  });
+
+  test('follows from what a datagram costs in the fragments that it leaves in', () => {
+    const found = sizing.fit(measured({ datagram: 300, fragment: 150, byte: 0 }));
+    const asked = (egressMtu: number) => need('bridge', load(1, 2852, egressMtu), found, small, CAREFUL).nanoseconds;
+    expect(asked(WHOLE)).toBeCloseTo(300);
+    expect(asked(MEASURED)).toBeCloseTo(600);
   });
 
   test('has half of the vCPUs in driver mode, and no more than two of the legacy program', () => {
@@ -134,30 +167,38 @@ describe('the number of gateways', () => {
   });
 
   test('has spare gateways on top, and a price for all', () => {
-    const found = need('bridge', { pps: 1000, bytes: 1380 }, flat(10_000), small, { ...CAREFUL, spare: 1 });
+    const found = need('bridge', load(1000, 1380), flat(10_000), small, { ...CAREFUL, spare: 1 });
     expect(found.gateways).toBe(2);
     expect(found.monthly).toBeCloseTo(2 * 0.108 * 730);
   });
 
   test('falls with faster vCPUs', () => {
-    const faster = need('bridge', { pps: 399_999, bytes: 1380 }, flat(10_000), small, { ...CAREFUL, speed: 2 });
+    const faster = need('bridge', load(399_999, 1380), flat(10_000), small, { ...CAREFUL, speed: 2 });
     expect(faster).toMatchObject({ nanoseconds: expect.closeTo(5000) as number, gateways: 2 });
   });
 
   test('does not exist where an engine cannot carry the load', () => {
     const asked = (engine: Engine, bytes: number, on = small) =>
-      sizing.size(engine, { pps: 1, bytes }, flat(1), on, CAREFUL);
+      sizing.size(engine, load(1, bytes), flat(1), on, CAREFUL);
     expect(asked('driver', LARGEST_IN_DRIVER_MODE)).toHaveProperty('gateways', 1);
     expect(asked('driver', LARGEST_IN_DRIVER_MODE + 1)).toEqual({ reason: 'takes at most 3448 bytes' });
     expect(asked('generic', LARGEST_IN_DRIVER_MODE + 1)).toHaveProperty('gateways', 1);
     expect(asked('driver', 1380, { ...small, enaQueues: 1 })).toEqual({ reason: 'needs two queues' });
-    const unmeasured = sizing.size('bridge', { pps: 1, bytes: 1380 }, undefined, small, CAREFUL);
+    const unmeasured = sizing.size('bridge', load(1, 1380), undefined, small, CAREFUL);
     expect(unmeasured).toEqual({ reason: 'was not measured' });
   });
 
   test('is marked where a size lies beyond those measured', () => {
-    const isExtrapolated = (bytes: number) => need('bridge', { pps: 1, bytes }, flat(1), small, CAREFUL).isExtrapolated;
+    const isExtrapolated = (bytes: number) =>
+      need('bridge', load(1, bytes, MEASURED), flat(1), small, CAREFUL).isExtrapolated;
     expect([1379, 1380, 3400, 3401].map(isExtrapolated)).toEqual([true, false, false, true]);
+  });
+
+  test('is marked where datagrams leave in another number of fragments than those measured: whole, for one', () => {
+    const isExtrapolated = (bytes: number, egressMtu: number) =>
+      need('bridge', load(1, bytes, egressMtu), flat(1), small, CAREFUL).isExtrapolated;
+    expect([1400, 1401, 2852].map((bytes) => isExtrapolated(bytes, WHOLE))).toEqual([false, true, true]);
+    expect([1400, 1401, 2852].map((bytes) => isExtrapolated(bytes, 1300))).toEqual([true, false, false]);
   });
 });
 
@@ -200,18 +241,15 @@ describe('npm run size', () => {
   afterAll(() => fs.rmSync(folder, { recursive: true }));
   beforeAll(() => {
     const points = ENGINES.flatMap((engine, at) =>
-      SIZES.map((bytes) => point(engine, bytes, 20_000 / (at + 1) + 100 * sizing.fragmentsOf(bytes))),
+      SIZES.map((bytes) => point(engine, bytes, 20_000 / (at + 1) + 100 * fragmentsOf(bytes, MEASURED))),
     );
     fs.writeFileSync(file, JSON.stringify(results(points)));
   });
 
   test('prints a line for each engine, its error and what it takes for granted', () => {
     const said = asked('--pps', '500000', '--bytes', '1428');
-    expect(said).toMatch(
-      /^500,000 datagrams\/s of 1428 bytes, 2 fragments each\nc5n.large: 2 vCPUs on one core, 3 Gbit\/s/,
-    );
-    // 20.2 us each, 70 % of two vCPUs: 69 307/s for each of 8, and one to spare.
-    expect(said).toMatch(/\nnfqueue +20,200 +9 +710 +processor\n/);
+    expect(said).toMatch(/^500,000 datagrams\/s of 1428 bytes, whole\nc5n.large: 2 vCPUs on one core, 3 Gbit\/s/);
+    expect(said).toMatch(/\nbridge +6,767\* +4 +315 +processor\n/);
     for (const engine of ENGINES.filter((each) => each !== 'nfqueue'))
       expect(said).toMatch(new RegExp(`\n${engine} .* 0.0 % +0.0 % +4  1380 to 3400\n`));
     // It never sees those that stay whole.
@@ -219,6 +257,22 @@ describe('npm run size', () => {
     ['Example CPU', '--speed', 'pps-allowance-exceeded', 'Prices change', '70 %'].forEach((text) =>
       expect(said).toContain(text),
     );
+    expect(said).toContain('EC2 drops all beyond 1,024 IP fragments/s of a gateway; here none leave.');
+  });
+
+  test("says where EC2's fragment limit decides, whatever the engine, and what it is", () => {
+    const args = ['--pps', '500000', '--bytes', '1428', '--egress-mtu', '1400'];
+    const said = asked(...args);
+    expect(said).toMatch(/^500,000 datagrams\/s of 1428 bytes, 2 fragments each\n/);
+    // 512 datagrams/s of each gateway, and one to spare.
+    for (const engine of ENGINES)
+      expect(said).toMatch(new RegExp(`\n${engine} +[\\d,]+ +978 +77,106 +EC2's fragment limit\n`));
+    expect(said).toContain('Nitro system considerations for performance tuning');
+    // 20.2 us each, 70 % of two vCPUs: 69 307/s for each of 8, and one to spare.
+    const past = asked(...args, '--fragment-bypass');
+    expect(past).toMatch(/\nnfqueue +20,200 +9 +710 +processor\n/);
+    expect(past).not.toContain("EC2's fragment limit\n");
+    expect(past).toContain("EC2's limit of 1,024 IP fragments/s is taken for bypassed (--fragment-bypass).");
   });
 
   test('says why an engine has no number, and marks what is extrapolated', () => {
@@ -248,6 +302,10 @@ describe('npm run size', () => {
     [['--pps', '1', '--bytes', '28', '--headroom', '1.1'], "--headroom '1.1': give a number from 0.05 to 1"],
     [['--pps', '1', '--bytes', '28', '--speed', 'fast'], "--speed 'fast': give a number from 0.1 to 10"],
     [['--pps', '1', '--bytes', '28', '--spare', '-1'], "Option '--spare' argument is ambiguous"],
+    [
+      ['--pps', '1', '--bytes', '28', '--egress-mtu', '575'],
+      "--egress-mtu '575': give a whole number from 576 to 9001",
+    ],
     [['--instance', 't2.nano'], /^--instance 't2.nano': give one of c5n.large, .*, all$/],
     [['--colour'], "Unknown option '--colour'"],
   ])('refuses %j', (args, message) => expect(() => asked(...args)).toThrow(message));

@@ -817,10 +817,45 @@ describe('the direct engine, in driver mode', () => {
   test('hooks both interfaces, and lets go of both', () => {
     expect(complete()).toMatchObject({ code: 0, err: 'udp_df_direct hooked to first in driver mode\n' });
     expect(programOn('second')).not.toBe(0);
-    expect(fs.readdirSync(PINS).sort()).toEqual(['config', 'link', 'secondary_link', 'stats']);
+    expect(fs.readdirSync(PINS).sort()).toEqual(['config', 'ids', 'link', 'secondary_link', 'stats']);
     expect(status()).toMatchObject({ attached: true, engine: 'direct', interface: 'first', xdp_mode: 'driver' });
     expect(succeed('detach').err).toBe('udp_df_direct detached from interface first\n');
     expect([programOn('first'), programOn('second'), fs.existsSync(PINS)]).toEqual([0, 0, false]);
+  });
+
+  const dump = <T>(map: string): T[] => JSON.parse(gateway(`bpftool -j map dump ${map}`)) as T[];
+  const counters = (): number[] =>
+    dump<{ formatted: { value: { blocks: number } } }>(`pinned ${PINS}/ids`).map(
+      ({ formatted }) => formatted.value.blocks,
+    );
+
+  test('begins identifications at random, and goes on with them where the program is replaced', () => {
+    complete();
+    const begun = counters();
+    expect(new Set(begun).size).toBeGreaterThan(1000);
+    complete();
+    expect(counters()).toEqual(begun);
+    succeed('detach');
+    complete();
+    expect(counters()).not.toEqual(begun);
+    succeed('detach');
+  });
+
+  test.each([
+    ['has none run on frames that leave where nothing can be cut', 9001, false],
+    ['has its second program cut them where br0 sends less than may come', 1449, true],
+    ['has none where br0 sends all that may come', 1450, false],
+  ])('%s', (_, mtu, cuts) => {
+    gateway(`ip link set br0 mtu ${mtu}`); // the primary interface has 1500, of which 50 are the mirror's headers
+    complete();
+    const ids = (JSON.parse(gateway('bpftool -j map list')) as { id: number; name?: string; type: string }[])
+      .filter(({ name, type }) => name === 'whole' && type === 'devmap')
+      .map(({ id }) => id);
+    // struct bpf_devmap_val: the interface, then the number of the program, 32 bits each.
+    const [entry] = dump<{ value: string[] }>(`id ${Math.max(...ids)}`);
+    expect(entry?.value.slice(4).some((byte) => Number(byte) !== 0)).toBe(cuts);
+    succeed('detach');
+    gateway('ip link set br0 mtu 1500');
   });
 
   test.each(['attach', 'detach'])('%s takes over what a loader that was killed left beside its names', (verb) => {
@@ -842,12 +877,6 @@ describe('the direct engine, in driver mode', () => {
       ['--max-packet-size', '3449'],
       REFUSED,
       /^FAIL sizes +max_packet_size 3449: driver mode takes datagrams of at most 3448 bytes; set it to that, or/m,
-    ],
-    [
-      'fragments that fit no page',
-      ['--max-packet-size', '3448', '--egress-mtu', '3499'],
-      REFUSED,
-      /^FAIL sizes +egress_mtu 3499: driver mode sends at most 3498 bytes; set it to that, or/m,
     ],
     [
       'a secondary interface that is gone',

@@ -95,6 +95,12 @@ const more = ({ rates, ...rest }: Behaviour, rates_: Numbers): Behaviour => ({
   rates: { ...rates, ...rates_ },
 });
 
+/** Datagrams/s that leave in two fragments; half of them the direct engine cuts, the others the kernel. */
+const cut = (behaviour: Behaviour, datagrams: number, fragment_bypass = 'absent'): Behaviour => ({
+  ...more(behaviour, { fragments_due: datagrams, fragments_sent: datagrams, kernel_fragments: datagrams }),
+  status: { ...behaviour.status, fragment_bypass },
+});
+
 /** What happens to a fleet of this kind. */
 export function situationsOf(carry: Carrier): Readonly<Record<string, Situation>> {
   const well = carry(2_000_000);
@@ -107,6 +113,11 @@ export function situationsOf(carry: Carrier): Readonly<Record<string, Situation>
     'NFQUEUE dropping on one': { gateways: [more(well, { nfqueue_packets: 300_000, nfqueue_dropped: 50_000 }), well] },
     'NFQUEUE full on one, as modify_udp_df has it': {
       gateways: [more(well, { nfqueue_packets: 300_000, standby_packets: 50_000 }), well],
+    },
+    // Of two fragments each, what 500 datagrams/s make is short of EC2's limit and beyond what the alarm allows.
+    'datagrams in fragments on one': { gateways: [cut(well, 500), well] },
+    'fewer of them on one, many on the other with the fragment bypass': {
+      gateways: [cut(well, 400), cut(well, 30_000, 'on')],
     },
     // It passes its health check all the same.
     'one gateway silent': { gateways: [SILENT, well] },

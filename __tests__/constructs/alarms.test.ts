@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every alarm, value by value, since one on a metric that nobody sends never fires; and who hears of them.
 import { DIMENSION_SETS, METRIC_NAMESPACE, METRICS, type MetricName, unitOf } from '../../constructs/metrics';
+import { EC2_FRAGMENTS_PER_SECOND } from '../../constructs/limits';
 import { FUNCTION_METRICS } from '../../lambda/metrics';
 import { all, type Body, only, parsed, reference, synth, type Synthesized } from './synthesized';
 
@@ -18,6 +19,7 @@ const OURS: readonly Row[] = [
   ['mirror-gateway-standby-carries-traffic', 'StandbyPacketsPerSecond', 'Maximum GreaterThanThreshold 0', 3, 'missing'],
   ['mirror-gateway-nfqueue-drops', 'NfqueueDropsPerSecond', 'Maximum GreaterThanThreshold 0', 2, 'missing'],
   ['mirror-gateway-packets-lost', 'PacketsLostPerSecond', 'Maximum GreaterThanThreshold 0', 3, 'missing'],
+  ['mirror-gateway-fragment-limit', 'FragmentsPerSecond', 'Maximum GreaterThanThreshold 819.2', 2, 'missing'],
   ['mirror-gateway-pps-allowance-exceeded', 'PpsAllowanceExceeded', 'Maximum GreaterThanThreshold 0', 3, 'missing'],
   ['mirror-gateway-no-data', 'PacketsPerSecond', 'SampleCount LessThanThreshold 1', 5, 'breaching'],
   ['mirror-gateway-launches-abandoned', 'LaunchesAbandoned', 'Sum GreaterThanThreshold 0', 1, 'notBreaching'],
@@ -133,6 +135,13 @@ describe('the alarms', () => {
       expect(alarm_description).toMatch(/\bFirst [a-z].{20}/);
       expect((alarm_description as string).length).toBeLessThanOrEqual(1024);
     });
+  });
+
+  test("on fragments fires before EC2's limit is reached, and like that on packets says that a larger type is no help", () => {
+    expect(named('mirror-gateway-fragment-limit').threshold).toBeLessThan(EC2_FRAGMENTS_PER_SECOND);
+    ['fragment-limit', 'pps-allowance-exceeded'].forEach((name) =>
+      expect(named(`mirror-gateway-${name}`).alarm_description).toMatch(/larger.* does not help against this/),
+    );
   });
 
   test('on XDP are absent without it, and only those two', () => {

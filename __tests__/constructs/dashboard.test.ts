@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The page for whoever is called at night: five questions in order, no graph of a metric that nobody sends.
 import { FUNCTION_METRICS } from '../../lambda/metrics';
+import { EC2_FRAGMENTS_PER_SECOND } from '../../constructs/limits';
 import { DIMENSION_SETS, METRIC_NAMESPACE, METRICS } from '../../constructs/metrics';
 import { searchOf } from '../../lab/search';
 import { type Body, only, parsed, synth, VARIANTS } from './synthesized';
@@ -13,7 +14,12 @@ interface Widget {
   readonly y: number;
   readonly width: number;
   readonly height: number;
-  readonly properties: { readonly markdown?: string; readonly region?: string; readonly metrics?: readonly Metric[] };
+  readonly properties: {
+    readonly markdown?: string;
+    readonly region?: string;
+    readonly metrics?: readonly Metric[];
+    readonly annotations?: Body;
+  };
 }
 
 const bodyOf = (settings: Body) =>
@@ -64,21 +70,36 @@ describe('the dashboard', () => {
   });
 
   test('draws each of our metrics somewhere', () => {
-    const drawn = new Set(own.map(([, name]) => name));
+    const searched = metrics.flatMap(([first]) =>
+      typeof first === 'object' ? (searchOf(String(first.expression))?.name ?? []) : [],
+    );
+    const drawn = new Set([...own.map(([, name]) => name), ...searched]);
     expect(Object.keys(METRICS).filter((name) => !drawn.has(name))).toEqual([]);
   });
 
-  test('searches for two metrics of each gateway of this group, whoever they are', () => {
+  test('searches for three metrics of each gateway of this group, whoever they are', () => {
     const expressions = metrics.flatMap(([first]) => (typeof first === 'object' ? String(first.expression) : []));
     const searches = expressions.flatMap((expression) => searchOf(expression) ?? []);
     const dimensions = { AutoScalingGroupName: 'mirror-gateway-xdp-asg', InstanceId: null };
     expect(DIMENSION_SETS).toContainEqual(Object.keys(dimensions));
     expect(searches).toEqual(
-      ['Degraded', 'PacketsPerSecond'].map((name) => ({ namespace: METRIC_NAMESPACE, name, dimensions })),
+      ['Degraded', 'PacketsPerSecond', 'FragmentsPerSecond'].map((name) => ({
+        namespace: METRIC_NAMESPACE,
+        name,
+        dimensions,
+      })),
     );
     expect(expressions).toContain(
       `SEARCH('{XDP/PacketProcessing,AutoScalingGroupName,InstanceId} AutoScalingGroupName="mirror-gateway-xdp-asg" MetricName="Degraded"', 'Maximum', 60)`,
     );
+  });
+
+  test("shows EC2's limit where it draws fragments", () => {
+    const marked = graphs.filter(({ properties }) => properties.annotations);
+    expect(marked.map(({ properties }) => properties.annotations)).toEqual([
+      { horizontal: [{ label: 'EC2’s limit', value: EC2_FRAGMENTS_PER_SECOND }] },
+    ]);
+    expect(JSON.stringify(marked[0]?.properties.metrics)).toContain('FragmentsPerSecond');
   });
 
   test('computes only from series of the same graph', () => {

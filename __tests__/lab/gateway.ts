@@ -4,7 +4,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { exchange, type ExchangeOptions, onto, type Outcome, type Path } from '../../lab/exchange';
 import { inNamespace, must } from '../../lab/host';
 import { type Datagram, describeFacts, type PacketFacts, payloadHash } from '../../lab/judge';
-import { DEFAULT_EGRESS_MTU, type Engine, fragmentsOf, givesId, isXdp } from '../../lab/engines';
+import { fragmentsOf } from '../../constructs/limits';
+import { DEFAULT_EGRESS_MTU, type Engine, givesId, isXdp } from '../../lab/engines';
 import { deploy, LAB, labDown, type LabOptions, labUp, setNeighbour, SETTINGS_FILE } from '../../lab/namespaces';
 import {
   ETHERNET_HEADER,
@@ -44,6 +45,8 @@ export interface Status {
   readonly standby_packets: number;
   readonly nfqueue_packets: number;
   readonly nfqueue_dropped: number;
+  readonly fragments_sent: number;
+  readonly kernel_fragments: number;
 }
 
 /** A lab from the first test of the enclosing `describe` to its last, with a UDP socket at the sink. */
@@ -179,7 +182,7 @@ export function expectDelivered(
   }
   const carried = datagram.fragments.map((fragment) => fragment.totalLength - fragment.headerLength);
   expect(carried.reduce((sum, bytes) => sum + bytes)).toBe(length - headerLength);
-  expect(datagram.fragments).toHaveLength(fragmentsOf(length, headerLength, egressMtu));
+  expect(datagram.fragments).toHaveLength(fragmentsOf(length, egressMtu, headerLength));
   if (datagram.fragments.length === 1)
     expect(wholeBytesOf(outcome, hash, from)).toBe(comparable(translated(packet, id, df)));
   const received = outcome.received.filter(({ payloadHash: got }) => got === hash);

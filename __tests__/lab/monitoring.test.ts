@@ -11,7 +11,7 @@ import { INSTALLED } from '../../constructs/user-data';
 import { type Emf, emfProblems, type Series, seriesOf } from '../../lab/emf';
 import { inNamespace, must, Progress, sleep, waitFor } from '../../lab/host';
 import { Agent, measureLatency, Monitoring } from '../../lab/monitoring';
-import { deploy, LAB, labDown, labUp } from '../../lab/namespaces';
+import { deploy, LAB, labDown, labUp, SETTINGS_FILE } from '../../lab/namespaces';
 import { type Search, searchOf } from '../../lab/search';
 import { Stream } from '../../lab/traffic-stream';
 import { FUNCTION_METRICS } from '../../lambda/metrics';
@@ -331,6 +331,30 @@ describe('monitoring', () => {
       Object.entries(document).filter(([, value]) => typeof value === 'number'),
     );
     expect(numbers.filter(([, value]) => Number(value) < 0)).toEqual([]);
+  });
+
+  it("tells the fragments that count against EC2's limit, whoever makes them, and none where all leaves whole", async () => {
+    stream = await Stream.start({ pps: 2000 }, progress);
+    monitoring = Monitoring.start({ seconds: 1.5, path });
+    const deployed = readFileSync(SETTINGS_FILE, 'utf8');
+    try {
+      for (const [mtu, verb, each] of [
+        [1400, 'attach', 2],
+        [1400, 'rollback', 2],
+        [9001, 'attach', 0],
+      ] as const) {
+        writeFileSync(SETTINGS_FILE, deployed.replace(/^EGRESS_MTU=.*$/m, `EGRESS_MTU=${mtu}`));
+        await deploy('network-up');
+        await deploy('attach');
+        await deploy(verb);
+        const { FragmentsPerSecond, PacketsPerSecond } = (await agent.next(4)).at(-1) as Emf;
+        expect(Number(FragmentsPerSecond) / Number(PacketsPerSecond)).toBeCloseTo(each, 1);
+      }
+    } finally {
+      writeFileSync(SETTINGS_FILE, deployed);
+      await deploy('network-up');
+      await deploy('attach');
+    }
   });
 
   // --- losses -------------------------------------------------------------------------------------------------------------

@@ -2,9 +2,10 @@
 // deploy_xdp.sh status on a gateway with traffic: as a person sees it, over and over in a terminal, and as programs read it.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { DEPLOY_SCRIPT } from '../../constructs/user-data';
-import { inNamespace, Progress, run } from '../../lab/host';
-import { deploy, LAB, labDown, labUp } from '../../lab/namespaces';
+import { inNamespace, must, Progress, run, sleep } from '../../lab/host';
+import { deploy, LAB, labDown, labUp, SETTINGS_FILE } from '../../lab/namespaces';
 import { parsePrometheus, type PrometheusFamily } from '../../lab/prometheus';
 import { Stream } from '../../lab/traffic-stream';
 import { status } from './gateway';
@@ -176,5 +177,69 @@ describe('the status', () => {
     const { lost, sent } = (await stream?.finish()) ?? { lost: [[0, 0]], sent: { sent: 0 } };
     expect(lost).toEqual([]);
     expect(sent.sent).toBeGreaterThan(0);
+  });
+
+  describe('of fragments', () => {
+    /** As if the stack had deployed it. */
+    async function deployEgressMtu(mtu: number): Promise<void> {
+      const settings = readFileSync(SETTINGS_FILE, 'utf8');
+      writeFileSync(SETTINGS_FILE, settings.replace(/^EGRESS_MTU=.*$/m, `EGRESS_MTU=${mtu}`));
+      await deploy('network-up');
+      await deploy('attach');
+    }
+
+    /** A verb where Amazon's driver has a parameter of this value. */
+    function withBypass(value: string, verb: string): Promise<string> {
+      const folder = '/sys/module/ena/parameters';
+      const driver = `mount -t tmpfs none /sys/module && mkdir -p ${folder} && echo ${value} >${folder}/enable_frag_bypass`;
+      return must(...inNamespace(GATEWAY, 'unshare', '-m', 'sh', '-c', `${driver} && ${DEPLOY_SCRIPT} ${verb}`));
+    }
+
+    const lineOf = (preflight: string) => preflight.split('\n').filter((line) => / fragments /.test(line));
+    const bypassOf = (json: string) => (JSON.parse(json) as { fragment_bypass: string }).fragment_bypass;
+
+    beforeAll(async () => {
+      stream = await Stream.start({ pps: PPS }, progress);
+    });
+
+    it('says that there are none while datagrams leave whole', async () => {
+      await deployEgressMtu(9001);
+      expect(await deploy('status')).toMatch(/^fragments: none\b/m);
+      expect(lineOf(await deploy('preflight'))).toEqual([
+        'ok   fragments    none: egress_mtu 9001 takes every mirrored datagram whole',
+      ]);
+    });
+
+    it.each([
+      ['attach', 'fragments_sent'],
+      ['rollback', 'kernel_fragments'],
+    ] as const)('counts two of each datagram after %s, and says how many EC2 drops of them', async (verb, counter) => {
+      await deployEgressMtu(1400);
+      await deploy(verb);
+      const text = await deploy('status');
+      const [rate = 0] = cells(text, counter);
+      expect(Math.abs(rate / (2 * PPS) - 1)).toBeLessThan(0.1);
+      expect(text).toMatch(/^ {2}EC2 drops [23],\d{3} of them a second, all beyond 1,024;\n {2}to do: /m);
+      const before = (await status())[counter];
+      await sleep(1000);
+      expect((await status())[counter] - before).toBeGreaterThan(PPS);
+      expect(await deploy('stats')).toMatch(/^kernel\.fragments +\d+$/m);
+    });
+
+    it('says whether the driver takes them past the limit, and never refuses an engine for it', async () => {
+      expect(bypassOf(await deploy('status', '--json'))).toBe('absent');
+      expect(bypassOf(await withBypass('0', 'status --json'))).toBe('off');
+      expect(bypassOf(await withBypass('1', 'status --json'))).toBe('on');
+      expect(await withBypass('1', 'status')).toMatch(/^ {2}ENA's fragment bypass is on: EC2's limit .* not count$/m);
+      const note =
+        'note fragments    egress_mtu 1400 cuts longer datagrams, and of fragments EC2 drops what is beyond 1024';
+      expect(lineOf(await deploy('preflight'))).toEqual([expect.stringMatching(`^${note}.*2\\.13\\.3.*is absent`)]);
+      expect(lineOf(await withBypass('0', 'preflight'))).toEqual([
+        expect.stringMatching(`^${note}.*enable_frag_bypass=1 and without enable_bql .*is off`),
+      ]);
+      expect(lineOf(await withBypass('1', 'preflight'))).toEqual([
+        "ok   fragments    egress_mtu 1400 cuts longer datagrams; ENA's fragment bypass is on",
+      ]);
+    });
   });
 });

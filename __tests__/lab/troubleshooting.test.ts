@@ -126,6 +126,12 @@ function setMode(mode: string): void {
   writeFileSync(SETTINGS_FILE, readFileSync(SETTINGS_FILE, 'utf8').replace(/^XDP_MODE=.*$/m, `XDP_MODE=${mode}`));
 }
 
+/** The same; 9001 is its default. */
+async function setEgressMtu(mtu: number): Promise<void> {
+  writeFileSync(SETTINGS_FILE, readFileSync(SETTINGS_FILE, 'utf8').replace(/^EGRESS_MTU=.*$/m, `EGRESS_MTU=${mtu}`));
+  await whole();
+}
+
 /** A veth takes XDP in driver mode only while its peer sends frames that fit a page. */
 async function peers(mtu: number): Promise<void> {
   for (const { namespace, interface: name } of [LAB.source, LAB.sink])
@@ -158,7 +164,7 @@ const HARMS: Readonly<Record<string, Harm>> = {
   'Primary interface and VXLAN: the session’s packet length': { feed: 'cut' },
   'Primary interface and VXLAN: they go to another port': { feed: 'other port', mend: () => set('target_port=31765') },
   'Settings: somebody changed the port': { harm: () => set('target_port=31766') },
-  'Settings: datagrams between': { harm: () => set('max_packet_size=1420') },
+  'Settings: datagrams longer than': { harm: () => set('max_packet_size=1420') },
   'Bridge: the secondary interface is not attached': {
     harm: unplugSecondary,
     mend: () => plugSecondary().then(whole),
@@ -180,7 +186,13 @@ const HARMS: Readonly<Record<string, Harm>> = {
   'Neighbour: nobody answers': { harm: hideSink, mend: showSink },
   'Secondary interface: somebody lowered its MTU': { harm: () => gateway('ip link set ens6 mtu 600') },
   'DF is still set: they are no longer than': { feed: 'small', mend: () => set('min_packet_size=1400') },
-  'DF is still set: they are longer than': { harm: () => set('max_packet_size=1420') },
+  'DF is still set: they are longer than': {
+    harm: async () => {
+      await setEgressMtu(1400);
+      await set('max_packet_size=1420');
+    },
+    mend: () => setEgressMtu(9001),
+  },
   'DF is still set: their sender sets no DF': { feed: 'without df' },
   'Needs: it is not built': { harm: () => Promise.resolve(rmSync(join(INSTALLED, 'bpf/udp_df_direct.bpf.o'))) },
   'Needs: another program has the interface': {
@@ -227,6 +239,8 @@ const HARMS: Readonly<Record<string, Harm>> = {
     mend: () => xdp.stop(),
   },
   'In the gateway’s programs: nobody answers': { harm: hideSink, mend: showSink },
+  'Fragments: datagrams longer than egress_mtu': { harm: () => setEgressMtu(1400) },
+  'Fragments: the driver has no bypass': { harm: () => setEgressMtu(1400) },
   'Alarms without data: the settings are gone': {
     harm: () => Promise.resolve(renameSync(SETTINGS_FILE, `${SETTINGS_FILE}.gone`)),
     mend: () => Promise.resolve(renameSync(`${SETTINGS_FILE}.gone`, SETTINGS_FILE)),
@@ -268,13 +282,12 @@ test('each cause on the page that a lab can have is broken here, and nothing els
 describe('the troubleshooting page', () => {
   const lab = useLab('direct/generic');
   const reasons = new Set<string>();
-  let id = 0;
 
   beforeAll(async () => {
     const settings = readFileSync(SETTINGS_FILE, 'utf8').replace(/^XDP_ENGINE=.*$/m, 'XDP_ENGINE=auto');
     writeFileSync(SETTINGS_FILE, settings); // as a stack has it by default
     setMode('auto');
-    await deploy('attach');
+    await setEgressMtu(9001);
     agent = await Agent.start(progress);
     startMonitoring();
   });
@@ -306,7 +319,7 @@ describe('the troubleshooting page', () => {
   /** Healthy by the engine that was asked for, and a large datagram arrives without its DF. */
   async function isWhole(): Promise<void> {
     expect(JSON.parse(await deploy('health'))).toMatchObject({ state: 'healthy', engine: 'direct' });
-    const packet = datagram().id(++id).df();
+    const packet = datagram().df();
     const outcome = await lab.send([mirror(packet)]);
     expectDelivered(outcome, { packet, from: '198.51.100.7:1024', length: LARGE });
   }

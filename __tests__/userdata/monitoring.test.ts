@@ -177,6 +177,33 @@ describe(`a gateway's metrics${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`,
     expect(after).toMatchObject({ InterfaceDropsPerSecond: 1, PpsAllowanceExceeded: 1 });
   });
 
+  testJq('count fragments of the direct engine and of the kernel, whichever began anew', () => {
+    const sent = (fragments_sent: number, kernel_fragments: number, rest = {}) => ({
+      ...{ fragments_due: fragments_sent, fragments_sent, kernel_fragments },
+      ...rest,
+    });
+    const [, both, after] = documentsOf(
+      sample(0, sent(0, 5000)),
+      sample(1, sent(2000, 5100)),
+      sample(2, sent(0, 5300, { attached: false, stats_map: 0 })),
+    );
+    expect(both).toMatchObject({ FragmentsPerSecond: 210 });
+    expect(after).toMatchObject({ FragmentsPerSecond: 20 });
+  });
+
+  testJq.each([
+    ['on', 0],
+    ['off', 300],
+    ['absent', 300],
+  ])("count fragments against EC2's limit unless ENA's bypass is on: it is %s", (fragment_bypass, counted) => {
+    const [first, document] = documentsOf(
+      sample(0, { fragment_bypass }),
+      sample(1, { fragment_bypass, fragments_sent: 3000, fragments_due: 3000 }),
+    );
+    expect(first).not.toHaveProperty(fragment_bypass === 'on' ? 'PacketsPerSecond' : 'FragmentsPerSecond');
+    expect(document).toMatchObject({ FragmentsPerSecond: counted, Counters: { fragments_sent: 3000 } });
+  });
+
   testJq('take no copy for lost that may be on its way, and none for found that was lost', () => {
     const due = (number: number, fragments_due: number, fragments_sent: number, rest = {}) =>
       sample(number, { fragments_due, fragments_sent, ...rest });

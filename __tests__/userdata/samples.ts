@@ -26,7 +26,7 @@ export const COUNTERS = {
   ...{ packets_seen: 0, packets_matched: 0, packets_modified: 0, bytes_processed: 0, packets_left_to_netfilter: 0 },
   ...{ packets_malformed: 0, fragments_seen: 0, frames_unmatched: 0, standby_packets: 0, packets_misrouted: 0 },
   ...{ packets_expired: 0, nfqueue_packets: 0, nfqueue_dropped: 0, redirects_refused: 0, redirects_unsent: 0 },
-  ...{ fragments_due: 0, fragments_sent: 0, copies_lost: 0, forged: 0, failed: 0 },
+  ...{ fragments_due: 0, fragments_sent: 0, copies_lost: 0, forged: 0, failed: 0, kernel_fragments: 0 },
 };
 
 /** As the script takes it, ten seconds after the one before. */
@@ -39,6 +39,7 @@ export function sample(number: number, status: object | null, rest: Partial<Samp
     attached: true,
     state: 'healthy',
     reason: '',
+    fragment_bypass: 'absent',
   };
   return {
     at: 1_700_000_000_000 + 10_000 * number,

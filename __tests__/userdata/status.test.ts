@@ -3,6 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import * as path from 'node:path';
+import { EC2_FRAGMENTS_PER_SECOND, LARGEST_MIRRORED } from '../../constructs/limits';
 import { REPOSITORY } from '../../lab/host';
 import list from '../../userdata/metrics.json';
 import { COUNTERS, hasJq } from './samples';
@@ -106,7 +107,8 @@ describe(`the status${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`, () => {
     expect(cells(lines, 'bytes_processed')).toEqual(['1,000,000,000', '2,000,000,005']);
     expect(cells(lines, 'xdp_packets')).toEqual(['6,000', '12,000']);
     expect(cells(lines, 'standby_packets')).toEqual(['2', '3']);
-    expect(lines.slice(-5, -2)).toEqual([
+    expect(lines.slice(-6, -2)).toEqual([
+      'fragments: none',
       'not forwarded: nothing',
       'lost: nothing',
       'of these, by a full backlog: nothing',
@@ -178,6 +180,52 @@ describe(`the status${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`, () => {
     ).toBe(`to do: ${what}`);
   });
 
+  describe('of fragments', () => {
+    const sent = (a_second: number, rest: object = {}) => {
+      const counted = { fragments_due: 2 * a_second, fragments_sent: a_second, kernel_fragments: a_second };
+      const lines = look(sample(0, rest), sample(1, { ...counted, ...rest }), { colour: true });
+      const from = lines.findIndex((line) => line.includes('fragments'));
+      const plain = lines.map((line) => line.replace(/<ESC>\[[\d;]*m/g, '').replace(/ +/g, ' '));
+      const to = plain.findIndex((line, at) => at > from && !line.startsWith(' '));
+      return { lines: plain.slice(from, to), isRed: lines.slice(from, to).map((line) => line.includes('<ESC>[1;31m')) };
+    };
+
+    testJq('says that there are none where all leaves whole, also if some did not before', () => {
+      expect(sent(0).lines).toEqual(['fragments: none']);
+      const before = { fragments_due: 9, fragments_sent: 9, kernel_fragments: 12_000 };
+      expect(look(sample(0, before), sample(1, before))).toContain('fragments: none now, 12,009 so far');
+    });
+
+    testJq.each(['off', 'absent'])("names EC2's limit, and that ENA's bypass is %s", (fragment_bypass) => {
+      expect(sent(1000, { fragment_bypass })).toEqual({
+        lines: [
+          ...['fragments', ' fragments_sent 500 1,000', ' kernel_fragments 500 1,000'],
+          ` EC2 drops all beyond 1,024 a second; ENA's fragment bypass is ${fragment_bypass}`,
+        ],
+        isRed: [false, false, false, false],
+      });
+    });
+
+    testJq('stands out beyond the limit, with what is dropped and where the remedy is', () => {
+      expect(sent(60_000)).toEqual({
+        lines: [
+          ...['fragments', ' fragments_sent 30,000 60,000', ' kernel_fragments 30,000 60,000'],
+          ...[' EC2 drops 58,976 of them a second, all beyond 1,024;', ' to do: docs/troubleshooting.md, Fragments'],
+        ],
+        isRed: [false, false, false, true, true],
+      });
+    });
+
+    testJq("does not count EC2's limit with ENA's bypass", () => {
+      expect(sent(60_000, { fragment_bypass: 'on' })).toMatchObject({
+        lines: expect.arrayContaining([
+          " ENA's fragment bypass is on: EC2's limit of 1,024 a second does not count",
+        ]) as unknown,
+        isRed: [false, false, false, false],
+      });
+    });
+  });
+
   testJq('says where a setting is not what was deployed', () => {
     const changed = { config: { ...SETTINGS, traffic_percent: 10 } };
     const lines = look(sample(0, changed), sample(1, changed));
@@ -202,8 +250,8 @@ describe(`the status${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`, () => {
     expect(look(sample(0), sample(1)).length).toBeLessThanOrEqual(25);
     const lines = look(...worst());
     expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(80);
-    for (const name of list.counters.flatMap(({ group, names }) => (group === 'fragments' ? [] : Object.keys(names))))
-      expect(lines.join('\n')).toContain(`  ${name} `);
+    const shown = list.counters.flatMap(({ names }) => Object.keys(names)).filter((name) => name !== 'fragments_due');
+    for (const name of shown) expect(lines.join('\n')).toContain(`  ${name} `);
   });
 
   testJq('has colours only where it may: the verdict and losses in theirs, zeros dim', () => {
@@ -253,6 +301,7 @@ describe(`for Prometheus${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`, () =
     const lines = prometheus(sample(0, { state }));
     expect(lines).toContain(`mirror_gateway_up ${up}`);
     expect(lines).toContain(`mirror_gateway_degraded ${degraded}`);
+    expect(lines).toContain('mirror_gateway_fragment_bypass 0');
     expect(lines).toContain(
       `mirror_gateway_info{engine="direct",xdp_mode="driver",interface="ens5",state="${state}"} 1`,
     );
@@ -282,6 +331,15 @@ describe(`for Prometheus${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`, () =
   testJq('labels are escaped', () => {
     expect(prometheus(sample(0, { interface: 'a"b\\c' })).join('\n')).toContain('interface="a\\"b\\\\c"');
   });
+});
+
+test("the script and its view know a mirror session's longest datagram and EC2's limit as the stack does", () => {
+  const text = (name: string) => readFileSync(path.join(FOLDER, name), 'utf8');
+  expect(text('deploy_xdp.sh')).toContain(
+    `LARGEST_MIRRORED=${LARGEST_MIRRORED} EC2_FRAGMENTS_PER_SECOND=${EC2_FRAGMENTS_PER_SECOND}\n`,
+  );
+  expect(text('status.jq')).toContain(`def ec2_fragments_per_second: ${EC2_FRAGMENTS_PER_SECOND};`);
+  expect(list.metrics.FragmentsPerSecond.meaning).toContain(EC2_FRAGMENTS_PER_SECOND.toLocaleString('en-US'));
 });
 
 test('the script hands its views the values that these tests do', () => {
