@@ -189,6 +189,8 @@ const HARMS: Readonly<Record<string, Harm>> = {
   'DF is still set: they are longer than': {
     harm: async () => {
       await setEgressMtu(1400);
+      // The kernel asks for the neighbour, anew since the network was made again, only for what it forwards.
+      await send(LAB.source, Array<Buffer>(5).fill(FEEDS.sound), 10);
       await set('max_packet_size=1420');
     },
     mend: () => setEgressMtu(9001),
