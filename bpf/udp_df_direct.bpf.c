@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The direct engine: takes mirrored datagrams off the primary ENI and sends them on by the secondary one, decapsulated,
- * translated, without DF and in fragments, before the kernel has built a packet of its own. What it does not take goes up
- * exactly as it came: the bridge's path gives the same result, only more slowly.
+ * translated, without DF and under an identification of their own, before the kernel has built a packet of its own: whole, or in
+ * fragments where they are longer than the next hop's MTU. What it does not take goes up exactly as it came: the bridge's path
+ * gives the same result, only more slowly.
  *
  * An XDP program cannot send twice. But a redirect to all entries of a device map gives each entry a copy, entries may name
  * one interface many times, and a second program runs on each copy just before it is sent. So a datagram of n

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The bridge engine: clears Don't-Fragment on large UDP datagrams to one port, in place, so that the
- * kernel may fragment them on their way out. Every frame passes, whatever it holds; what the program
- * leaves alone still carries DF, and netfilter clears it then.
+ * The bridge engine: clears Don't-Fragment on large UDP datagrams to one port, in place, so that they
+ * may be fragmented on their way; netfilter gives them an identification of their own. Every frame passes,
+ * whatever it holds; what the program leaves alone still carries DF, and netfilter clears it then.
  */
 #include <linux/bpf.h>
 
