@@ -351,6 +351,8 @@ describe('monitoring', () => {
         expect(Number(FragmentsPerSecond) / Number(PacketsPerSecond)).toBeCloseTo(each, 1);
       }
     } finally {
+      await monitoring.stop();
+      await stream.finish();
       writeFileSync(SETTINGS_FILE, deployed);
       await deploy('network-up');
       await deploy('attach');
