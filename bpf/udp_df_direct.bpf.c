@@ -566,7 +566,8 @@ static __always_inline int renumber(struct frame *frame, struct workbench *here)
 
 	if (!counter)
 		return 0;
-	id = bpf_htons(next_id(&here->ids[which], counter));
+	/* The verifiers of Linux 6.12 and before forget the bound of a number that was shown to a helper. */
+	id = bpf_htons(next_id(&here->ids[which & (ID_COUNTERS - 1)], counter));
 	frame->id_change = change(ip->id, id);
 	ip->id = id;
 	return 1;
