@@ -96,9 +96,11 @@ vm-test: build python-tools ## machines that boot from the synthesized user data
 
 # Machines wait for much, and share neither namespaces nor ports with the first three; labs measure rates and come alone.
 test: unit python-tools build ## everything
-	@$(MAKE) --no-print-directory vm-test & machines=$$!; code=0; \
-	$(MAKE) --no-print-directory terraform-test lambda-test bpf-test || code=$$?; \
-	wait $$machines || code=$$?; exit $$code
+	@$(MAKE) -s --no-print-directory -C bpf test-tools
+	@trap 'trap - INT TERM HUP; kill $$(jobs -p) 2>/dev/null || true; wait; exit 143' INT TERM HUP; \
+	$(MAKE) --no-print-directory vm-test & machines=$$!; \
+	$(MAKE) --no-print-directory terraform-test lambda-test bpf-test & others=$$!; \
+	code=0; wait $$others || code=$$?; wait $$machines || code=$$?; exit $$code
 	@$(MAKE) --no-print-directory lab-test
 
 fuzz: build ## nightly, twenty minutes: five million packets against the model, 200 000 datagrams through each XDP engine, every parser under libFuzzer
