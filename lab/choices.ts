@@ -2,6 +2,7 @@
 // What EC2 lets out of a gateway on a machine, of one stream: forwarded whole, as deployed, and cut into fragments. Every
 // datagram goes in with DF and identification 0, as Linux sends from sockets that are not connected.
 import { type Engine, isXdp } from './engines';
+import { EC2_FRAGMENTS_PER_SECOND, fragmentsOf } from '../constructs/limits';
 import { limitedFragments, limitFragments } from './fragment-limit';
 import { Capture } from './traffic';
 import { Stream } from './traffic-stream';
@@ -67,12 +68,24 @@ async function playOne(vm: Vm, egressMtu: number): Promise<Choice> {
       ids: new Set(frames.map((frame) => frame.readUInt16BE(18))).size,
     };
     const { corrupt, duplicates, frames_with_df } = judgement;
+    const pieces = fragmentsOf(BYTES, egressMtu);
+    // A machine that falls behind sends for longer than it was sent to.
+    const seconds = Math.ceil(Math.max(sent.seconds, judgement.seconds)) + 1;
+    const most = Math.ceil(EC2_FRAGMENTS_PER_SECOND / pieces) * seconds;
     const checks: [boolean, string][] = [
       [corrupt + duplicates + frames_with_df === 0, JSON.stringify({ corrupt, duplicates, frames_with_df })],
       [counted.ids === counted.offered, `${counted.offered} datagrams left with ${counted.ids} identifications`],
       [
-        counted.delivered === counted.offered || counted.dropped > 0,
-        `${counted.offered - counted.delivered} datagrams lost, and not by the limit`,
+        counted.packets === counted.offered * pieces,
+        `${counted.packets} packets left of ${counted.offered} datagrams, of which each makes ${pieces}`,
+      ],
+      [
+        pieces > 1 || (counted.delivered === counted.offered && counted.dropped === 0),
+        `${counted.offered - counted.delivered} of whole datagrams lost, ${counted.dropped} dropped by the limit`,
+      ],
+      [
+        pieces === 1 || (counted.delivered > 0 && counted.delivered <= most),
+        `${counted.delivered} datagrams delivered, of which the limit leaves from 1 to ${most}`,
       ],
     ];
     const problems = checks.filter(([right]) => !right).map(([, problem]) => `egress_mtu ${egressMtu}: ${problem}`);

@@ -2,11 +2,12 @@
 // The project's main job on one machine: synthesize the stack, boot Debian 13 from its user data and bundle, send mirrored packets
 // through it, and show per case what went in and what came out; then what EC2 would let out of one stream that is forwarded whole,
 // and of the same stream in fragments. Exits with 1 when any of it is wrong.
+import { EC2_FRAGMENTS_PER_SECOND } from '../constructs/limits';
 import { USER_DATA_LIMIT } from '../constructs/user-data';
 import { firstDatagram, play, type Verdict } from './cases';
 import { type Choice, playChoices } from './choices';
 import { type Engine, ENGINES, longestDatagram, settingsOf, statusOf, wantedEngine } from './engines';
-import { FRAGMENTS_PER_SECOND } from './fragment-limit';
+
 import { Progress } from './host';
 import { ensureImage } from './image';
 import { synthesize } from './synth';
@@ -116,7 +117,7 @@ function choiceTable(choices: readonly Choice[]): string {
     `${delivered} (${Math.floor((100 * delivered) / offered)} %)`,
   ]);
   const [head = '', ...lines] = align(CHOICE_HEAD, rows, new Set([1, 2, 3, 4, 5, 6]));
-  const title = `one stream, both choices, behind EC2's limit of ${FRAGMENTS_PER_SECOND} IP fragments a second`;
+  const title = `one stream, both choices, behind EC2's limit of ${EC2_FRAGMENTS_PER_SECOND} IP fragments a second`;
   return [title, faint(head), ...lines].join('\n');
 }
 
@@ -143,7 +144,7 @@ async function examine(vm: Vm, engine: Engine): Promise<Finding> {
     const status = JSON.parse(await vm.exec('deploy_xdp.sh status --json')) as ReturnType<typeof statusOf>;
     const carries = `${status.engine}, XDP mode ${status.xdp_mode}`;
     vm.progress.say(`engine ${carries}, carries the traffic; sending`);
-    const { verdicts, strays } = await play(receiver, longestDatagram(engine));
+    const { verdicts, strays } = await play(receiver, engine, longestDatagram(engine));
     const problems = strays.map((stray) => `a packet that no case accounts for ${stray}`);
     const wanted = statusOf(engine);
     if (status.engine !== wanted.engine || status.xdp_mode !== wanted.xdp_mode)

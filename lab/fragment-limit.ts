@@ -4,6 +4,7 @@
 // EC2 lets 1,024 fragments a second out of a network interface and drops the rest, on any instance type without ENA's
 // fragment proxy mode (EC2 user guide, "Nitro system considerations for performance tuning",
 // https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ena-nitro-perf.html: "egress PPS limit of 1024").
+import { EC2_FRAGMENTS_PER_SECOND } from '../constructs/limits';
 import { inNamespace, must, run } from './host';
 
 /** The interface on which a gateway's packets arrive. */
@@ -17,9 +18,6 @@ export interface LimitedFragments {
   readonly passed: number;
   readonly dropped: number;
 }
-
-/** Fragments that EC2 lets out of a network interface in a second. */
-export const FRAGMENTS_PER_SECOND = 1024;
 
 const TABLE = 'ec2_fragment_limit';
 
@@ -35,7 +33,7 @@ const TABLE = 'ec2_fragment_limit';
  */
 function rules(device: string): string {
   const isFragment = 'ip frag-off & 0x3fff != 0';
-  const spent = `limit rate over 1/day burst ${FRAGMENTS_PER_SECOND} packets`;
+  const spent = `limit rate over 1/day burst ${EC2_FRAGMENTS_PER_SECOND} packets`;
   return `
 table netdev ${TABLE}
 delete table netdev ${TABLE}

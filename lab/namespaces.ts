@@ -11,9 +11,9 @@ import * as path from 'node:path';
 import { loadConfig, type GatewayConfig } from '../constructs/config';
 import { checkedInContext } from '../constructs/context';
 import { DEPLOY_SCRIPT, INSTALLED, renderGatewayEnv } from '../constructs/user-data';
-import { DRIVER_MODE_MTU } from '../constructs/limits';
+import { DRIVER_MODE_MTU, EC2_FRAGMENTS_PER_SECOND } from '../constructs/limits';
 import { type Engine, ENI_MTU, isXdp, UNCONFIGURED_MTU, settingsOf, wantedEngine } from './engines';
-import { FRAGMENTS_PER_SECOND, limitedFragments, type LimitedFragments, limitFragments } from './fragment-limit';
+import { limitedFragments, type LimitedFragments, limitFragments } from './fragment-limit';
 import { inNamespace, mountBpffs, must, REPOSITORY, run } from './host';
 import { startImds } from './imds';
 
@@ -300,7 +300,7 @@ async function up(wanted: Arguments): Promise<void> {
   await labUp(engine, wantedOptions(wanted.egressMtu, wanted.ec2FragmentLimit));
   console.log(`lab is up, engine ${engine}: VXLAN from ${LAB.source.namespace} to ${LAB.primary.address}:4789`);
   const limit = await fragmentsAtLimit();
-  if (limit) console.log(`${LAB.sink.interface} plays EC2: ${FRAGMENTS_PER_SECOND} IP fragments a second pass`);
+  if (limit) console.log(`${LAB.sink.interface} plays EC2: ${EC2_FRAGMENTS_PER_SECOND} IP fragments a second pass`);
   console.log(`look inside: nsenter --net=/var/run/netns/${LAB.primary.namespace} ${DEPLOY_SCRIPT} status`);
 }
 

@@ -8,6 +8,7 @@ import { inNamespace, must, Progress, REPOSITORY, waitFor } from '../../lab/host
 import { type Release } from '../../lab/image';
 import {
   DEFAULT_EGRESS_MTU,
+  ENGINES,
   DEFAULT_ENGINE,
   type Engine,
   isXdp,
@@ -84,7 +85,10 @@ export class Machine {
   /** All cases again, through the machine as it is now. */
   async play(): Promise<void> {
     if (!this.socket) throw new Error('the machine is not up: its beforeAll failed');
-    const { verdicts, strays } = await play(this.socket, longestDatagram(this.options.engine), this.egressMtu);
+    const { engine } = await this.status();
+    const carries = ENGINES.find((each) => statusOf(each).engine === engine) ?? 'standby';
+    const longest = longestDatagram(this.options.engine);
+    const { verdicts, strays } = await play(this.socket, carries, longest, this.egressMtu);
     this.verdicts = new Map(verdicts.map((verdict) => [nameOf(verdict.case), verdict]));
     this.strays = strays;
   }
