@@ -129,8 +129,9 @@ export class GatewayAlarms extends Construct {
       this.named('pps-allowance-exceeded'),
       'EC2 drops packets because a gateway is over a packet allowance. First look whether fragment-limit fires, too: then it ' +
         'is that of IP fragments, which is the same for all instance types, and a larger one does not help against this; set ' +
-        'egress_mtu to 9001 and deploy. Otherwise it is that of the instance type: when the group is at its maximum size, ' +
-        'raise mirroring_instance_count or take a larger ec2_instance_type.',
+        'egress_mtu to 9001 and deploy. With ENA’s fragment bypass on that alarm keeps still: then "sudo deploy_xdp.sh stats" has ' +
+        'the fragments. Otherwise it is that of the instance type: when the group is at its maximum size, raise ' +
+        'mirroring_instance_count or take a larger ec2_instance_type.',
       { ...this.gatewayMetric('PpsAllowanceExceeded'), ...above(0), statistic: 'Maximum', ...lasting(3) },
     );
     // A gateway whose driver takes fragments past the limit sends 0, so that nobody need silence this.

@@ -151,7 +151,7 @@ function sectionsOf(props: GatewayDashboardProps): readonly Section[] {
           ],
         },
         {
-          title: 'Over the allowances of the instance type',
+          title: 'Over EC2’s allowances',
           stat: 'Maximum',
           metrics: [
             gateway('PpsAllowanceExceeded'),

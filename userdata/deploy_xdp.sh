@@ -703,7 +703,7 @@ fragment_bypass() {
 	{ read -r value <$FRAGMENT_BYPASS; } 2>/dev/null || value=absent
 	case $value in
 	absent) say absent ;;
-	0) say off ;;
+	0 | N) say off ;;
 	*) say on ;;
 	esac
 }
