@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What EC2 lets out of a gateway on a machine, of one stream: forwarded whole, as deployed, and cut into fragments. Every
 // datagram goes in with DF and identification 0, as Linux sends from sockets that are not connected.
-import { type Engine, isXdp } from './engines';
+import type { Engine } from './engines';
 import { limitedFragments, limitFragments } from './fragment-limit';
 import { Capture } from './traffic';
 import { Stream } from './traffic-stream';
@@ -43,9 +43,12 @@ export async function playChoices(vm: Vm, engine: Engine): Promise<Choice[]> {
   return [whole, await playOne(vm, CUT_AT)];
 }
 
-/** As an operator would try it; a deployment would replace the gateways. */
+/**
+ * As an operator would try it; a deployment would replace the gateways. An engine learns br0's MTU from the kernel. Only in
+ * driver mode it must be attached again: the program that cuts is left out where nothing is cut.
+ */
 async function cut(vm: Vm, engine: Engine): Promise<void> {
-  const attach = isXdp(engine) ? ' && deploy_xdp.sh attach' : '';
+  const attach = engine === 'direct/driver' ? ' && deploy_xdp.sh attach' : '';
   await vm.exec(
     `sed -i 's/^EGRESS_MTU=.*/EGRESS_MTU=${CUT_AT}/' /etc/mirror-gateway/gateway.env && deploy_xdp.sh network-up${attach}`,
   );
