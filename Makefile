@@ -20,7 +20,7 @@ TS := node -r ts-node/register/transpile-only
 C_SOURCES = $(wildcard bpf/*.[ch] bpf/tests/*.[ch] netfilter/*.cpp netfilter/tests/*.cpp lab/*.c bench/*.[ch])
 SCRIPTS := userdata/deploy_xdp.sh userdata/xdp-monitoring.sh userdata/fetch_bundle.sh .ci/run .ci/diff-comment
 
-.PHONY: help setup packages build synth dashboard user-data-size lint lint-rules lint-types lint-format unit terraform-test python-tools lambda-test plan bpf-test lab-test vm-test test fuzz bench performance lab-up lab-down lab-status demo clean
+.PHONY: help setup packages build synth dashboard user-data-size lint lint-rules lint-types lint-format unit terraform-test python-tools lambda-test plan bpf-test lab-test vm-test test test-all fuzz bench performance lab-up lab-down lab-status demo clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  %-15s %s\n' "$$name" "$$what"; done
@@ -102,6 +102,9 @@ test: unit python-tools build ## everything
 	$(MAKE) --no-print-directory terraform-test lambda-test bpf-test & others=$$!; \
 	code=0; wait $$others || code=$$?; wait $$machines || code=$$?; exit $$code
 	@$(MAKE) --no-print-directory lab-test
+
+test-all: ## the same with storms of full length: nightly, and before a release
+	@STORM_OPERATIONS=200 $(MAKE) --no-print-directory test
 
 fuzz: build ## nightly, twenty minutes: five million packets against the model, 200 000 datagrams through each XDP engine, every parser under libFuzzer
 	@$(ROOT) $(TS) lab/fuzz.ts
