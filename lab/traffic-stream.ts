@@ -87,6 +87,7 @@ export interface Finished {
 class Process {
   readonly answers: unknown[] = [];
   private errors = '';
+  private closed = false;
   private readonly child: ChildProcessByStdio<null, Readable, Readable>;
   readonly ended: Promise<void>;
 
@@ -94,7 +95,7 @@ class Process {
     // First in line for a processor: on a busy machine a pause of theirs would be taken for the gateway's.
     const [command, commandArgs] = inside({ namespace }, 'nice', '-n', '-20', PROGRAM, ...args);
     this.child = spawn(command, commandArgs, { stdio: ['ignore', 'pipe', 'pipe'] });
-    this.ended = once(this.child, 'close').then(() => undefined);
+    this.ended = once(this.child, 'close').then(() => void (this.closed = true));
     this.child.stderr.setEncoding('utf8').on('data', (text: string) => (this.errors += text));
     let rest = '';
     this.child.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -119,7 +120,8 @@ class Process {
   async answer(what: string, after: number, progress: Progress, timeoutMs = 10_000): Promise<unknown> {
     const probe = (): unknown => {
       if (this.answers.length > after) return this.answers[after];
-      if (!this.running) throw new Error(`no ${what}: ${this.errors.trim() || 'the program ended'}`);
+      // What it said last may come after its end.
+      if (this.closed) throw new Error(`no ${what}: ${this.errors.trim() || 'the program ended'}`);
       return undefined;
     };
     return waitFor(what, probe, { timeoutMs, everyMs: 20, progress });
