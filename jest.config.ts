@@ -23,6 +23,6 @@ export default {
     project('lambda', ['lambda', 'fetch', 'cloudwatch'], 600),
     project('bpf', ['bpf'], 600),
     project('lab', ['lab'], 600),
-    project('vm', ['vm'], 1800),
+    project('vm', ['vm'], 2700),
   ],
 } satisfies Config;

@@ -41,7 +41,7 @@ const LOCK = '/run/lock/mirror-gateway-vm.lock';
 const USER = 'admin';
 /** Asks a machine that may not answer yet, often enough to notice soon when it does. */
 const PROBE: ExecOptions = { timeoutSeconds: 15, connectSeconds: 3 };
-const LIMIT = { lock: 3600, ssh: 300, cloudInit: 900, command: 120 } as const;
+const LIMIT = { lock: 3600, ssh: 900, cloudInit: 1500, command: 120 } as const;
 
 export interface VmOptions {
   readonly release: Release;
