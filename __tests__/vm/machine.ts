@@ -244,7 +244,7 @@ export function itFragments(machine: Machine): void {
     beforeAll(async () => {
       await machine.setEgressMtu(FRAGMENTING);
       await machine.play();
-    }, 5 * MINUTE);
+    }, 15 * MINUTE);
 
     it.each(cases(longestDatagram(machine.options.engine)).map(nameOf))('%s', (name) => {
       expect(machine.verdicts.get(name)?.problems).toEqual([]);
@@ -274,14 +274,14 @@ export function itSurvivesAReboot(machine: Machine): void {
         'healthy gateway',
         async () => (await machine.health().catch(() => '')).includes('"healthy"') || undefined,
         {
-          timeoutMs: 5 * MINUTE,
+          timeoutMs: 10 * MINUTE,
           everyMs: 1000,
           progress: machine.vm.progress,
         },
       );
       await machine.vm.exec('systemctl is-system-running --wait || true', { timeoutSeconds: 300 });
       await machine.play();
-    }, 15 * MINUTE);
+    }, 30 * MINUTE);
 
     it('is another boot, and user data did not run again', async () => {
       const after = await look();
