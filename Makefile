@@ -20,7 +20,7 @@ TS := node -r ts-node/register/transpile-only
 C_SOURCES = $(wildcard bpf/*.[ch] bpf/tests/*.[ch] netfilter/*.cpp netfilter/tests/*.cpp lab/*.c bench/*.[ch])
 SCRIPTS := userdata/deploy_xdp.sh userdata/xdp-monitoring.sh userdata/fetch_bundle.sh .ci/run .ci/diff-comment
 
-.PHONY: help setup packages build synth dashboard user-data-size lint lint-rules lint-types lint-format unit terraform-test python-tools lambda-test plan bpf-test lab-test vm-test test test-all fuzz bench performance lab-up lab-down lab-status demo clean
+.PHONY: help setup packages build synth dashboard user-data-size lint lint-rules lint-types lint-format unit terraform-test python-tools lambda-test plan bpf-test lab-test vm-test plain-test test test-all fuzz bench performance lab-up lab-down lab-status demo clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  %-15s %s\n' "$$name" "$$what"; done
@@ -94,8 +94,11 @@ lab-test: build python-tools ## every engine in network namespaces
 vm-test: build python-tools ## machines that boot from the synthesized user data; the XDP program on Debian's kernels, old and new
 	@$(ROOT) npm run --silent test:vm
 
+plain-test: build python-tools ## plain Debian images that install everything themselves: not in test, for their minutes
+	@$(ROOT) npm run --silent test:plain
+
 # Machines wait for much, and share neither namespaces nor ports with the first three; labs measure rates and come alone.
-test: unit python-tools build ## everything
+test: unit python-tools build ## everything but what test-all adds
 	@$(MAKE) -s --no-print-directory -C bpf test-tools
 	@trap 'trap - INT TERM HUP; kill $$(jobs -p) 2>/dev/null || true; wait; exit 143' INT TERM HUP; \
 	$(MAKE) --no-print-directory vm-test & machines=$$!; \
@@ -103,8 +106,9 @@ test: unit python-tools build ## everything
 	code=0; wait $$others || code=$$?; wait $$machines || code=$$?; exit $$code
 	@$(MAKE) --no-print-directory lab-test
 
-test-all: ## the same with storms of full length: nightly, and before a release
+test-all: ## the same with storms of full length, and plain images: nightly, and before a release
 	@STORM_OPERATIONS=200 $(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory plain-test
 
 fuzz: build ## nightly, twenty minutes: five million packets against the model, 200 000 datagrams through each XDP engine, every parser under libFuzzer
 	@$(ROOT) $(TS) lab/fuzz.ts

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Kinds of test, told apart by what they need: unit runs anywhere, terraform needs the cdktf CLI, Terraform and checkov,
-// lambda Python tools, bpf root and clang, lab network namespaces, vm qemu. `npm test` runs only unit; the Makefile runs the
+// lambda Python tools, bpf root and clang, lab network namespaces, vm qemu, plain qemu and a package mirror. `npm test` runs only unit; the Makefile runs the
 // others, in band, because they share the machine.
 import type { Config } from 'jest';
 
