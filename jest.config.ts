@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Kinds of test, told apart by what they need: unit runs anywhere, terraform needs the cdktf CLI, Terraform and checkov,
-// lambda Python tools, bpf root and clang, lab network namespaces, vm qemu, plain qemu and a package mirror. `npm test` runs only unit; the Makefile runs the
-// others, in band, because they share the machine.
+// lambda Python tools, bpf root and clang, lab network namespaces, vm qemu, plain qemu and a package mirror. `npm test` runs
+// only unit; the Makefile runs the others, in band, because they share the machine.
 import type { Config } from 'jest';
 
 function project(displayName: string, folders: string[], seconds: number): Config {
@@ -24,5 +24,6 @@ export default {
     project('bpf', ['bpf'], 600),
     project('lab', ['lab'], 600),
     project('vm', ['vm'], 2700),
+    project('plain', ['plain'], 1800),
   ],
 } satisfies Config;
