@@ -3,7 +3,7 @@
 // whether the gateway cuts it or the tunnel behind. IDENTIFICATION_CHANGES sets how many changes of rules and engines are made.
 import { inNamespace, must } from '../../lab/host';
 import { payloadHash } from '../../lab/judge';
-import { type Engine, ENGINES, isDirect } from '../../lab/engines';
+import { type Engine, ENGINES, givesId, isDirect } from '../../lab/engines';
 import { deploy, LAB, labDown, labUp } from '../../lab/namespaces';
 import { deterministicBytes, internetChecksum, Packet } from '../../lab/packet';
 import { withDeepBacklog } from '../../lab/storm';
@@ -121,7 +121,7 @@ function shortestReturn(ids: readonly number[]): number {
 
 /** Declares tests of the numbers that an engine gives, in a lab that is up and cuts nothing. */
 function itNumbers(engine: Engine): void {
-  const isOurs = (id: number): boolean => (isDirect(engine) ? id < 32768 : id >= 32768);
+  const isOurs = (id: number): boolean => givesId(engine, id);
 
   it('identifications are its own, and come again only after many others: of one source, while another processor takes few', async () => {
     const [many, few] = isDirect(engine) ? [40_000, 400] : [20_000, 200];
