@@ -440,11 +440,11 @@ unit() ( # start|stop|restart UNIT
 	return $code
 )
 
-# enable or disable, but only to change what is: systemd reads all its units again after it.
+# enable or disable. systemd need not read its units again for it: they are as they were, and the next boot reads them.
 at_boot() {
 	local now=disable
 	if systemctl -q is-enabled "$2"; then now=enable; fi
-	[[ $now == "$1" ]] || systemctl -q "$1" "$2"
+	[[ $now == "$1" ]] || systemctl -q --no-reload "$1" "$2"
 }
 
 # start, stop or restart.
@@ -1079,23 +1079,25 @@ configure_agent() {
 # A gateway that nobody watches forwards all the same.
 start_monitoring() {
 	local watchers=(xdp-monitoring.service xdp-latency.timer)
-	if ! systemctl -q enable "${watchers[@]}" || ! systemctl restart "${watchers[@]}"; then
+	if ! systemctl -q --no-reload enable "${watchers[@]}" || ! systemctl restart "${watchers[@]}"; then
 		say 'no monitoring; see: systemctl status xdp-monitoring xdp-latency.timer'
 	fi
 }
 
-# Sources of a bundle have no date: an upgrade builds everything. Two units may want it at once.
+# Two units may want it at once.
 build() { # FOLDER [FLAG]
 	(
 		exec 7>>"$RUN/build.lock"
 		flock 7
-		make -s --no-print-directory -C "$HOME_DIR/$1" ${2:+"$2"}
+		make -s --no-print-directory -j"$(nproc)" -C "$HOME_DIR/$1" ${2:+"$2"}
 	) || {
 		say "$1: not built, for the reason above"
 		return 1
 	}
 }
 
+# fetch_bundle.sh puts a new bundle in place without programs. Where an image brings this bundle with its programs, they
+# are taken if they start: they may be of another architecture or for other libraries.
 build_what_fails() {
 	local program
 	case $1 in
@@ -1132,7 +1134,7 @@ start_network() {
 # Anew, for the port and the program may be others. The socket does not start while its service runs.
 start_health_endpoint() {
 	systemctl stop mirror-gateway-health.socket mirror-gateway-health.service 2>/dev/null || true
-	systemctl -q enable --now mirror-gateway-health.socket || say 'no health endpoint; see: systemctl status mirror-gateway-health.socket'
+	systemctl -q --no-reload enable --now mirror-gateway-health.socket || say 'no health endpoint; see: systemctl status mirror-gateway-health.socket'
 }
 
 # The lock is for what changes the traffic, and that is done by verbs of their own: a rollback need not wait for apt.
@@ -1141,9 +1143,9 @@ install_all() {
 	if [[ $ENABLE_XDP == true ]]; then engines=('xdp-processor'); fi
 	if ((XDP_TRAFFIC_PERCENT < 100)); then engines+=(modify_udp); fi
 	install_packages
-	for folder in bpf netfilter; do build $folder -B || failed=1; done
+	for folder in bpf netfilter; do build_what_fails $folder || failed=1; done
 	install_units
-	systemctl -q enable mirror-gateway-network "${engines[@]}"
+	systemctl -q --no-reload enable mirror-gateway-network "${engines[@]}"
 	start_health_endpoint
 	start_network
 	if [[ $ENABLE_XDP == true ]]; then "$0" attach || failed=1; else "$0" rollback || failed=1; fi
