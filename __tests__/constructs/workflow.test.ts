@@ -13,7 +13,7 @@ interface Step {
 }
 
 interface Job {
-  readonly needs?: string;
+  readonly needs?: string | readonly string[];
   readonly if?: string;
   readonly environment?: string;
   readonly permissions?: Readonly<Record<string, string>>;
@@ -21,8 +21,8 @@ interface Job {
 }
 
 const text = fs.readFileSync(path.join(REPOSITORY, '.github/workflows/deploy.yml'), 'utf8');
-const workflow = parse(text) as { permissions: object; jobs: Record<'test' | 'diff' | 'deploy', Job> };
-const { test: tests, diff, deploy } = workflow.jobs;
+const workflow = parse(text) as { permissions: object; jobs: Record<'unit' | 'test' | 'diff' | 'deploy', Job> };
+const { unit, test: tests, diff, deploy } = workflow.jobs;
 
 function commands({ steps }: Job): string {
   return steps.map(({ run }) => run ?? '').join('\n');
@@ -33,9 +33,11 @@ function comment(diffText: string): string {
 }
 
 describe('the workflow', () => {
-  test('tests first, whatever comes', () => {
+  test('shows a diff after the unit tests, which take minutes, and deploys after all', () => {
     expect(commands(tests).trim()).toBe('.ci/run');
-    expect([diff.needs, deploy.needs]).toEqual(['test', 'test']);
+    expect(commands(unit)).toContain('npm run test-unit');
+    expect([unit.needs, tests.needs]).toEqual([undefined, undefined]);
+    expect([diff.needs, deploy.needs]).toEqual(['unit', ['unit', 'test']]);
   });
 
   test('takes its roles by OIDC, one for reading and one for deploying, and stores no key', () => {
@@ -49,7 +51,7 @@ describe('the workflow', () => {
 
   test('lets only the jobs that speak to AWS have a token, and no fork', () => {
     expect(workflow.permissions).toEqual({ contents: 'read' });
-    expect(tests.permissions).toBeUndefined();
+    expect([unit.permissions, tests.permissions]).toEqual([undefined, undefined]);
     expect(diff.permissions).toEqual({ contents: 'read', 'id-token': 'write', 'pull-requests': 'write' });
     expect(deploy.permissions).toEqual({ contents: 'read', 'id-token': 'write' });
     expect(diff.if).toContain('github.event.pull_request.head.repo.full_name == github.repository');
