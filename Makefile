@@ -18,9 +18,9 @@ PACKAGES := $(shell cat userdata/packages.txt lab/packages.txt)
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
 TS := node -r ts-node/register/transpile-only
 C_SOURCES = $(wildcard bpf/*.[ch] bpf/tests/*.[ch] netfilter/*.cpp netfilter/tests/*.cpp lab/*.c bench/*.[ch])
-SCRIPTS := userdata/deploy_xdp.sh userdata/xdp-monitoring.sh userdata/fetch_bundle.sh .ci/run .ci/diff-comment
+SCRIPTS := userdata/deploy_xdp.sh userdata/xdp-monitoring.sh userdata/fetch_bundle.sh __tests__/support/isolated .ci/run .ci/diff-comment
 
-.PHONY: help setup packages build synth dashboard user-data-size lint lint-rules lint-types lint-format unit terraform-test python-tools lambda-test plan bpf-test lab-test vm-test plain-test test test-all fuzz bench performance lab-up lab-down lab-status demo clean
+.PHONY: help setup packages build synth dashboard user-data-size lint lint-rules lint-types lint-format python-tools plan test-unit test-terraform test-lambda test-bpf test-lab test-vm test test-all fuzz bench performance lab-up lab-down lab-status demo clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  %-15s %s\n' "$$name" "$$what"; done
@@ -75,40 +75,34 @@ lint-format:
 	@clang-format --dry-run -Werror $(C_SOURCES)
 	@shellcheck $(SCRIPTS)
 
-unit: setup ## lint and unit tests: no root, under a minute
-	@$(MAKE) --no-print-directory lint
-	@npm test --silent
+# Suites, one by one; what a machine cannot run is skipped, with the remedy (__tests__/support/run.ts).
+RUN_TESTS := $(TS) __tests__/support/run.ts
 
-terraform-test: python-tools ## the stack through the cdktf CLI, real Terraform (with a stand-in for the AWS provider) and checkov
-	@npm run --silent test:terraform
+test-unit: setup lint ## linters, types and unit tests: no root, two minutes; while typing
+	@$(RUN_TESTS) unit
 
-lambda-test: python-tools ## against AWS on loopback: the ENI function with failures injected, the fetching of the bundle, the states of all alarms
-	@npm run --silent test:lambda
+test-terraform: python-tools ## the stack through the cdktf CLI, real Terraform (with a stand-in for the AWS provider) and checkov
+	@$(RUN_TESTS) terraform
 
-bpf-test: build ## the XDP program, packet by packet, in the running kernel
-	@$(ROOT) npm run --silent test:bpf
+test-lambda: python-tools ## against AWS on loopback: the ENI function with failures injected, the fetching of the bundle, the states of all alarms
+	@$(RUN_TESTS) lambda
 
-lab-test: build python-tools ## every engine in network namespaces
-	@$(ROOT) npm run --silent test:lab
+test-bpf: build ## the XDP program, packet by packet, in the running kernel
+	@$(RUN_TESTS) bpf
 
-vm-test: build python-tools ## machines that boot from the synthesized user data; the XDP program on Debian's kernels, old and new
-	@$(ROOT) npm run --silent test:vm
+test-lab: build python-tools ## every engine in network namespaces
+	@$(RUN_TESTS) lab
 
-plain-test: build python-tools ## plain Debian images that install everything themselves: not in test, for their minutes
-	@$(ROOT) npm run --silent test:plain
+test-vm: build python-tools ## machines that boot from the synthesized user data; the XDP program on Debian's kernels
+	@$(RUN_TESTS) vm
 
-# Machines wait for much, and share neither namespaces nor ports with the first three; labs measure rates and come alone.
-test: unit python-tools build ## everything but what test-all adds
+test: lint build python-tools ## every suite, side by side where they bear it: before a push
 	@$(MAKE) -s --no-print-directory -C bpf test-tools
-	@trap 'trap - INT TERM HUP; kill $$(jobs -p) 2>/dev/null || true; wait; exit 143' INT TERM HUP; \
-	$(MAKE) --no-print-directory vm-test & machines=$$!; \
-	$(MAKE) --no-print-directory terraform-test lambda-test bpf-test & others=$$!; \
-	code=0; wait $$others || code=$$?; wait $$machines || code=$$?; exit $$code
-	@$(MAKE) --no-print-directory lab-test
+	@$(RUN_TESTS)
 
-test-all: ## the same with storms of full length, and plain images: nightly, and before a release
-	@STORM_OPERATIONS=200 $(MAKE) --no-print-directory test
-	@$(MAKE) --no-print-directory plain-test
+test-all: lint build python-tools ## the same, and what takes longer: when `make test` says that a change asks for it, and before a release
+	@$(MAKE) -s --no-print-directory -C bpf test-tools
+	@$(RUN_TESTS) --all
 
 fuzz: build ## nightly, twenty minutes: five million packets against the model, 200 000 datagrams through each XDP engine, every parser under libFuzzer
 	@$(ROOT) $(TS) lab/fuzz.ts

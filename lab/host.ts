@@ -2,7 +2,7 @@
 // What a lab needs from the machine it runs on: commands, bounded waits that say what they wait for, and a place for
 // what is dear to build. Nothing in here waits without a limit or in silence.
 import { spawn } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
+import { appendFileSync, mkdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 
@@ -13,6 +13,16 @@ export function cacheDirectory(): string {
   const directory = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'mirror-gateway');
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   return directory;
+}
+
+/** Where large files go that end with the test: a folder of the run of all tests, or the cache. */
+export function scratchDirectory(): string {
+  return process.env.SCRATCH || cacheDirectory();
+}
+
+/** Counts for the table of a run of all tests how often a lab was built, a machine booted. */
+export function tally(what: 'lab-up' | 'boot'): void {
+  if (process.env.TALLY) appendFileSync(process.env.TALLY, `${what}\n`);
 }
 
 /** Lines on stderr, each with the seconds since the first: a reader can tell slow from stuck. */
@@ -77,7 +87,8 @@ export async function must(command: string, args: readonly string[], options: Ru
   throw new Error(`${command} ${args.join(' ')}: exit code ${result.code}\n  ${said}`);
 }
 
-function eachLine(stream: NodeJS.ReadableStream, onLine: (line: string) => void): void {
+/** Calls for each complete line of a stream. */
+export function eachLine(stream: NodeJS.ReadableStream, onLine: (line: string) => void): void {
   let rest = '';
   stream.on('data', (text: string) => {
     const lines = (rest + text).split('\n');

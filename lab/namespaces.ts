@@ -14,7 +14,7 @@ import { DEPLOY_SCRIPT, INSTALLED, renderGatewayEnv } from '../constructs/user-d
 import { DRIVER_MODE_MTU, EC2_FRAGMENTS_PER_SECOND } from '../constructs/limits';
 import { type Engine, ENI_MTU, isXdp, UNCONFIGURED_MTU, settingsOf, wantedEngine } from './engines';
 import { limitedFragments, type LimitedFragments, limitFragments } from './fragment-limit';
-import { inNamespace, mountBpffs, must, REPOSITORY, run } from './host';
+import { inNamespace, mountBpffs, must, REPOSITORY, run, tally } from './host';
 import { startImds } from './imds';
 
 /** One end of a wire: where it is, its name, its addresses. */
@@ -247,6 +247,7 @@ export async function labUp(engine: Engine, { egressMtu, ec2FragmentLimit = fals
   const lab = { engine, ec2FragmentLimit };
   refuseRealGateway();
   await labDown();
+  tally('lab-up');
   await mountBpffs();
   await install(lab, config);
   await addNamespaces();

@@ -4,7 +4,8 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
-import { run, type Progress } from './host';
+import { join } from 'node:path';
+import { cacheDirectory, run, type Progress } from './host';
 import type { Image } from './image';
 
 export const QEMU = 'qemu-system-x86_64';
@@ -70,7 +71,8 @@ export function commandLine(machine: Machine): string[] {
 const EMULATION = ['-accel', 'tcg,thread=multi', '-cpu', 'max'];
 const VIRTUALISATION = ['-accel', 'kvm', '-cpu', 'host'];
 /** Forgotten at the next boot of this machine, as is whatever made the answer true. */
-const REMEMBERED = '/run/mirror-gateway-accelerator';
+const remembered = (): string =>
+  join(cacheDirectory(), `accelerator-${readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()}`);
 
 /** A /dev/kvm that opens may still not carry a kernel (nested, filtered). Only one that ran to its panic counts. */
 async function kvmWorks(image: Pick<Image, 'kernel'>): Promise<boolean> {
@@ -82,8 +84,9 @@ async function kvmWorks(image: Pick<Image, 'kernel'>): Promise<boolean> {
 }
 
 export async function accelerator(image: Pick<Image, 'kernel'>, progress: Progress): Promise<readonly string[]> {
-  if (!existsSync(REMEMBERED)) writeFileSync(REMEMBERED, (await kvmWorks(image)) ? 'kvm' : 'tcg');
-  const kvm = readFileSync(REMEMBERED, 'utf8') === 'kvm';
+  const file = remembered();
+  if (!existsSync(file)) writeFileSync(file, (await kvmWorks(image)) ? 'kvm' : 'tcg');
+  const kvm = readFileSync(file, 'utf8') === 'kvm';
   progress.say(
     kvm ? 'KVM runs the machine' : 'KVM does not work here: emulation runs the machine, some ten times slower',
   );

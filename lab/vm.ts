@@ -5,7 +5,7 @@
 //   mg-vm-src  s0 10.77.0.1/24 ── ens5  the machine  ens6 ── k0 10.88.0.95/24  mg-vm-sink
 //
 // and a management interface (ens4) that a VPC does not have, for ssh from this machine and for Debian's packages.
-// One machine at a time. Everything it consists of is removed however the caller ends, kill -9 included.
+// One machine at a time, unless isolated from each other. Everything it consists of is removed however the caller ends, kill -9 included.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
@@ -13,10 +13,21 @@ import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { identityFor } from './authority';
 import { Bucket, type StoredBundle } from './bucket';
-import { cacheDirectory, inNamespace, must, Progress, run, waitFor, type RunResult } from './host';
+import {
+  cacheDirectory,
+  inNamespace,
+  must,
+  Progress,
+  run,
+  scratchDirectory,
+  tally,
+  waitFor,
+  type RunResult,
+} from './host';
 import { ensureImage, type Image, type Release } from './image';
 import { IMDS_ADDRESS, startImds, type Imds } from './imds';
 import { LAB } from './namespaces';
+import { addPrograms } from './programs';
 import { accelerator, commandLine, device, netdev, Qmp, QEMU, type Nic } from './qemu';
 
 /** As {@link LAB}; the gateway's own ends are inside the machine. */
@@ -33,8 +44,10 @@ const SUBNET = { primary: '10.77.0.0/24', secondary: '10.88.0.0/24' } as const;
 const VPC_SERVICES = '169.254.169.253';
 const VPC_ROUTER = '10.88.0.1';
 const MANAGEMENT_MAC = '02:00:0a:00:02:0f';
-const PRIMARY: Nic = { id: 'primary', slot: 5, mac: VM_LAB.primary.mac, tap: 'mgvm5', mtu: VM_LAB.mtu };
-const SECONDARY: Nic = { id: 'secondary', slot: 6, mac: VM_LAB.secondary.mac, tap: 'mgvm6' };
+/** Taps are born in the network namespace that all machines share. */
+const TAPS = `mg${randomBytes(3).toString('hex')}`;
+const PRIMARY: Nic = { id: 'primary', slot: 5, mac: VM_LAB.primary.mac, tap: `${TAPS}p`, mtu: VM_LAB.mtu };
+const SECONDARY: Nic = { id: 'secondary', slot: 6, mac: VM_LAB.secondary.mac, tap: `${TAPS}s` };
 /** Sockets, keys and logs; short, because a socket's path may not be long. */
 const STATE = '/run/mirror-gateway-vm';
 const LOCK = '/run/lock/mirror-gateway-vm.lock';
@@ -46,6 +59,8 @@ const LIMIT = { lock: 3600, ssh: 900, cloudInit: 1500, command: 120 } as const;
 export interface VmOptions {
   readonly release: Release;
   readonly baked: boolean;
+  /** The image brings the bundle as well, with the programs built. */
+  readonly prebuilt?: boolean;
   /** The very bytes, as taken from a synthesized stack. */
   readonly stack: { readonly userData: Buffer; readonly bundle: StoredBundle };
   /** `late`: the second interface is not there before `attachSecondary()`, as when the Lambda attaches it. */
@@ -120,7 +135,7 @@ clean() {
     ip netns delete "$name"
   done
   if [ -r "$STATE/console.log" ]; then cp "$STATE/console.log" "$KEPT_CONSOLE"; fi
-  rm -rf "$STATE" "$OVERLAY"
+  rm -rf "$STATE" "$OVERLAY" "$OVERLAY.disk"
 } 2>/dev/null
 clean
 echo ready
@@ -435,7 +450,12 @@ async function assemble(
   await must('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'vm-lab', '-f', join(STATE, 'key')]);
   const publicKey = readFileSync(join(STATE, 'key.pub'), 'utf8').trim();
   const seed = await makeSeed(userData, publicKey);
-  await must('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', image.disk, '-F', 'raw', overlay]);
+  const disk = options.prebuilt ? `${overlay}.disk` : image.disk;
+  if (options.prebuilt) {
+    await must('cp', ['--sparse=always', '--', image.disk, disk]);
+    await addPrograms(disk, bundle.content);
+  }
+  await must('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', disk, '-F', 'raw', overlay]);
   await addNamespaces();
   const credentials = await startBucket(bundle);
   const sshPort = await freePort();
@@ -469,7 +489,8 @@ export async function bootVm(options: VmOptions): Promise<Vm> {
   const title = `debian${options.release} ${options.baked ? 'baked' : 'base'}`;
   const progress = options.progress ?? new Progress(title);
   const image = await ensureImage(options.release, options.baked, progress);
-  const overlay = join(cacheDirectory(), 'overlay.qcow2');
+  const overlay = join(scratchDirectory(), 'overlay.qcow2');
+  tally('boot');
   const janitor = await Janitor.engage(overlay, progress);
   try {
     const vm = new Vm(await assemble(options, image, overlay, janitor, progress));

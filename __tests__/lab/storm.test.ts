@@ -13,7 +13,7 @@ import { Random } from '../random';
 import { countersOf, EGRESS_MTUS, status } from './gateway';
 
 const SEED = Number(process.env.STORM_SEED ?? Date.now() % 2 ** 31);
-const COUNT = Number(process.env.STORM_OPERATIONS ?? 100);
+const COUNT = Number(process.env.STORM_OPERATIONS ?? (process.env.TEST_ALL ? 200 : 100));
 /** Above the 10 000/s that are asked for, so that a sender which is held up for a moment still reaches them. */
 const PPS = 12_000;
 const LEAST_PPS = 10_000;

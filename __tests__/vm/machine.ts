@@ -24,6 +24,8 @@ import { bootVm, type CloudInitResult, type Vm, VM_LAB, type VmOptions } from '.
 export interface MachineOptions {
   readonly release: Release;
   readonly baked: boolean;
+  /** The image brings the programs of this bundle (default: they are built on the machine). */
+  readonly prebuilt?: boolean;
   readonly engine: Engine;
   readonly secondary: NonNullable<VmOptions['secondary']>;
 }
@@ -61,14 +63,14 @@ export class Machine {
   }
 
   async boot(): Promise<void> {
-    const { release, baked, engine, secondary } = this.options;
+    const { release, baked, prebuilt, engine, secondary } = this.options;
     const progress = new Progress(`debian${release} ${baked ? 'baked' : 'base'} ${engine}`);
     const stack = await synthesize({
       ...(engine === DEFAULT_ENGINE ? {} : settingsOf(engine)),
       aws_ipsec_vm_ip: VM_LAB.sink.address,
       aws_ipsec_vm_port: VM_LAB.sink.port,
     });
-    const vm = await bootVm({ release, baked, stack, secondary, progress });
+    const vm = await bootVm({ release, baked, prebuilt, stack, secondary, progress });
     this.running = vm;
     if (secondary === 'late') await this.attachSecondaryWhenAwaited(); // and with it the sink
     const receiver = await Receiver.start(VM_LAB.sink, '0.0.0.0', VM_LAB.sink.port); // its address may come later
@@ -137,6 +139,23 @@ export class Machine {
 
   async status(): Promise<Status> {
     return JSON.parse(await this.vm.exec('deploy_xdp.sh status --json')) as Status;
+  }
+
+  /** Waits until it is, a minute or two where something has to be compiled. */
+  async becomesHealthy(timeoutMs = 5 * MINUTE): Promise<void> {
+    const probe = async (): Promise<true | undefined> =>
+      (await this.health().catch(() => '')).includes('"healthy"') || undefined;
+    await waitFor('healthy gateway', probe, { timeoutMs, progress: this.vm.progress });
+  }
+
+  /** Runs what ends a service, and waits for the next process of it. */
+  async restarts(service: string, command: string): Promise<void> {
+    const mainPid = (): Promise<string> => this.vm.exec(`systemctl show -P MainPID ${service}`);
+    const pid = await mainPid();
+    await this.vm.exec(command, { timeoutSeconds: 300 });
+    const restarted = async (): Promise<true | undefined> =>
+      ((await this.state(service)) === 'active' && (await mainPid()) !== pid) || undefined;
+    await waitFor(`restarted ${service}`, restarted, { timeoutMs: 5 * MINUTE, progress: this.vm.progress });
   }
 
   /** As the load balancer asks, from outside: `200 {...}`. */
@@ -270,15 +289,7 @@ export function itSurvivesAReboot(machine: Machine): void {
     beforeAll(async () => {
       before = await look();
       await machine.vm.reboot();
-      await waitFor(
-        'healthy gateway',
-        async () => (await machine.health().catch(() => '')).includes('"healthy"') || undefined,
-        {
-          timeoutMs: 10 * MINUTE,
-          everyMs: 1000,
-          progress: machine.vm.progress,
-        },
-      );
+      await machine.becomesHealthy(10 * MINUTE);
       await machine.vm.exec('systemctl is-system-running --wait || true', { timeoutSeconds: 300 });
       await machine.play();
     }, 30 * MINUTE);

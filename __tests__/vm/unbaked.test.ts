@@ -2,7 +2,7 @@
 // The plain images of both releases: user data installs the packages from Debian's archive and builds with that release's
 // compiler and libbpf, for that release's kernel.
 import { bakedPackages } from '../../lab/image';
-import { itIsAGateway, useMachine } from '../vm/machine';
+import { itIsAGateway, useMachine } from './machine';
 
 describe.each(['13', '12'] as const)('Debian %s, plain image, enable_xdp=true', (release) => {
   const machine = useMachine({ release, baked: false, engine: 'direct/generic', secondary: 'at boot' });

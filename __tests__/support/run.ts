@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs suites: `run.ts [--all] [SUITE...]`. Unit tests come first and fill the cores by themselves. The files of all other
+// suites then share two lanes, longest first, each isolated from its neighbour; what measures rates or loss comes last, one
+// by one. A line tells of each end, a table of all of them. Ends with 1 if anything failed, 2 for what it cannot read.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { cacheDirectory, eachLine, REPOSITORY } from '../../lab/host';
+import { BUDGETS, LANES, type Task, tasksOf } from './tasks';
+import { asRoot, Capabilities, ISOLATED } from './capabilities';
+import { advice, remember } from './changes';
+import { isFarOver, type Outcome, table } from './report';
+import { SUITE_NAMES, type SuiteName, SUITES } from './suites';
+
+/** Of a lab's or a machine's progress: what a reader wants to see while a test runs. */
+const PROGRESS = /^\[.+ +\d+\.\d+s\] /;
+/** Of a second (USER_HZ of Linux on every architecture that tests run on). */
+const TICKS = 100;
+/** A machine is idle while others take less of its processors than this. */
+const IDLE_SHARE = 0.15;
+
+interface Results {
+  readonly testResults: readonly {
+    readonly name: string;
+    readonly status: string;
+    readonly startTime: number;
+    readonly endTime: number;
+  }[];
+}
+
+const running = new Set<ChildProcess>();
+const scratch = join(cacheDirectory(), `run-${process.pid}`);
+
+// --- one jest -------------------------------------------------------------------------------------------------------
+
+/** What jest is started with: the files of a suite, alone in its namespaces where that suite touches the machine. */
+function commandOf(suite: SuiteName, files: readonly string[], results: string): string[] {
+  const paths = files.map((file) => join(REPOSITORY, '__tests__', file));
+  const workers = suite === 'unit' ? '--maxWorkers=100%' : '--runInBand';
+  const jest = [join(REPOSITORY, 'node_modules/jest/bin/jest.js'), `--selectProjects=${suite}`, workers];
+  const command = [process.execPath, ...jest, '--json', `--outputFile=${results}`, '--runTestsByPath', ...paths];
+  const needs: readonly string[] = SUITES[suite].needs;
+  const isolated = needs.includes('namespaces') ? [ISOLATED, ...command] : command;
+  // However this program ends, what it started does not outlive it.
+  return ['setpriv', '--pdeathsig', 'TERM', '--', ...(needs.includes('root') ? asRoot(isolated) : isolated)];
+}
+
+/** Runs files of a suite; tells progress as it comes, and everything else if a test fails. */
+async function jest(suite: SuiteName, tasks: readonly Task[], folder: string): Promise<Outcome[]> {
+  mkdirSync(folder, { recursive: true });
+  const [results, tally] = [join(folder, 'results.json'), join(folder, 'tally')];
+  writeFileSync(tally, '');
+  const [program = '', ...args] = commandOf(
+    suite,
+    tasks.map(({ file }) => file),
+    results,
+  );
+  const env = { ...process.env, TALLY: tally, SCRATCH: folder };
+  const startedAt = Date.now();
+  const child = spawn(program, args, { cwd: REPOSITORY, env, stdio: ['ignore', 'pipe', 'pipe'] });
+  running.add(child);
+  const said: string[] = [];
+  for (const stream of [child.stdout, child.stderr])
+    eachLine(stream.setEncoding('utf8'), (line) => {
+      if (PROGRESS.test(line)) process.stderr.write(`${line}\n`);
+      else if (!line.startsWith('{"num')) said.push(line);
+    });
+  const code = await new Promise<number>((done) => child.on('close', (status) => done(status ?? 128)));
+  running.delete(child);
+  if (code !== 0) process.stderr.write(`${said.join('\n')}\n`);
+  const counts = readFileSync(tally, 'utf8').split('\n');
+  const count = (what: string): number => counts.filter((line) => line === what).length;
+  const shared = { labUps: count('lab-up'), boots: count('boot') };
+  const elapsed = (Date.now() - startedAt) / 1000;
+  if (suite !== 'unit') return tasks.map((task) => ({ task, seconds: elapsed, failed: code !== 0, ...shared }));
+  return perFile(tasks, results, code !== 0);
+}
+
+function perFile(tasks: readonly Task[], results: string, failed: boolean): Outcome[] {
+  const { testResults } = JSON.parse(readFileSync(results, 'utf8')) as Results;
+  return tasks.map((task) => {
+    const result = testResults.find(({ name }) => name.endsWith(`/__tests__/${task.file}`));
+    if (!result) return { task, seconds: 0, failed, labUps: 0, boots: 0 };
+    const seconds = (result.endTime - result.startTime) / 1000;
+    return { task, seconds, failed: result.status === 'failed', labUps: 0, boots: 0 };
+  });
+}
+
+// --- all of them ----------------------------------------------------------------------------------------------------
+
+class Run {
+  readonly outcomes: Outcome[] = [];
+  private started = 0;
+
+  constructor(private readonly tasks: readonly Task[]) {}
+
+  async all(): Promise<void> {
+    const unit = this.tasks.filter(({ suite }) => suite === 'unit');
+    if (unit.length > 0) this.ended(await jest('unit', unit, this.folder()));
+    const others = this.tasks.filter(({ suite }) => suite !== 'unit').sort((a, b) => b.seconds - a.seconds);
+    const shared = others.filter(({ alone }) => !alone);
+    const lanes = Math.max(LANES, Math.floor(availableParallelism() / 2));
+    await Promise.all(Array.from({ length: lanes }, () => this.lane(shared)));
+    await this.lane(others.filter(({ alone }) => alone));
+  }
+
+  private async lane(queue: Task[]): Promise<void> {
+    for (let task = queue.shift(); task; task = queue.shift())
+      this.ended(await jest(task.suite, [task], this.folder()));
+  }
+
+  private folder(): string {
+    return join(scratch, String(++this.started));
+  }
+
+  private ended(outcomes: readonly Outcome[]): void {
+    this.outcomes.push(...outcomes);
+    const done = `${this.outcomes.length} of ${this.tasks.length} files`;
+    const failed = outcomes.filter((each) => each.failed);
+    for (const { task } of failed) process.stderr.write(`FAIL ${task.file}\n`);
+    const [first] = outcomes;
+    if (failed.length > 0 || first === undefined) return;
+    const what = outcomes.length === 1 ? `${first.task.file}, ${first.seconds.toFixed(0)} s` : `unit tests`;
+    process.stderr.write(`ok   ${what}; ${done}\n`);
+  }
+}
+
+/** Seconds of processors: of the whole machine, and of what this program has started and seen end (proc(5)). */
+function processorSeconds(): { machine: number; own: number } {
+  const fields = (text: string): number[] => text.split(/\s+/).map(Number);
+  const [, user = 0, nice = 0, system = 0, , , , , steal = 0] = fields(readFileSync('/proc/stat', 'utf8'));
+  const [utime = 0, stime = 0, cutime = 0, cstime = 0] = fields(
+    readFileSync('/proc/self/stat', 'utf8').split(') ')[1] ?? '',
+  ).slice(11);
+  // Without interrupts: they are the packets of labs, and nobody's seconds.
+  const [machine, own] = [user + nice + system + steal, utime + stime + cutime + cstime];
+  return { machine: machine / TICKS, own: own / TICKS };
+}
+
+/** What killed runs have left. */
+function sweep(): void {
+  for (const name of readdirSync(cacheDirectory())) {
+    const pid = /^run-(\d+)$/.exec(name)?.[1];
+    if (pid === undefined || isAlive(Number(pid))) continue;
+    rmSync(join(cacheDirectory(), name), { recursive: true, force: true });
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+function stopOn(signal: 'SIGINT' | 'SIGTERM' | 'SIGHUP', code: number): void {
+  process.once(signal, () => {
+    for (const child of running) child.kill('SIGTERM');
+    rmSync(scratch, { recursive: true, force: true });
+    process.exit(code);
+  });
+}
+
+interface Wanted {
+  readonly suites: readonly SuiteName[];
+  readonly all: boolean;
+}
+
+/** @throws Error that names what is no suite */
+export function parse(args: readonly string[]): Wanted {
+  const names = args.filter((arg) => arg !== '--all');
+  const strange = names.find((name) => !(name in SUITES));
+  if (strange !== undefined)
+    throw new Error(`tests: no suite '${strange}'; it must be one of ${SUITE_NAMES.join(', ')}`);
+  return { suites: names.length > 0 ? (names as SuiteName[]) : SUITE_NAMES, all: args.includes('--all') };
+}
+
+/** Suites that this machine can run; the others are told, with the remedy. */
+function sieve(suites: readonly SuiteName[]): { able: SuiteName[]; skipped: string[] } {
+  const capabilities = new Capabilities();
+  const hindrances = suites.map((name) => [name, capabilities.hindrance(SUITES[name].needs)] as const);
+  const able = hindrances.filter(([, hindrance]) => hindrance === undefined).map(([name]) => name);
+  const skipped = hindrances.flatMap(([name, hindrance]) => (hindrance ? [`skipped test-${name}: ${hindrance}`] : []));
+  return { able, skipped };
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const { suites, all } = parse(args);
+  const { able, skipped } = sieve(suites);
+  const say = (lines: readonly string[]): boolean => process.stderr.write(lines.map((each) => `${each}\n`).join(''));
+  say(skipped);
+  if (skipped.length > 0 && process.env.CI) throw new Error('tests: CI is set, where no part may be skipped');
+  const tasks = tasksOf(able, all);
+  if (all) process.env.TEST_ALL = '1';
+  sweep();
+  stopOn('SIGINT', 130);
+  stopOn('SIGTERM', 143);
+  stopOn('SIGHUP', 129);
+  const [startedAt, before] = [Date.now(), processorSeconds()];
+  const run = new Run(tasks);
+  try {
+    await run.all();
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+  const after = processorSeconds();
+  const seconds = (Date.now() - startedAt) / 1000;
+  const others = (after.machine - before.machine - (after.own - before.own)) / seconds / availableParallelism();
+  const over = others < IDLE_SHARE ? run.outcomes.filter(isFarOver) : [];
+  const failed = run.outcomes.filter((each) => each.failed);
+  say(['', ...table(run.outcomes), '', ...skipped]);
+  say([
+    `${run.outcomes.length} files in ${(seconds / 60).toFixed(1)} minutes, ${failed.length} failed; others took ${(100 * others).toFixed(0)} % of the processors`,
+  ]);
+  for (const { task, seconds: took } of over)
+    say([
+      `FAIL ${task.file} took ${took.toFixed(0)} s of ${BUDGETS[task.file]?.seconds} on an idle machine: make it quicker, or its budget larger`,
+    ]);
+  if (failed.length + over.length > 0) return 1;
+  if (all && suites.length === SUITE_NAMES.length && skipped.length === 0) remember();
+  else if (suites.length === SUITE_NAMES.length) say([advice() ?? ''].filter(Boolean));
+  return 0;
+}
+
+if (require.main === module) {
+  main(process.argv.slice(2)).then(
+    (code) => (process.exitCode = code),
+    (error: Error) => {
+      console.error(error.message);
+      process.exitCode = 2;
+    },
+  );
+}
