@@ -30,7 +30,7 @@ interface Results {
 }
 
 const running = new Set<ChildProcess>();
-const scratch = join(cacheDirectory(), `run-${process.pid}`);
+const scratch = (): string => join(cacheDirectory(), `run-${process.pid}`);
 
 // --- one jest -------------------------------------------------------------------------------------------------------
 
@@ -101,17 +101,19 @@ class Run {
     const others = this.tasks.filter(({ suite }) => suite !== 'unit').sort((a, b) => b.seconds - a.seconds);
     const shared = others.filter(({ alone }) => !alone);
     const lanes = Math.max(LANES, Math.floor(availableParallelism() / 2));
-    await Promise.all(Array.from({ length: lanes }, () => this.lane(shared)));
+    const machines = shared.filter(({ machine }) => machine);
+    const rest = shared.filter(({ machine }) => !machine);
+    await Promise.all(Array.from({ length: lanes }, (_, lane) => this.lane(lane === 0 ? machines : [], rest)));
     await this.lane(others.filter(({ alone }) => alone));
   }
 
-  private async lane(queue: Task[]): Promise<void> {
-    for (let task = queue.shift(); task; task = queue.shift())
-      this.ended(await jest(task.suite, [task], this.folder()));
+  private async lane(...queues: Task[][]): Promise<void> {
+    const next = (): Task | undefined => queues.find(({ length }) => length > 0)?.shift();
+    for (let task = next(); task; task = next()) this.ended(await jest(task.suite, [task], this.folder()));
   }
 
   private folder(): string {
-    return join(scratch, String(++this.started));
+    return join(scratch(), String(++this.started));
   }
 
   private ended(outcomes: readonly Outcome[]): void {
@@ -159,7 +161,7 @@ function isAlive(pid: number): boolean {
 function stopOn(signal: 'SIGINT' | 'SIGTERM' | 'SIGHUP', code: number): void {
   process.once(signal, () => {
     for (const child of running) child.kill('SIGTERM');
-    rmSync(scratch, { recursive: true, force: true });
+    rmSync(scratch(), { recursive: true, force: true });
     process.exit(code);
   });
 }
@@ -193,6 +195,7 @@ async function main(args: readonly string[]): Promise<number> {
   const say = (lines: readonly string[]): boolean => process.stderr.write(lines.map((each) => `${each}\n`).join(''));
   say(skipped);
   if (skipped.length > 0 && process.env.CI) throw new Error('tests: CI is set, where no part may be skipped');
+  if (able.length === 0) return 0;
   const tasks = tasksOf(able, all);
   if (all) process.env.TEST_ALL = '1';
   sweep();
@@ -204,7 +207,7 @@ async function main(args: readonly string[]): Promise<number> {
   try {
     await run.all();
   } finally {
-    rmSync(scratch, { recursive: true, force: true });
+    rmSync(scratch(), { recursive: true, force: true });
   }
   const after = processorSeconds();
   const seconds = (Date.now() - startedAt) / 1000;

@@ -8,6 +8,8 @@ export interface Budget {
   readonly seconds: number;
   /** Measures rates or loss: nothing runs beside it. */
   readonly alone?: boolean;
+  /** Emulates a machine of two processors: one at a time, or systemd on them runs into its limits. */
+  readonly machine?: boolean;
   /** Runs in `make test-all` alone; no sentence of README or docs rests on it. */
   readonly testAll?: boolean;
 }
