@@ -348,15 +348,25 @@ static __always_inline int read_option_byte(volatile struct option_reader *reade
 	return reader->is_copied ? byte : IP_OPTION_NOP;
 }
 
+/* Of a mirrored datagram's own headers in the frame: what is before them has one length. */
+#define INNER_OPTIONS (OUTER_HEADERS + sizeof(struct ethhdr) + sizeof(struct iphdr))
+
 /*
  * Checks the options and lays them out for the later fragments: those without the "copied" bit become no-operations, as
  * in the kernel's ip_options_fragment(). Returns 0 if the kernel must see them. A function of its own, because it needs
- * registers and few packets need it.
+ * registers and few packets need it; not static, so the verifier looks at it once, and not for every way that leads here.
  */
-static __noinline int read_options(const __u8 *options, const void *end, __u32 size, struct workbench *here)
+__noinline int read_options(struct xdp_md *ctx, __u32 size)
 {
-	volatile struct option_reader *reader = &here->options;
+	const __u8 *options = (void *)(long)ctx->data + INNER_OPTIONS;
+	const void *end = (void *)(long)ctx->data_end;
+	__u32 only = 0;
+	struct workbench *here = bpf_map_lookup_elem(&workbench, &only);
+	volatile struct option_reader *reader;
 
+	if (!here)
+		return 0;
+	reader = &here->options;
 	reader->left = reader->is_length = reader->has_ended = reader->sum = reader->later_sum = 0;
 #pragma nounroll
 	for (__u32 at = 0; at < LONGEST_OPTIONS; at++) {
@@ -394,14 +404,21 @@ static __always_inline void add_chunk(
 	summing->left -= size;
 }
 
-/* Whether the outer datagram sums up to its checksum. A function of its own, as few packets have one. */
-static __noinline int is_checksum_right(const struct iphdr *ip, const void *end, struct workbench *here)
+/* Whether the outer datagram sums up to its checksum. A function of its own, as few packets have one; not static as above. */
+__noinline int is_checksum_right(struct xdp_md *ctx)
 {
-	volatile struct summing *summing = &here->summing;
+	const struct iphdr *ip = (void *)(long)ctx->data + sizeof(struct ethhdr);
 	const struct udphdr *udp = (const void *)(ip + 1);
-	__u32 length = bpf_ntohs(udp->len), sum;
+	const void *end = (void *)(long)ctx->data_end;
+	__u32 only = 0, length, sum;
+	struct workbench *here = bpf_map_lookup_elem(&workbench, &only);
+	volatile struct summing *summing;
 	const __u8 *last;
 
+	if (!here || (const void *)(udp + 1) > end)
+		return 0;
+	length = bpf_ntohs(udp->len);
+	summing = &here->summing;
 	summing->at = 0;
 	summing->left = length;
 	summing->sum = 0;
@@ -432,11 +449,10 @@ static __noinline int is_checksum_right(const struct iphdr *ip, const void *end,
 }
 
 /* Fills `frame`. Returns what hinders, if not TAKEN. */
-static __always_inline enum passed take_datagram(
-	struct frame *frame, const struct direct_config *rules, struct workbench *here, struct direct_stats *count)
+static __always_inline enum passed take_datagram(struct xdp_md *ctx, struct frame *frame,
+	const struct direct_config *rules, struct workbench *here, struct direct_stats *count)
 {
-	const struct iphdr *outer_ip = frame->data + sizeof(struct ethhdr);
-	const struct udphdr *outer = (const void *)(outer_ip + 1);
+	const struct udphdr *outer = frame->data + sizeof(struct ethhdr) + sizeof(struct iphdr);
 	struct datagram *datagram = &frame->datagram;
 	struct cursor inside;
 	__u16 sum = 0;
@@ -469,14 +485,14 @@ static __always_inline enum passed take_datagram(
 		return PASSED_EXPIRED;
 	frame->options_size = datagram->ip->ihl * 4 - sizeof(struct iphdr);
 	if (frame->options_size) {
-		if (!read_options((const void *)(datagram->ip + 1), frame->end, frame->options_size, here))
+		if (!read_options(ctx, frame->options_size))
 			return PASSED_OPTIONS;
 		sum = bpf_htons(fold(here->options.sum));
 		frame->options_change = fold(change(sum, bpf_htons(fold(here->options.later_sum))));
 	}
 	if (fold(sum_of_header(datagram->ip) + sum) != 0xffff)
 		return PASSED_MALFORMED;
-	if (outer->check && !is_checksum_right(outer_ip, frame->end, here))
+	if (outer->check && !is_checksum_right(ctx))
 		return PASSED_OUTER_CHECKSUM;
 	return TAKEN;
 }
@@ -873,7 +889,7 @@ int udp_df_direct(struct xdp_md *ctx)
 	if (!all || !count || !here)
 		return XDP_PASS;
 	rules = RULES_IN_FORCE(all);
-	hindrance = take_datagram(&frame, rules, here, count);
+	hindrance = take_datagram(ctx, &frame, rules, here, count);
 	if (hindrance == PASSED_NOT_MIRRORED && is_forged(&frame, rules)) {
 		count->forged++;
 		return XDP_DROP;
