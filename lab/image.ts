@@ -42,6 +42,7 @@ const FILES: Record<string, string> = {
   'etc/cloud/cloud.cfg.d/01_debian_cloud.cfg': [
     '# As in the EC2 image, but the package sources stay those the image was built from.',
     'apt: {preserve_sources_list: true}',
+    'datasource_list: [NoCloud, None]',
     'ssh_genkeytypes: [ed25519]',
     'system_info:',
     '  default_user:',
@@ -65,8 +66,10 @@ const FILES: Record<string, string> = {
   'etc/initramfs-tools/modules': 'virtio_pci\nvirtio_blk\next4\n',
 };
 
-/** Timers that would compete for a slow, emulated CPU, or for dpkg's lock, at a moment of their own choosing. */
+/** What would compete for a slow, emulated CPU, or for dpkg's lock, at a moment of its own choosing. */
 const MASKED = [
+  'systemd-binfmt.service',
+  'systemd-timesyncd.service',
   'apt-daily.timer',
   'apt-daily-upgrade.timer',
   'man-db.timer',
@@ -138,6 +141,7 @@ function finishingScript(): string {
     'rm -f /etc/ssh/ssh_host_*', // each instance makes its own
     'ln -sf /run/systemd/resolve/stub-resolv.conf /etc/resolv.conf',
     ': >/etc/machine-id',
+    'touch /etc/.updated /var/.updated', // the first boot need not look for what /usr has new
     'apt-get clean',
     'rm -rf /var/lib/apt/lists/* /var/log/*.log /var/log/apt/*',
   ].join('\n');

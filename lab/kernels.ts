@@ -14,6 +14,8 @@ import { cacheDirectory, must, type Progress } from './host';
  */
 export const SUITES = ['bullseye-security', 'bookworm', 'trixie', 'trixie-backports'] as const;
 export type Suite = (typeof SUITES)[number];
+/** `make test` boots the oldest, and the one that gateways of Debian 13 run; `make test-all` all of them. */
+export const TESTED_SUITES: readonly Suite[] = process.env.TEST_ALL ? SUITES : ['bullseye-security', 'trixie'];
 
 const META_PACKAGE = 'linux-image-cloud-amd64';
 /** What it leads to: one package, or since Linux 7 one for the kernel and one for its modules. */

@@ -2,13 +2,13 @@
 // Runs suites: `run.ts [--all] [SUITE...]`. Unit tests come first and fill the cores by themselves. The files of all other
 // suites then share two lanes, longest first, each isolated from its neighbour; what measures rates or loss comes last, one
 // by one. A line tells of each end, a table of all of them. Ends with 1 if anything failed, 2 for what it cannot read.
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { cacheDirectory, eachLine, REPOSITORY } from '../../lab/host';
 import { BUDGETS, LANES, type Task, tasksOf } from './tasks';
-import { asRoot, Capabilities, ISOLATED } from './capabilities';
+import { asRoot, Capabilities, ISOLATED, type Need } from './capabilities';
 import { advice, remember } from './changes';
 import { isFarOver, type Outcome, table } from './report';
 import { SUITE_NAMES, type SuiteName, SUITES } from './suites';
@@ -29,7 +29,8 @@ interface Results {
   }[];
 }
 
-const running = new Set<ChildProcess>();
+/** How each child is ended. */
+const running = new Map<ChildProcess, readonly string[]>();
 const scratch = (): string => join(cacheDirectory(), `run-${process.pid}`);
 
 // --- one jest -------------------------------------------------------------------------------------------------------
@@ -40,10 +41,18 @@ function commandOf(suite: SuiteName, files: readonly string[], results: string):
   const workers = suite === 'unit' ? '--maxWorkers=100%' : '--runInBand';
   const jest = [join(REPOSITORY, 'node_modules/jest/bin/jest.js'), `--selectProjects=${suite}`, workers];
   const command = [process.execPath, ...jest, '--json', `--outputFile=${results}`, '--runTestsByPath', ...paths];
-  const needs: readonly string[] = SUITES[suite].needs;
+  const needs = needsOf(suite);
   const isolated = needs.includes('namespaces') ? [ISOLATED, ...command] : command;
-  // However this program ends, what it started does not outlive it.
-  return ['setpriv', '--pdeathsig', 'TERM', '--', ...(needs.includes('root') ? asRoot(isolated) : isolated)];
+  return needs.includes('root') ? asRoot(isolated) : isolated;
+}
+
+function needsOf(suite: SuiteName): readonly Need[] {
+  return SUITES[suite].needs;
+}
+
+/** unshare ignores all that can be ignored while it waits (util-linux, sys-utils/unshare.c); its namespaces clean up. */
+function endingOf(suite: SuiteName): NodeJS.Signals {
+  return needsOf(suite).includes('namespaces') ? 'SIGKILL' : 'SIGTERM';
 }
 
 /** Runs files of a suite; tells progress as it comes, and everything else if a test fails. */
@@ -58,13 +67,16 @@ async function jest(suite: SuiteName, tasks: readonly Task[], folder: string): P
   );
   const env = { ...process.env, TALLY: tally, SCRATCH: folder };
   const startedAt = Date.now();
-  const child = spawn(program, args, { cwd: REPOSITORY, env, stdio: ['ignore', 'pipe', 'pipe'] });
-  running.add(child);
+  // However this program ends, what it started does not outlive it. A process group: whoever is in it ends with it.
+  const tether = ['--pdeathsig', endingOf(suite).slice('SIG'.length), '--', program, ...args];
+  const child = spawn('setpriv', tether, { cwd: REPOSITORY, env, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+  const kill = ['kill', '-s', endingOf(suite).slice('SIG'.length), '--', `-${child.pid}`];
+  running.set(child, needsOf(suite).includes('root') ? asRoot(kill) : kill);
   const said: string[] = [];
   for (const stream of [child.stdout, child.stderr])
     eachLine(stream.setEncoding('utf8'), (line) => {
       if (PROGRESS.test(line)) process.stderr.write(`${line}\n`);
-      else if (!line.startsWith('{"num')) said.push(line);
+      else if (!/^PASS |^{"num/.test(line)) said.push(line);
     });
   const code = await new Promise<number>((done) => child.on('close', (status) => done(status ?? 128)));
   running.delete(child);
@@ -160,7 +172,7 @@ function isAlive(pid: number): boolean {
 
 function stopOn(signal: 'SIGINT' | 'SIGTERM' | 'SIGHUP', code: number): void {
   process.once(signal, () => {
-    for (const child of running) child.kill('SIGTERM');
+    for (const [kill = '', ...args] of running.values()) spawnSync(kill, args);
     rmSync(scratch(), { recursive: true, force: true });
     process.exit(code);
   });

@@ -4,7 +4,7 @@
 // egress MTU is 1400 where nothing else is said, so that the kernel's helpers have something to do.
 import { BareMachine } from '../../lab/bare-machine';
 import { must, Progress } from '../../lab/host';
-import { ensureKernel, SUITES } from '../../lab/kernels';
+import { ensureKernel, TESTED_SUITES } from '../../lab/kernels';
 import { Packet, vxlan } from '../../lab/packet';
 import { BPF_FOLDER, buildProgram, LOADER } from '../bpf/program';
 
@@ -16,7 +16,7 @@ type Counters = Readonly<Record<string, number>>;
 
 beforeAll(() => buildProgram());
 
-describe.each(SUITES)('direct, on the kernel of Debian %s', (suite) => {
+describe.each(TESTED_SUITES)('direct, on the kernel of Debian %s', (suite) => {
   let machine: BareMachine | undefined;
   let copies = true;
   let laysOut = true;

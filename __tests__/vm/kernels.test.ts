@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { BareMachine, PROGRAMS } from '../../lab/bare-machine';
 import { Progress } from '../../lab/host';
-import { ensureKernel, SUITES } from '../../lab/kernels';
+import { ensureKernel, TESTED_SUITES } from '../../lab/kernels';
 import { itAgreesWithTheModel } from '../bpf/differential';
 import { itTreatsEveryFixture } from '../bpf/fixtures';
 import {
@@ -66,7 +66,7 @@ afterAll(() => {
   process.stderr.write(summary.map((line) => `kernels: ${line}\n`).join(''));
 });
 
-describe.each(SUITES)('the kernel of Debian %s', (suite) => {
+describe.each(TESTED_SUITES)('the kernel of Debian %s', (suite) => {
   const progress = new Progress(suite);
   let machine: BareMachine | undefined;
   let release = 'did not boot';
