@@ -152,15 +152,18 @@ config_get() {
 
 # --- network --------------------------------------------------------------------------------------------------------
 
+imds_token() { curl -sf -m 2 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$IMDS/api/token"; }
+
+# Where the caller has no TOKEN for several questions, with one of its own.
 imds() {
 	local token
-	token=$(curl -sf -m 2 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$IMDS/api/token") &&
-		curl -sf -m 2 -H "X-aws-ec2-metadata-token: $token" "$IMDS/meta-data/$1"
+	token=${TOKEN:-$(imds_token)} && curl -sf -m 2 -H "X-aws-ec2-metadata-token: $token" "$IMDS/meta-data/$1"
 }
 
 # DEVICE_NUMBER -> MAC, NAME, ADDRESS, SUBNET. The second one is attached while the instance boots, perhaps late.
 find_interface() {
-	local macs=network/interfaces/macs
+	local macs=network/interfaces/macs TOKEN
+	TOKEN=$(imds_token) || return
 	for MAC in $(imds $macs/); do
 		MAC=${MAC%/}
 		[[ $(imds "$macs/$MAC/device-number") == "$1" ]] || continue
@@ -193,13 +196,11 @@ need_network() { network_is_up || fail 'br0 or the netfilter rules are missing o
 
 # Sources are foreign: no filter on the way, and no word back. What the direct engine hands over comes in by the primary one.
 kernel_settings() {
-	local pair
-	for pair in ip_forward=1 conf.{all,br0}.{rp_filter,send_redirects,accept_redirects,accept_source_route,log_martians}=0 \
-		conf.br0.arp_ignore=1 "conf.$(<"$RUN/primary").rp_filter=0"; do
-		sysctl -qw "net.ipv4.$pair"
-	done
+	local ours=(net.ipv4.conf.{all,br0}.{rp_filter,send_redirects,accept_redirects,accept_source_route,log_martians}'=0'
+		'net.ipv4.conf.br0.arp_ignore=1' "net.ipv4.conf.$(<"$RUN/primary").rp_filter=0")
 	# With 1 the bridge would run iptables itself and forward frames past XDP and the IP layer, DF set.
-	if [[ -e /proc/sys/net/bridge ]]; then sysctl -qw net.bridge.bridge-nf-call-iptables=0; fi
+	if [[ -e /proc/sys/net/bridge ]]; then ours+=('net.bridge.bridge-nf-call-iptables=0'); fi
+	sysctl -qw "${ours[@]}" net.ipv4.ip_forward=1
 }
 
 without_ipv6() { if [[ -e /proc/sys/net/ipv6 ]]; then sysctl -qw "net.ipv6.conf.$1.disable_ipv6=1"; fi; }

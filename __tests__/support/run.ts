@@ -3,11 +3,11 @@
 // suites then share two lanes, longest first, each isolated from its neighbour; what measures rates or loss comes last, one
 // by one. A line tells of each end, a table of all of them. Ends with 1 if anything failed, 2 for what it cannot read.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { cacheDirectory, eachLine, REPOSITORY } from '../../lab/host';
-import { BUDGETS, LANES, type Task, tasksOf } from './tasks';
+import { LANES, type Task, tasksOf } from './tasks';
 import { asRoot, Capabilities, ISOLATED, type Need } from './capabilities';
 import { advice, remember } from './changes';
 import { isFarOver, type Outcome, table } from './report';
@@ -55,47 +55,57 @@ function endingOf(suite: SuiteName): NodeJS.Signals {
   return needsOf(suite).includes('namespaces') ? 'SIGKILL' : 'SIGTERM';
 }
 
-/** Runs files of a suite; tells progress as it comes, and everything else if a test fails. */
+/**
+ * Runs a command to its end, tells progress as it comes, and keeps everything else. However this program ends, what it
+ * started does not outlive it.
+ */
+async function carryOut(suite: SuiteName, command: readonly string[], env: NodeJS.ProcessEnv): Promise<Ended> {
+  const signal = endingOf(suite).slice('SIG'.length);
+  const tethered = ['--pdeathsig', signal, '--', ...command];
+  const child = spawn('setpriv', tethered, { cwd: REPOSITORY, env, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+  const kill = ['kill', '-s', signal, '--', `-${child.pid}`]; // its process group
+  running.set(child, needsOf(suite).includes('root') ? asRoot(kill) : kill);
+  const said: string[] = [];
+  const hear = (line: string): void => {
+    if (PROGRESS.test(line)) process.stderr.write(`${line}\n`);
+    else if (!/^PASS |^{"num/.test(line)) said.push(line);
+  };
+  for (const stream of [child.stdout, child.stderr]) eachLine(stream.setEncoding('utf8'), hear);
+  const code = await new Promise<number>((done) => child.on('close', (status) => done(status ?? 128)));
+  running.delete(child);
+  return { code, said };
+}
+
+interface Ended {
+  readonly code: number;
+  readonly said: readonly string[];
+}
+
+/** Runs files of a suite by one jest; says what it said if a test fails. */
 async function jest(suite: SuiteName, tasks: readonly Task[], folder: string): Promise<Outcome[]> {
   mkdirSync(folder, { recursive: true });
   const [results, tally] = [join(folder, 'results.json'), join(folder, 'tally')];
   writeFileSync(tally, '');
-  const [program = '', ...args] = commandOf(
-    suite,
-    tasks.map(({ file }) => file),
-    results,
-  );
-  const env = { ...process.env, TALLY: tally, SCRATCH: folder };
+  const files = tasks.map(({ file }) => file);
   const startedAt = Date.now();
-  // However this program ends, what it started does not outlive it. A process group: whoever is in it ends with it.
-  const tether = ['--pdeathsig', endingOf(suite).slice('SIG'.length), '--', program, ...args];
-  const child = spawn('setpriv', tether, { cwd: REPOSITORY, env, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
-  const kill = ['kill', '-s', endingOf(suite).slice('SIG'.length), '--', `-${child.pid}`];
-  running.set(child, needsOf(suite).includes('root') ? asRoot(kill) : kill);
-  const said: string[] = [];
-  for (const stream of [child.stdout, child.stderr])
-    eachLine(stream.setEncoding('utf8'), (line) => {
-      if (PROGRESS.test(line)) process.stderr.write(`${line}\n`);
-      else if (!/^PASS |^{"num/.test(line)) said.push(line);
-    });
-  const code = await new Promise<number>((done) => child.on('close', (status) => done(status ?? 128)));
-  running.delete(child);
-  if (code !== 0) process.stderr.write(`${said.join('\n')}\n`);
+  const env = { ...process.env, TALLY: tally, SCRATCH: folder };
+  const { code, said } = await carryOut(suite, commandOf(suite, files, results), env);
+  const failed = code !== 0;
+  if (failed) process.stderr.write(`${said.join('\n')}\n`);
+  if (suite === 'unit' && existsSync(results)) return perFile(tasks, results);
   const counts = readFileSync(tally, 'utf8').split('\n');
   const count = (what: string): number => counts.filter((line) => line === what).length;
-  const shared = { labUps: count('lab-up'), boots: count('boot') };
-  const elapsed = (Date.now() - startedAt) / 1000;
-  if (suite !== 'unit') return tasks.map((task) => ({ task, seconds: elapsed, failed: code !== 0, ...shared }));
-  return perFile(tasks, results, code !== 0);
+  const seconds = (Date.now() - startedAt) / 1000;
+  return tasks.map((task) => ({ task, seconds, failed, labUps: count('lab-up'), boots: count('boot') }));
 }
 
-function perFile(tasks: readonly Task[], results: string, failed: boolean): Outcome[] {
+/** Of files that one jest ran beside each other. */
+function perFile(tasks: readonly Task[], results: string): Outcome[] {
   const { testResults } = JSON.parse(readFileSync(results, 'utf8')) as Results;
   return tasks.map((task) => {
     const result = testResults.find(({ name }) => name.endsWith(`/__tests__/${task.file}`));
-    if (!result) return { task, seconds: 0, failed, labUps: 0, boots: 0 };
-    const seconds = (result.endTime - result.startTime) / 1000;
-    return { task, seconds, failed: result.status === 'failed', labUps: 0, boots: 0 };
+    const seconds = result ? (result.endTime - result.startTime) / 1000 : 0;
+    return { task, seconds, failed: result?.status === 'failed' || !result, labUps: 0, boots: 0 };
   });
 }
 
@@ -201,21 +211,11 @@ function sieve(suites: readonly SuiteName[]): { able: SuiteName[]; skipped: stri
   return { able, skipped };
 }
 
-async function main(args: readonly string[]): Promise<number> {
-  const { suites, all } = parse(args);
-  const { able, skipped } = sieve(suites);
-  const say = (lines: readonly string[]): boolean => process.stderr.write(lines.map((each) => `${each}\n`).join(''));
-  say(skipped);
-  if (skipped.length > 0 && process.env.CI) throw new Error('tests: CI is set, where no part may be skipped');
-  if (able.length === 0) return 0;
-  const tasks = tasksOf(able, all);
-  if (all) process.env.TEST_ALL = '1';
-  sweep();
-  stopOn('SIGINT', 130);
-  stopOn('SIGTERM', 143);
-  stopOn('SIGHUP', 129);
+const say = (...lines: readonly string[]): boolean => process.stderr.write(lines.map((line) => `${line}\n`).join(''));
+
+/** Runs them all; answers with the share of the processors that others took meanwhile. */
+async function measured(run: Run): Promise<{ seconds: number; others: number }> {
   const [startedAt, before] = [Date.now(), processorSeconds()];
-  const run = new Run(tasks);
   try {
     await run.all();
   } finally {
@@ -223,20 +223,40 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const after = processorSeconds();
   const seconds = (Date.now() - startedAt) / 1000;
-  const others = (after.machine - before.machine - (after.own - before.own)) / seconds / availableParallelism();
-  const over = others < IDLE_SHARE ? run.outcomes.filter(isFarOver) : [];
-  const failed = run.outcomes.filter((each) => each.failed);
-  say(['', ...table(run.outcomes), '', ...skipped]);
-  say([
-    `${run.outcomes.length} files in ${(seconds / 60).toFixed(1)} minutes, ${failed.length} failed; others took ${(100 * others).toFixed(0)} % of the processors`,
-  ]);
-  for (const { task, seconds: took } of over)
-    say([
-      `FAIL ${task.file} took ${took.toFixed(0)} s of ${BUDGETS[task.file]?.seconds} on an idle machine: make it quicker, or its budget larger`,
-    ]);
-  if (failed.length + over.length > 0) return 1;
-  if (all && suites.length === SUITE_NAMES.length && skipped.length === 0) remember();
-  else if (suites.length === SUITE_NAMES.length) say([advice() ?? ''].filter(Boolean));
+  const foreign = after.machine - before.machine - (after.own - before.own);
+  return { seconds, others: Math.max(0, foreign / seconds / availableParallelism()) };
+}
+
+function conclude({ outcomes }: Run, seconds: number, others: number, skipped: readonly string[]): boolean {
+  const failed = outcomes.filter((each) => each.failed);
+  const over = others < IDLE_SHARE ? outcomes.filter(isFarOver) : [];
+  const share = `others took ${(100 * others).toFixed(0)} % of the processors`;
+  say('', ...table(outcomes), '', ...skipped);
+  say(`${outcomes.length} files in ${(seconds / 60).toFixed(1)} minutes, ${failed.length} failed; ${share}`);
+  for (const { task, seconds: took } of over) {
+    const budget = `${took.toFixed(0)} s of ${task.seconds} on an idle machine`;
+    say(`FAIL ${task.file} took ${budget}: make it quicker, or its budget larger`);
+  }
+  return failed.length + over.length === 0;
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const { suites, all } = parse(args);
+  const { able, skipped } = sieve(suites);
+  say(...skipped);
+  if (skipped.length > 0 && process.env.CI) throw new Error('tests: CI is set, where no part may be skipped');
+  if (able.length === 0) return 0;
+  const run = new Run(tasksOf(able, all));
+  if (all) process.env.TEST_ALL = '1';
+  sweep();
+  stopOn('SIGINT', 130);
+  stopOn('SIGTERM', 143);
+  stopOn('SIGHUP', 129);
+  const { seconds, others } = await measured(run);
+  if (!conclude(run, seconds, others, skipped)) return 1;
+  const isEverything = able.length === SUITE_NAMES.length;
+  if (all && isEverything) remember();
+  if (!all && isEverything) say(...[advice()].flatMap((line) => line ?? []));
   return 0;
 }
 

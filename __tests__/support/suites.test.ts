@@ -57,11 +57,11 @@ describe('the report', () => {
 
   test('marks what failed, and what is far over its budget', () => {
     expect(table([outcome(80, { failed: true })])[1]).toMatch(/FAILED$/);
-    expect(table([outcome(300)])[1]).toMatch(/over$/);
+    expect(table([outcome(400)])[1]).toMatch(/over$/);
   });
 
   test('calls no file far over its budget for a slow start', () => {
-    expect([150, 219, 221].map((seconds) => isFarOver(outcome(seconds)))).toEqual([false, false, true]);
+    expect([250, 319, 321].map((seconds) => isFarOver(outcome(seconds)))).toEqual([false, false, true]);
   });
 });
 
