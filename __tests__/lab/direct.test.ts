@@ -415,7 +415,7 @@ async function loseCopies(object?: string): Promise<{ othersArrive: boolean; cou
     const frames = packets.map((packet) => onto(gateway.path, packet.build()));
     const capture = await Capture.start(gateway.path.sink);
     const before = receiver.datagrams.length;
-    await send(gateway.path.source, frames);
+    await send(gateway.path.source, frames, 1000, 0); // one processor's groups, so that most are needed again
     await capture.stop();
     const received = receiver.datagrams.slice(before).map((each) => each.payloadHash);
     const others = packets.filter((_, id) => id % 3).map((packet) => payloadHash(packet.data()));

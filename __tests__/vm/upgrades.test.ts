@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What seldom happens to a gateway and takes an emulated machine long: programs of somebody else on its interfaces, new
-// libraries and new versions of its own programs under it.
+// libraries and new versions of its own programs under it, several who start and stop the legacy program at once.
 import { linkOf, XDP_UNIT } from './lifecycle';
 import { useMachine } from './machine';
 
@@ -77,6 +77,16 @@ describe('a gateway on Debian 13', () => {
     expect(await machine.vm.exec('deploy_xdp.sh stats')).toContain('xdp.packets_of_tomorrow');
     expect((await machine.status()).packets_modified).toBe(packets_modified);
     expect(packets_modified).toBeGreaterThan(0);
+    await machine.becomesHealthy();
+  });
+
+  it('decides once about the legacy program, whoever wants it started or stopped at the same time', async () => {
+    const crossing = [
+      ...['for i in 1 2 3; do MIRROR_GATEWAY_UNIT=1 deploy_xdp.sh network-up; done >/dev/null &'],
+      ...['for percent in 50 100 50 100; do deploy_xdp.sh config set traffic_percent=$percent; done', 'wait'],
+    ];
+    await machine.vm.exec(crossing.join('\n'), { timeoutSeconds: 600 });
+    expect(await machine.state('modify_udp.service')).toBe('inactive');
     await machine.becomesHealthy();
   });
 });
