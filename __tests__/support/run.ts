@@ -15,6 +15,8 @@ import { SUITE_NAMES, type SuiteName, SUITES } from './suites';
 
 /** Of a lab's or a machine's progress: what a reader wants to see while a test runs. */
 const PROGRESS = /^\[.+ +\d+\.\d+s\] /;
+/** Of jest: what went well, its own JSON, and where that is. */
+const NOISE = /^PASS |^\{"num|^Ran all test suites within paths|^Test results written to/;
 /** Of a second (USER_HZ of Linux on every architecture that tests run on). */
 const TICKS = 100;
 /** A machine is idle while others take less of its processors than this. */
@@ -68,7 +70,7 @@ async function carryOut(suite: SuiteName, command: readonly string[], env: NodeJ
   const said: string[] = [];
   const hear = (line: string): void => {
     if (PROGRESS.test(line)) process.stderr.write(`${line}\n`);
-    else if (!/^PASS |^{"num/.test(line)) said.push(line);
+    else if (!NOISE.test(line)) said.push(line);
   };
   for (const stream of [child.stdout, child.stderr]) eachLine(stream.setEncoding('utf8'), hear);
   const code = await new Promise<number>((done) => child.on('close', (status) => done(status ?? 128)));
