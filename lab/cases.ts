@@ -10,7 +10,8 @@ import { sleep } from './host';
 import { type Datagram, describeFacts, type PacketFacts, payloadHash } from './judge';
 import { deterministicBytes, type MirrorOptions, Packet } from './packet';
 import { type Receiver, send } from './traffic';
-import { type Vm, VM_LAB } from './vm';
+import { type Computer } from './computer';
+import { VM_LAB } from './surroundings';
 
 const VM_PATH: Path = {
   source: VM_LAB.source,
@@ -240,7 +241,7 @@ function strays(all: readonly Case[], { atSink, strayAtSource }: Outcome): strin
 }
 
 /** Knocks twice a second from power-on; resolves with the seconds until the first datagram was delivered. */
-export async function firstDatagram(vm: Vm, receiver: Receiver, limitSeconds = 900): Promise<number> {
+export async function firstDatagram(vm: Computer, receiver: Receiver, limitSeconds = 900): Promise<number> {
   const from = '192.0.2.77';
   const knock = Packet.udp({ from: `${from}:40000`, to: `${TARGET}:${TARGET_PORT}` })
     .totalLength(1428)

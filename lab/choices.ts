@@ -6,7 +6,8 @@ import type { Engine } from './engines';
 import { limitedFragments, limitFragments } from './fragment-limit';
 import { Capture } from './traffic';
 import { Stream } from './traffic-stream';
-import { type Vm, VM_LAB } from './vm';
+import { type Computer } from './computer';
+import { VM_LAB } from './surroundings';
 
 /** More than three times what fragments of EC2's limit make, and what an emulated machine can take. */
 const PPS = 1000;
@@ -33,7 +34,7 @@ export interface Choice {
 }
 
 /** Plays the stream twice, and leaves the machine with fragments on. */
-export async function playChoices(vm: Vm, engine: Engine): Promise<Choice[]> {
+export async function playChoices(vm: Computer, engine: Engine): Promise<Choice[]> {
   await Stream.build();
   const settings = await vm.exec('cat /etc/mirror-gateway/gateway.env');
   const deployed = Number(/^EGRESS_MTU=(\d+)$/m.exec(settings)?.[1]);
@@ -48,14 +49,14 @@ export async function playChoices(vm: Vm, engine: Engine): Promise<Choice[]> {
  * As an operator would try it; a deployment would replace the gateways. An engine learns br0's MTU from the kernel. Only in
  * driver mode it must be attached again: the program that cuts is left out where nothing is cut.
  */
-async function cut(vm: Vm, engine: Engine): Promise<void> {
+async function cut(vm: Computer, engine: Engine): Promise<void> {
   const attach = engine === 'direct/driver' ? ' && deploy_xdp.sh attach' : '';
   await vm.exec(
     `sed -i 's/^EGRESS_MTU=.*/EGRESS_MTU=${CUT_AT}/' /etc/mirror-gateway/gateway.env && deploy_xdp.sh network-up${attach}`,
   );
 }
 
-async function playOne(vm: Vm, egressMtu: number): Promise<Choice> {
+async function playOne(vm: Computer, egressMtu: number): Promise<Choice> {
   await limitFragments(VM_LAB.sink);
   const capture = await Capture.start(VM_LAB.sink);
   try {

@@ -108,7 +108,7 @@ async function install(lab: Standing, config: GatewayConfig): Promise<void> {
  * Of the ends that are not the gateway's: a veth takes XDP in driver mode only while its peer sends frames that fit a page.
  * The gateway's own ends stay as AWS gives them; lowering those is its own business.
  */
-function farMtu(engine: Engine): number {
+export function farMtu(engine: Engine): number {
   return engine === 'direct/driver' ? DRIVER_MODE_MTU : LAB.mtu;
 }
 

@@ -441,11 +441,12 @@ unit() ( # start|stop|restart UNIT
 	return $code
 )
 
-# enable or disable. systemd need not read its units again for it: they are as they were, and the next boot reads them.
+# enable or disable, but only to change what is: systemd reads all its units again after it. With --no-reload it would not, but
+# warn at each later start or stop that they changed.
 at_boot() {
 	local now=disable
 	if systemctl -q is-enabled "$2"; then now=enable; fi
-	[[ $now == "$1" ]] || systemctl -q --no-reload "$1" "$2"
+	[[ $now == "$1" ]] || systemctl -q "$1" "$2"
 }
 
 # start, stop or restart.
@@ -1080,7 +1081,7 @@ configure_agent() {
 # A gateway that nobody watches forwards all the same.
 start_monitoring() {
 	local watchers=(xdp-monitoring.service xdp-latency.timer)
-	if ! systemctl -q --no-reload enable "${watchers[@]}" || ! systemctl restart "${watchers[@]}"; then
+	if ! systemctl -q enable "${watchers[@]}" || ! systemctl restart "${watchers[@]}"; then
 		say 'no monitoring; see: systemctl status xdp-monitoring xdp-latency.timer'
 	fi
 }
@@ -1135,7 +1136,7 @@ start_network() {
 # Anew, for the port and the program may be others. The socket does not start while its service runs.
 start_health_endpoint() {
 	systemctl stop mirror-gateway-health.socket mirror-gateway-health.service 2>/dev/null || true
-	systemctl -q --no-reload enable --now mirror-gateway-health.socket || say 'no health endpoint; see: systemctl status mirror-gateway-health.socket'
+	systemctl -q enable --now mirror-gateway-health.socket || say 'no health endpoint; see: systemctl status mirror-gateway-health.socket'
 }
 
 # The lock is for what changes the traffic, and that is done by verbs of their own: a rollback need not wait for apt.
@@ -1146,7 +1147,7 @@ install_all() {
 	install_packages
 	for folder in bpf netfilter; do build_what_fails $folder || failed=1; done
 	install_units
-	systemctl -q --no-reload enable mirror-gateway-network "${engines[@]}"
+	systemctl -q enable mirror-gateway-network "${engines[@]}"
 	start_health_endpoint
 	start_network
 	if [[ $ENABLE_XDP == true ]]; then "$0" attach || failed=1; else "$0" rollback || failed=1; fi

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a stack deploys by default, on Debian 13 with the packages baked in: boots, builds, lives, forwards whole, then in
-// fragments, and through a reboot.
+// What a stack deploys by default, in a container of Debian 13 with the packages baked in: boots, builds, lives, forwards whole,
+// then in fragments, and through a reboot.
 import { itKeepsItsSettings, itOutlives } from './lifecycle';
 import { itFragments, itIsAGateway, itSurvivesAReboot, useMachine } from './machine';
 
