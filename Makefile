@@ -30,8 +30,8 @@ setup: packages node_modules/.package-lock.json ## install what is missing: Debi
 packages:
 	@missing=(); for name in $(PACKAGES); do \
 		[[ $$(dpkg-query -W -f='$${db:Status-Status}' $$name 2>/dev/null) == installed ]] || missing+=($$name); done; \
-	if [[ $${#missing[@]} -gt 0 && -n '$(ROOT)' ]] && ! sudo -n true 2>/dev/null; then \
-		echo "not installed, for want of root: $${missing[*]}; what needs them fails" >&2; \
+	if [[ $${#missing[@]} -gt 0 && -n '$(ROOT)' && ! -t 0 ]] && ! sudo -n true 2>/dev/null; then \
+		echo "not installed, for want of root, and what needs them fails: sudo apt-get install $${missing[*]}" >&2; \
 	elif [[ $${#missing[@]} -gt 0 ]]; then \
 		echo "installing Debian packages: $${missing[*]}"; \
 		$(ROOT) apt-get -qq update; \

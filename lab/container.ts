@@ -7,7 +7,7 @@ import { mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Computer, type ExecOptions, LIMIT } from './computer';
 import { type Engine, UNCONFIGURED_MTU } from './engines';
-import { inNamespace, must, Progress, run, scratchDirectory, type RunResult, waitFor } from './host';
+import { inNamespace, must, Progress, run, scratchDirectory, tally, type RunResult, waitFor } from './host';
 import { ensureImage, type Image } from './image';
 import { type Imds, startImds } from './imds';
 import { farMtu } from './namespaces';
@@ -25,7 +25,7 @@ import {
 } from './surroundings';
 import type { VmOptions } from './vm';
 
-export interface ContainerOptions extends VmOptions {
+export interface ContainerOptions extends Omit<VmOptions, 'prebuilt'> {
   /** That it will run: for what the other ends of its wires have to be ready. */
   readonly engine: Engine;
 }
@@ -104,11 +104,15 @@ class Container extends Computer {
 
   /** Whatever a boot begins with: no bridge, no rules, interfaces as they were attached. */
   async start(withSecondary: boolean): Promise<void> {
+    // A wire is gone at once with either end; with its namespace it would be some time later.
+    for (const { namespace, interface: name } of [VM_LAB.source, VM_LAB.sink])
+      await run('ip', ['-n', namespace, 'link', 'delete', name]);
     await run('ip', ['netns', 'delete', GATEWAY.namespace]);
     await must('ip', ['netns', 'add', GATEWAY.namespace]);
     await this.plug('primary', VM_LAB.mtu);
     if (withSecondary) await this.plug('secondary', UNCONFIGURED_MTU);
     mkdirSync(this.cgroup, { recursive: true });
+    writeFileSync(join(STATE, 'cgroup'), `${this.cgroup}\n`);
     const env = { ...process.env, DISK, STATE, IMAGE: this.image.disk, BOOT_ID: randomUUID() };
     const spaces = [
       '--mount',
@@ -121,7 +125,7 @@ class Container extends Computer {
       '--fork',
       '--kill-child',
     ];
-    const enter = `echo $$ >${this.cgroup}/cgroup.procs; exec unshare ${spaces.join(' ')} bash -c "$INIT"`;
+    const enter = `set -e; echo $$ >${this.cgroup}/cgroup.procs; exec unshare ${spaces.join(' ')} bash -c "$INIT"`;
     const [command, args] = inNamespace(
       GATEWAY.namespace,
       'setpriv',
@@ -165,9 +169,13 @@ class Container extends Computer {
   private first(): string | undefined {
     const { pid } = this.init ?? {};
     if (pid === undefined || this.isGone()) return undefined;
-    const [child] = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ');
-    if (!child) return undefined;
-    return readFileSync(`/proc/${child}/comm`, 'utf8').trim() === 'systemd' ? child : undefined;
+    try {
+      const [child] = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ');
+      if (!child) return undefined;
+      return readFileSync(`/proc/${child}/comm`, 'utf8').trim() === 'systemd' ? child : undefined;
+    } catch {
+      return undefined; // it has ended between two looks
+    }
   }
 
   private isGone(): boolean {
@@ -218,7 +226,10 @@ export async function bootContainer(options: ContainerOptions): Promise<Computer
   if (process.getuid?.() !== 0)
     throw new Error('a container needs root, for mounts and namespaces; run it through make or sudo');
   const progress = options.progress ?? new Progress(`container debian${options.release}`);
+  if (!options.baked)
+    throw new Error('a container has no way to an archive of packages: take a baked image, or emulate');
   const image = await ensureImage(options.release, options.baked, progress);
+  tally('boot');
   const janitor = await Janitor.engage(join(scratchDirectory(), 'overlay.qcow2'), progress);
   try {
     const { stack, secondary } = options;

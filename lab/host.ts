@@ -20,6 +20,11 @@ export function scratchDirectory(): string {
   return process.env.SCRATCH || cacheDirectory();
 }
 
+/** Whether other processes' numbers mean nothing here: a run of all tests gives each file processes of its own. */
+export function isIsolated(): boolean {
+  return Boolean(process.env.SCRATCH);
+}
+
 /** Counts for the table of a run of all tests how often a lab was built, a machine booted. */
 export function tally(what: 'lab-up' | 'boot'): void {
   if (process.env.TALLY) appendFileSync(process.env.TALLY, `${what}\n`);

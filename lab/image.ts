@@ -10,7 +10,7 @@ import { chmod, mkdir, mkdtemp, rename, rm, utimes, writeFile } from 'node:fs/pr
 import { join } from 'node:path';
 import { ensureAuthority } from './authority';
 import { hostMirror } from './apt';
-import { cacheDirectory, must, Progress, REPOSITORY, run } from './host';
+import { cacheDirectory, isIsolated, must, Progress, REPOSITORY, run, scratchDirectory } from './host';
 
 export type Release = '12' | '13';
 export const RELEASES: readonly Release[] = ['12', '13'];
@@ -189,7 +189,7 @@ function newest(root: string, prefix: string): string {
 }
 
 async function build(recipe: Recipe, target: string, progress: Progress): Promise<void> {
-  const work = await mkdtemp(join(cacheDirectory(), `building-${process.pid}-`));
+  const work = await mkdtemp(join(scratchDirectory(), `building-${process.pid}-`));
   const root = join(work, 'root');
   const image = join(work, 'image');
   try {
@@ -219,7 +219,7 @@ async function sweep(): Promise<void> {
   for (const name of readdirSync(cacheDirectory())) {
     const path = join(cacheDirectory(), name);
     const builder = /^building-(\d+)-/.exec(name)?.[1];
-    const abandoned = builder !== undefined && !existsSync(`/proc/${builder}`);
+    const abandoned = builder !== undefined && !isIsolated() && !existsSync(`/proc/${builder}`);
     const unused = name.startsWith('debian') && Date.now() - statSync(path).mtimeMs > DAY;
     if (abandoned) await unmountBelow(path);
     if (abandoned || unused) await rm(path, { recursive: true, force: true });

@@ -6,7 +6,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import { mkdir, mkdtemp, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { hostMirror } from './apt';
-import { cacheDirectory, must, type Progress } from './host';
+import { cacheDirectory, isIsolated, must, type Progress, scratchDirectory } from './host';
 
 /**
  * From the oldest that the mirror still carries to the newest that a stable release can install. A suite leaves the mirror
@@ -79,7 +79,7 @@ export async function ensureKernel(suite: Suite, progress: Progress): Promise<Ke
 
 /** Removed with the cache's other leftovers if its process does not live to do so. */
 export function workFolder(): Promise<string> {
-  return mkdtemp(join(cacheDirectory(), `kernel-work-${process.pid}-`));
+  return mkdtemp(join(scratchDirectory(), `kernel-work-${process.pid}-`));
 }
 
 // --- packages -------------------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ async function sweep(): Promise<void> {
     const path = join(cacheDirectory(), name);
     const worker = /^kernel-work-(\d+)-/.exec(name)?.[1];
     const named = statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Date.now();
-    if (worker === undefined ? Date.now() - named > 2 * DAY : !existsSync(`/proc/${worker}`))
+    if (worker === undefined ? Date.now() - named > 2 * DAY : !isIsolated() && !existsSync(`/proc/${worker}`))
       await rm(path, { recursive: true, force: true });
   }
 }

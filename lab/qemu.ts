@@ -70,7 +70,7 @@ export function commandLine(machine: Machine): string[] {
 
 const EMULATION = ['-accel', 'tcg,thread=multi', '-cpu', 'max'];
 const VIRTUALISATION = ['-accel', 'kvm', '-cpu', 'host'];
-/** Forgotten at the next boot of this machine, as is whatever made the answer true. */
+/** Good until the next boot of this machine, as is whatever made the answer true. */
 const remembered = (): string =>
   join(cacheDirectory(), `accelerator-${readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()}`);
 

@@ -77,7 +77,7 @@ export function cgroupRoot(): string | undefined {
 export const GATEWAY = { namespace: 'mg-vm-gw' } as const;
 
 /**
- * Holds the machine-wide lock and waits for the end of its input, which comes with our own end, whatever that is. Then it
+ * Holds the lock (a machine's, or that of what is isolated) and waits for the end of its input, which comes with our own end, whatever that is. Then it
  * removes everything. It does not share our process group: an interrupt from the keyboard must not reach it.
  */
 const JANITOR = `
@@ -92,7 +92,12 @@ clean() {
   done
   if [ -r "$STATE/console.log" ]; then cp "$STATE/console.log" "$KEPT_CONSOLE"; fi
   umount --lazy "$STATE/disk"
-  for tree in "$CGROUPS"/mirror-gateway-*; do
+  read -r tree <"$STATE/cgroup" && for n in $(seq 50); do
+    grep -q 'populated 0' "$tree/cgroup.events" && break
+    sleep 0.1
+  done
+  # Of killed ones as well, but not of one that is just being filled.
+  for tree in $(find "$CGROUPS" -maxdepth 1 -name 'mirror-gateway-*' -mmin +2) "$tree"; do
     if grep -q 'populated 0' "$tree/cgroup.events"; then find "$tree" -depth -type d -exec rmdir {} +; fi
   done
   rm -rf "$STATE" "$OVERLAY" "$OVERLAY.disk"
@@ -124,7 +129,7 @@ export class Janitor {
       if (shell.exitCode !== null) throw new Error(`${LOCK} is held by another machine; see who with: fuser ${LOCK}`);
       return ready || undefined;
     };
-    await waitFor('lock (one machine at a time)', locked, { timeoutMs: LOCK_SECONDS * 1000, everyMs: 50, progress });
+    await waitFor('lock (another gateway is up)', locked, { timeoutMs: LOCK_SECONDS * 1000, everyMs: 50, progress });
     shell.unref();
     for (const stream of [shell.stdin, shell.stdout]) (stream as Socket).unref();
     return new Janitor(shell);

@@ -5,7 +5,8 @@
 //   mg-vm-src  s0 10.77.0.1/24 ── ens5  the machine  ens6 ── k0 10.88.0.95/24  mg-vm-sink
 //
 // and a management interface (ens4) that a VPC does not have, for ssh from this machine and for Debian's packages.
-// One machine at a time, unless isolated from each other. Everything it consists of is removed however the caller ends, kill -9 included.
+// One machine at a time, unless isolated from each other. Everything it consists of is removed however the caller ends, kill -9
+// included.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';

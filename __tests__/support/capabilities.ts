@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 
-export type Need = 'root' | 'namespaces' | 'bpf' | 'tun';
+export type Need = 'root' | 'namespaces' | 'bpf' | 'tun' | 'containers';
 
 /** Runs tests beside others: see there. */
 export const ISOLATED = join(__dirname, 'isolated');
@@ -46,6 +46,11 @@ const PROBES: Record<Need, { readonly isThere: () => boolean; readonly lacks: st
     isThere: () => works(ISOLATED, 'bpftool', 'map', 'create', ...MAP),
     lacks: 'may not load BPF programs and maps',
     remedy: 'in a container: docker run --privileged; elsewhere a kernel with CONFIG_BPF_SYSCALL',
+  },
+  containers: {
+    isThere: () => works('sh', '-c', 'losetup -f && test -w "$(findmnt -n -f -o TARGET -t cgroup2)/cgroup.procs"'),
+    lacks: 'no loop device, or no cgroup2 that can be written',
+    remedy: 'modprobe loop; mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified; in a container: docker run --privileged',
   },
   tun: {
     isThere: () => opens('/dev/net/tun'),

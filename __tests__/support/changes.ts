@@ -6,15 +6,18 @@ import { REPOSITORY } from '../../lab/host';
 /** Moved by a `make test-all` that passed on a clean checkout. */
 const PASSED = 'refs/test-all/passed';
 
+const PROGRAMS = /^(bpf|netfilter|userdata)\//;
+const MACHINES =
+  /^lab\/(computer|image|programs|qemu|surroundings|vm)\.ts|^__tests__\/vm\/(emulated|machine|unbaked|upgrades)/;
+
 const PARTS: readonly { readonly part: string; readonly files: RegExp }[] = [
   {
     part: 'plain Debian images',
-    files: /^(bpf|netfilter|userdata)\/|^constructs\/(user-data|bundle)|^lab\/(image|vm)\.ts/,
+    files: new RegExp(`${PROGRAMS.source}|${MACHINES.source}|^constructs/(user-data|gateway-bundle)`),
   },
-  { part: "all of Debian's kernels", files: /^bpf\// },
-  { part: 'storms of full length', files: /^(bpf|netfilter|userdata)\// },
-  { part: 'programs of somebody else', files: /^(bpf|userdata)\// },
-  { part: 'upgrades in place', files: /^(bpf|userdata)\// },
+  { part: "all of Debian's kernels", files: /^bpf\/|^lab\/(kernels|bare-machine)\.ts|^__tests__\/vm\/.*kernels/ },
+  { part: 'storms of full length', files: PROGRAMS },
+  { part: 'emulated machines that reboot', files: new RegExp(`${PROGRAMS.source}|${MACHINES.source}`) },
 ];
 
 function git(...args: string[]): string | undefined {
@@ -40,7 +43,12 @@ export function advice(): string | undefined {
   return `make test-all is asked for (${reason}): ${parts.join(', ')}`;
 }
 
-/** Remembers that everything passed for what is checked out, if that is what was tested. */
-export function remember(): void {
-  if (git('status', '--porcelain') === '') git('update-ref', PASSED, 'HEAD');
+/** What is checked out, if nothing differs from it. */
+export function cleanCommit(): string | undefined {
+  return git('status', '--porcelain') === '' ? git('rev-parse', 'HEAD') : undefined;
+}
+
+/** Remembers that everything passed for the commit that was checked out before, if it still is. */
+export function remember(commit: string): void {
+  if (cleanCommit() === commit) git('update-ref', PASSED, commit);
 }

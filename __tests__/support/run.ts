@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs suites: `run.ts [--all] [SUITE...]`. Unit tests come first and fill the cores by themselves. The files of all other
-// suites then share two lanes, longest first, each isolated from its neighbour; what measures rates or loss comes last, one
+// suites then share lanes, longest first, each isolated from its neighbour; what measures rates or loss comes last, one
 // by one. A line tells of each end, a table of all of them. Ends with 1 if anything failed, 2 for what it cannot read.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { cacheDirectory, eachLine, REPOSITORY } from '../../lab/host';
 import { LANES, type Task, tasksOf } from './tasks';
 import { asRoot, Capabilities, ISOLATED, type Need } from './capabilities';
-import { advice, remember } from './changes';
+import { advice, cleanCommit, remember } from './changes';
 import { isFarOver, type Outcome, table } from './report';
 import { SUITE_NAMES, type SuiteName, SUITES } from './suites';
 
@@ -59,7 +59,7 @@ function endingOf(suite: SuiteName): NodeJS.Signals {
 
 /**
  * Runs a command to its end, tells progress as it comes, and keeps everything else. However this program ends, what it
- * started does not outlive it.
+ * started does not outlive it; but sudo, which forgets who its parent was, is ended by signals alone.
  */
 async function carryOut(suite: SuiteName, command: readonly string[], env: NodeJS.ProcessEnv): Promise<Ended> {
   const signal = endingOf(suite).slice('SIG'.length);
@@ -94,7 +94,11 @@ async function jest(suite: SuiteName, tasks: readonly Task[], folder: string): P
   const { code, said } = await carryOut(suite, commandOf(suite, files, results), env);
   const failed = code !== 0;
   if (failed) process.stderr.write(`${said.join('\n')}\n`);
-  if (suite === 'unit' && existsSync(results)) return perFile(tasks, results);
+  if (suite === 'unit' && existsSync(results)) {
+    const outcomes = perFile(tasks, results);
+    // A jest that fails beside its files: none of them is believed.
+    return failed && !outcomes.some((each) => each.failed) ? outcomes.map((each) => ({ ...each, failed })) : outcomes;
+  }
   const counts = readFileSync(tally, 'utf8').split('\n');
   const count = (what: string): number => counts.filter((line) => line === what).length;
   const seconds = (Date.now() - startedAt) / 1000;
@@ -113,6 +117,12 @@ function perFile(tasks: readonly Task[], results: string): Outcome[] {
 
 // --- all of them ----------------------------------------------------------------------------------------------------
 
+/** Once for all lanes; where it cannot be built, the tests that need it say why. */
+async function prepareImage(): Promise<void> {
+  const program = [process.execPath, '-r', 'ts-node/register/transpile-only', join(REPOSITORY, 'lab/image.ts')];
+  await carryOut('vm', asRoot([...program, '13-baked']), process.env);
+}
+
 class Run {
   readonly outcomes: Outcome[] = [];
   private started = 0;
@@ -121,7 +131,9 @@ class Run {
 
   async all(): Promise<void> {
     const unit = this.tasks.filter(({ suite }) => suite === 'unit');
+    const image = this.tasks.some(({ suite }) => suite === 'vm') ? prepareImage() : Promise.resolve();
     if (unit.length > 0) this.ended(await jest('unit', unit, this.folder()));
+    await image;
     const others = this.tasks.filter(({ suite }) => suite !== 'unit').sort((a, b) => b.seconds - a.seconds);
     const shared = others.filter(({ alone }) => !alone);
     const lanes = Math.max(LANES, Math.floor(availableParallelism() / 2));
@@ -198,7 +210,7 @@ interface Wanted {
 /** @throws Error that names what is no suite */
 export function parse(args: readonly string[]): Wanted {
   const names = args.filter((arg) => arg !== '--all');
-  const strange = names.find((name) => !(name in SUITES));
+  const strange = names.find((name) => !Object.hasOwn(SUITES, name));
   if (strange !== undefined)
     throw new Error(`tests: no suite '${strange}'; it must be one of ${SUITE_NAMES.join(', ')}`);
   return { suites: names.length > 0 ? (names as SuiteName[]) : SUITE_NAMES, all: args.includes('--all') };
@@ -254,10 +266,11 @@ async function main(args: readonly string[]): Promise<number> {
   stopOn('SIGINT', 130);
   stopOn('SIGTERM', 143);
   stopOn('SIGHUP', 129);
+  const commit = cleanCommit();
   const { seconds, others } = await measured(run);
   if (!conclude(run, seconds, others, skipped)) return 1;
   const isEverything = able.length === SUITE_NAMES.length;
-  if (all && isEverything) remember();
+  if (all && isEverything && commit !== undefined) remember(commit);
   if (!all && isEverything) say(...[advice()].flatMap((line) => line ?? []));
   return 0;
 }

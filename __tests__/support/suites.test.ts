@@ -70,18 +70,19 @@ describe('what a change asks of make test-all', () => {
     expect(partsFor(['constructs/alarms.ts', 'README.md', 'lambda/index.ts'])).toEqual([]);
   });
 
-  test('is kernels, storms, upgrades and plain images for a BPF program', () => {
+  test('is kernels, storms, emulated machines and plain images for a BPF program', () => {
     expect(partsFor(['bpf/ids.h'])).toEqual([
       'plain Debian images',
       "all of Debian's kernels",
       'storms of full length',
-      'programs of somebody else',
-      'upgrades in place',
+      'emulated machines that reboot',
     ]);
   });
 
   test('is no kernel for the NFQUEUE program', () => {
-    expect(partsFor(['netfilter/modify_udp_df.cpp'])).toEqual(['plain Debian images', 'storms of full length']);
+    expect(partsFor(['netfilter/modify_udp_df.cpp'])).toEqual([
+      ...['plain Debian images', 'storms of full length', 'emulated machines that reboot'],
+    ]);
   });
 });
 
@@ -96,6 +97,7 @@ describe('a machine that cannot do everything', () => {
     namespaces: probe(false, 'namespaces'),
     bpf: probe(false, 'bpf'),
     tun: probe(true, 'tun'),
+    containers: probe(true, 'containers'),
   });
 
   test('runs the parts that it can', () => {

@@ -20,7 +20,7 @@ export const SUITES = {
   lambda: { folders: ['lambda', 'fetch', 'cloudwatch'], testSeconds: 600, needs: [] },
   bpf: { folders: ['bpf'], testSeconds: 600, needs: KERNEL },
   lab: { folders: ['lab'], testSeconds: 900, needs: KERNEL },
-  vm: { folders: ['vm'], testSeconds: 2700, needs: ['root', 'namespaces', 'tun'] },
+  vm: { folders: ['vm'], testSeconds: 2700, needs: [...KERNEL, 'tun', 'containers'] },
 } as const satisfies Record<string, Suite>;
 
 export type SuiteName = keyof typeof SUITES;

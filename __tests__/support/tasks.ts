@@ -25,7 +25,7 @@ export const BUDGETS: Readonly<Record<string, Budget>> = budgets;
 export const MOST_SECONDS = 60 * 60;
 /** What `make test` does before its first test: linters, builds. */
 export const BEFORE_SECONDS = 90;
-/** Of `make test`: what does not have to be alone runs in so many lanes. */
+/** Of `make test`: what does not have to be alone runs in so many lanes, more where there are more cores. */
 export const LANES = 2;
 
 /**

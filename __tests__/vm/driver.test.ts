@@ -8,7 +8,6 @@ describe('Debian 13, baked, xdp_mode=driver', () => {
   const machine = useMachine({
     release: '13',
     baked: true,
-    prebuilt: true,
     engine: 'direct/driver',
     secondary: 'at boot',
   });

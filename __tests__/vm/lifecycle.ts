@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What only systemd, a real journal and a real card show of a gateway's life: units that restart, confinement, fields of
+// What only systemd, a real journal and an interface of its own show of a gateway's life: units that restart, confinement, fields of
 // messages, an interface that is unplugged.
 import { waitFor } from '../../lab/host';
 import { type Machine } from './machine';

@@ -110,7 +110,7 @@ export class Machine {
     this.egressMtu = mtu;
   }
 
-  /** Work under a steady stream that an emulated machine can keep up with; what was wrong with it afterwards. */
+  /** Work under a steady stream that an emulated machine could keep up with; what was wrong with it afterwards. */
   async streamThrough(work: () => Promise<void>): Promise<string[]> {
     await Stream.build();
     await this.socket?.stop(); // the stream's judge has its port meanwhile
@@ -308,9 +308,11 @@ export function itSurvivesAReboot(machine: Machine): void {
       expect(after.traces).toBe(before.traces);
     });
 
-    it('the second interface asked no DHCP server', async () => {
-      expect((await look()).dhcp).toEqual(before.dhcp);
-    });
+    // A container's has nobody who would.
+    if (machine.options.emulated)
+      it('the second interface asked no DHCP server', async () => {
+        expect((await look()).dhcp).toEqual(before.dhcp);
+      });
 
     itIsAGateway(machine);
   });

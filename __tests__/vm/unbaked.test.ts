@@ -5,7 +5,7 @@ import { bakedPackages } from '../../lab/image';
 import { itIsAGateway, useMachine } from './machine';
 
 describe.each(['13', '12'] as const)('Debian %s, plain image, enable_xdp=true', (release) => {
-  const machine = useMachine({ release, baked: false, engine: 'direct/generic', secondary: 'at boot' });
+  const machine = useMachine({ release, baked: false, emulated: true, engine: 'direct/generic', secondary: 'at boot' });
 
   it('user data runs without an error', () => {
     expect(machine.cloudInit.errors).toEqual([]);
