@@ -474,7 +474,7 @@ describe('measure', () => {
 
   test('tells what a packet costs, from the kernel’s own statistics, which it switches off again', async () => {
     attach();
-    const sending = sendingDatagrams(200);
+    const sending = sendingDatagrams(4000);
     const { measured_at, packets, nanoseconds } = measured();
     await sending;
     expect(measured_at).toBeCloseTo(os.uptime(), -2);
