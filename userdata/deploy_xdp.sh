@@ -200,7 +200,7 @@ kernel_settings() {
 		'net.ipv4.conf.br0.arp_ignore=1' "net.ipv4.conf.$(<"$RUN/primary").rp_filter=0")
 	# With 1 the bridge would run iptables itself and forward frames past XDP and the IP layer, DF set.
 	if [[ -e /proc/sys/net/bridge ]]; then ours+=('net.bridge.bridge-nf-call-iptables=0'); fi
-	sysctl -qw "${ours[@]}" net.ipv4.ip_forward=1
+	sysctl -qw net.ipv4.ip_forward=1 "${ours[@]}" # first: its change resets others (Documentation/networking/ip-sysctl.rst)
 }
 
 without_ipv6() { if [[ -e /proc/sys/net/ipv6 ]]; then sysctl -qw "net.ipv6.conf.$1.disable_ipv6=1"; fi; }
