@@ -9,20 +9,9 @@ import { Computer, type ExecOptions, LIMIT } from './computer';
 import { type Engine, UNCONFIGURED_MTU } from './engines';
 import { inNamespace, must, Progress, run, scratchDirectory, tally, type RunResult, waitFor } from './host';
 import { ensureImage, type Image } from './image';
-import { type Imds, startImds } from './imds';
+import { type Imds } from './imds';
 import { farMtu } from './namespaces';
-import {
-  addNamespaces,
-  cgroupRoot,
-  GATEWAY,
-  Janitor,
-  startBucket,
-  startDhcp,
-  STATE,
-  SUBNET,
-  VM_LAB,
-  writeSeed,
-} from './surroundings';
+import { cgroupRoot, GATEWAY, Janitor, startDhcp, startSurroundings, STATE, VM_LAB, writeSeed } from './surroundings';
 import type { VmOptions } from './vm';
 
 export interface ContainerOptions extends Omit<VmOptions, 'prebuilt'> {
@@ -242,15 +231,7 @@ export async function bootContainer(options: ContainerOptions): Promise<Computer
       writeFileSync(join(DISK, 'upper', path), content);
     }
     writeSeed(join(DISK, 'upper/var/lib/cloud/seed/nocloud'), stack.userData);
-    await addNamespaces();
-    const card = (port: { mac: string; address: string }, subnet: string) => ({ ...port, subnet });
-    const imds = await startImds({
-      namespace: VM_LAB.source.namespace,
-      primary: card(VM_LAB.primary, SUBNET.primary),
-      secondary: card(VM_LAB.secondary, SUBNET.secondary),
-      credentials: await startBucket(stack.bundle),
-      late: secondary === 'late',
-    });
+    const imds = await startSurroundings(stack.bundle, secondary === 'late');
     const container = new Container(options, image, janitor, imds, progress);
     await container.start(secondary !== 'late');
     progress.say(`switched on: a container of ${image.name}, ${stack.userData.length} bytes of user data`);

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { identityFor } from './authority';
 import { Bucket, type StoredBundle } from './bucket';
 import { cacheDirectory, inNamespace, must, type Progress, waitFor } from './host';
-import { IMDS_ADDRESS } from './imds';
+import { type Imds, IMDS_ADDRESS, startImds } from './imds';
 import { LAB } from './namespaces';
 
 /** As {@link LAB}; the gateway's own ends are inside the machine. */
@@ -21,7 +21,7 @@ export const VM_LAB = {
   mtu: LAB.mtu,
 } as const;
 
-export const SUBNET = { primary: '10.77.0.0/24', secondary: '10.88.0.0/24' } as const;
+const SUBNET = { primary: '10.77.0.0/24', secondary: '10.88.0.0/24' } as const;
 /** Where a VPC has its resolver; here the bucket is at the same address. */
 const VPC_SERVICES = '169.254.169.253';
 const VPC_ROUTER = '10.88.0.1';
@@ -146,7 +146,7 @@ export class Janitor {
 
 // --- surroundings ---------------------------------------------------------------------------------------------------
 
-export async function addNamespaces(): Promise<void> {
+async function addNamespaces(): Promise<void> {
   for (const { namespace } of [VM_LAB.source, VM_LAB.sink]) {
     await must('ip', ['netns', 'add', namespace]);
     await must('ip', ['-n', namespace, 'link', 'set', 'lo', 'up']);
@@ -183,7 +183,7 @@ export function startDhcp(): void {
 }
 
 /** The bucket under the name that the user data has for it; returns the file with the credentials that open it. */
-export async function startBucket(stored: StoredBundle): Promise<string> {
+async function startBucket(stored: StoredBundle): Promise<string> {
   const { namespace } = VM_LAB.source;
   const name = `${stored.bucket}.s3.${stored.region}.amazonaws.com`;
   await must(...inNamespace(namespace, 'ip', 'address', 'replace', `${VPC_SERVICES}/32`, 'dev', 'lo'));
@@ -200,4 +200,17 @@ export async function startBucket(stored: StoredBundle): Promise<string> {
   const credentials = join(folder, 'credentials.json');
   writeFileSync(credentials, await bucket.close());
   return credentials;
+}
+
+/** The two subnets, the bucket, and the metadata service that names it; `late`: the second interface is not there yet. */
+export async function startSurroundings(bundle: StoredBundle, late: boolean): Promise<Imds> {
+  await addNamespaces();
+  const { address, mac } = VM_LAB.primary;
+  return startImds({
+    namespace: VM_LAB.source.namespace,
+    primary: { mac, address, subnet: SUBNET.primary },
+    secondary: { mac: VM_LAB.secondary.mac, address: VM_LAB.secondary.address, subnet: SUBNET.secondary },
+    credentials: await startBucket(bundle),
+    late,
+  });
 }

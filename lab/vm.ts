@@ -16,18 +16,16 @@ import { type StoredBundle } from './bucket';
 import { Computer, type ExecOptions, LIMIT } from './computer';
 import { must, Progress, run, scratchDirectory, tally, waitFor, type RunResult } from './host';
 import { ensureImage, type Image, type Release } from './image';
-import { startImds, type Imds } from './imds';
+import { type Imds } from './imds';
 import { addPrograms } from './programs';
 import { accelerator, commandLine, device, netdev, Qmp, QEMU, type Nic } from './qemu';
 import {
-  addNamespaces,
   Janitor,
   type Port,
   MANAGEMENT_MAC,
-  startBucket,
   startDhcp,
+  startSurroundings,
   STATE,
-  SUBNET,
   VM_LAB,
   writeSeed,
 } from './surroundings';
@@ -202,8 +200,7 @@ async function assemble(
     await addPrograms(disk, bundle.content);
   }
   await must('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', disk, '-F', 'raw', overlay]);
-  await addNamespaces();
-  const credentials = await startBucket(bundle);
+  const imds = await startSurroundings(bundle, late);
   const sshPort = await freePort();
   const control = join(STATE, 'control');
   const machine = {
@@ -216,14 +213,6 @@ async function assemble(
   await plugIn(PRIMARY, VM_LAB.source);
   if (!late) await plugIn(SECONDARY, VM_LAB.sink);
   if (!late) startDhcp();
-  const card = (port: { mac: string; address: string }, subnet: string) => ({ ...port, subnet });
-  const imds = await startImds({
-    namespace: VM_LAB.source.namespace,
-    primary: card(VM_LAB.primary, SUBNET.primary),
-    secondary: card(VM_LAB.secondary, SUBNET.secondary),
-    credentials,
-    late,
-  });
   await qmp.execute('cont');
   return { options, userData, progress, janitor, imds, qmp, qemu, sshPort };
 }
