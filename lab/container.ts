@@ -21,6 +21,9 @@ export interface ContainerOptions extends Omit<VmOptions, 'prebuilt'> {
 
 /** What is written, over the image; like a disk it outlives a reboot. */
 const DISK = join(STATE, 'disk');
+/** Where commands are, for systemd and for what tests run beside it. */
+const PATHS = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+const SPACES = '--mount --propagation private --pid --uts --ipc --cgroup --fork --kill-child';
 const NAMES = { primary: 'ens5', secondary: 'ens6' } as const;
 
 /**
@@ -56,7 +59,7 @@ mkdir -p "$root/run/before"
 cd "$root"
 pivot_root . run/before
 umount --lazy /run/before
-exec env -i container=mirror-gateway PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin /sbin/init
+exec env -i container=mirror-gateway PATH="$PATHS" /sbin/init
 `;
 
 /**
@@ -102,32 +105,14 @@ class Container extends Computer {
     if (withSecondary) await this.plug('secondary', UNCONFIGURED_MTU);
     mkdirSync(this.cgroup, { recursive: true });
     writeFileSync(join(STATE, 'cgroup'), `${this.cgroup}\n`);
-    const env = { ...process.env, DISK, STATE, IMAGE: this.image.disk, BOOT_ID: randomUUID() };
-    const spaces = [
-      '--mount',
-      '--propagation',
-      'private',
-      '--pid',
-      '--uts',
-      '--ipc',
-      '--cgroup',
-      '--fork',
-      '--kill-child',
-    ];
-    const enter = `set -e; echo $$ >${this.cgroup}/cgroup.procs; exec unshare ${spaces.join(' ')} bash -c "$INIT"`;
-    const [command, args] = inNamespace(
-      GATEWAY.namespace,
-      'setpriv',
-      '--pdeathsig',
-      'SIGKILL',
-      '--',
-      'sh',
-      '-c',
-      enter,
-    );
+    const own = { IMAGE: this.image.disk, BOOT_ID: randomUUID(), CGROUP: this.cgroup };
+    const env = { ...process.env, ...own, DISK, STATE, PATHS, SPACES, INIT };
+    const enter = 'set -e; echo $$ >"$CGROUP/cgroup.procs"; exec unshare $SPACES bash -c "$INIT"';
+    const tether = ['setpriv', '--pdeathsig', 'SIGKILL', '--'];
+    const [command, args] = inNamespace(GATEWAY.namespace, ...tether, 'sh', '-c', enter);
     const log = openSync(join(STATE, 'container.log'), 'a');
     this.isGoingDown = false;
-    this.init = spawn(command, args, { env: { ...env, INIT }, stdio: ['ignore', log, log] });
+    this.init = spawn(command, args, { env, stdio: ['ignore', log, log] });
     writeFileSync(join(STATE, 'pid'), `${this.init.pid} unshare\n`);
     this.init.unref();
   }
@@ -149,7 +134,7 @@ class Container extends Computer {
     const target = this.first();
     if (target === undefined) return Promise.resolve({ code: 255, stdout: '', stderr: 'the container is not up' });
     const spaces = ['--mount', '--uts', '--ipc', '--net', '--pid', '--cgroup', '--wd=/'];
-    const clean = ['env', '-i', 'HOME=/root', 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'];
+    const clean = ['env', '-i', 'HOME=/root', `PATH=${PATHS}`];
     const args = ['--target', target, ...spaces, '--', ...clean, 'bash', '-c', script];
     return run('nsenter', args, { timeoutMs: timeoutSeconds * 1000, input });
   }

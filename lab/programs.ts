@@ -2,7 +2,7 @@
 // Puts a bundle and the programs built from it into a disk, as an image does that was made of a running gateway: no minutes
 // of an emulated compiler. The programs are this machine's; where they do not start on that disk, the gateway builds them.
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { INSTALLED } from '../constructs/user-data';
@@ -38,7 +38,7 @@ export async function addPrograms(disk: string, bundle: Buffer): Promise<void> {
   const work = mkdtempSync(join(tmpdir(), 'programs-'));
   const root = join(work, 'root');
   try {
-    await must('mkdir', [root]);
+    mkdirSync(root);
     await must('tar', ['-xz', '--no-same-owner', '-C', root], { input: bundle });
     for (const folder of ['bpf', 'netfilter'])
       await must('make', ['-s', '-C', join(root, folder)], { timeoutMs: 300_000 });

@@ -180,17 +180,8 @@ function processorSeconds(): { machine: number; own: number } {
 function sweep(): void {
   for (const name of readdirSync(cacheDirectory())) {
     const pid = /^run-(\d+)$/.exec(name)?.[1];
-    if (pid === undefined || isAlive(Number(pid))) continue;
+    if (pid === undefined || existsSync(`/proc/${pid}`)) continue;
     rmSync(join(cacheDirectory(), name), { recursive: true, force: true });
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What only systemd, a real journal and an interface of its own show of a gateway's life: units that restart, confinement, fields of
-// messages, an interface that is unplugged.
+// What only systemd and a real journal show of a gateway's life: units that restart, confinement, fields of messages, an
+// interface that is unplugged.
 import { waitFor } from '../../lab/host';
 import { type Machine } from './machine';
 
@@ -108,8 +108,8 @@ export function itOutlives(machine: Machine): void {
 
       it('on br0 as well leaves the traffic to netfilter, tries nothing for ever, and is degraded, not broken', async () => {
         await machine.vm.exec(`deploy_xdp.sh detach && ${foreign('br0')}`);
-        await machine.vm.tryExec(`systemctl start ${XDP_UNIT}`);
-        expect(await machine.state(XDP_UNIT)).toBe('failed');
+        await machine.vm.tryExec(`systemctl start ${unit}`);
+        expect(await machine.state(unit)).toBe('failed');
         expect(await machine.status()).toMatchObject({ engine: 'nfqueue', attached: false });
         expect(await machine.health()).toMatch(/"state":"degraded".*\s+200$/s);
         const { code, stderr } = await machine.vm.tryExec('deploy_xdp.sh attach');
@@ -118,7 +118,7 @@ export function itOutlives(machine: Machine): void {
         await machine.vm.exec(
           'ip link set dev br0 xdpgeneric off; ip link set dev ens5 xdpgeneric off; deploy_xdp.sh attach',
         );
-        await machine.becomesHealthy();
+        await healthy();
       });
     });
 
@@ -197,7 +197,7 @@ export function itOutlives(machine: Machine): void {
       ];
       await machine.vm.exec(crossing.join('\n'), { timeoutSeconds: 600 });
       expect(await machine.state('modify_udp.service')).toBe('inactive');
-      await machine.becomesHealthy();
+      await healthy();
     });
 
     it('is whole again, without help, after br0 is deleted', async () => {
@@ -223,11 +223,23 @@ export function itOutlives(machine: Machine): void {
       await healthy();
     });
 
+    it('builds its loader anew when the old one no longer starts', async () => {
+      const before = await link();
+      const loader = '/opt/ebpf-xdp-processor/bpf/udp_df_modifier_loader';
+      await machine.vm.exec(
+        `printf "#!/bin/sh\\nexit 127\\n" >${loader}.new && chmod 755 ${loader}.new && mv ${loader}.new ${loader}`,
+      );
+      await machine.vm.tryExec(`systemctl restart ${unit}`, { timeoutSeconds: 300 });
+      await healthy(); // it compiles
+      expect(await link()).toBe(before);
+      expect(await machine.state(unit)).toBe('active');
+    });
+
     it('takes an upgrade in place, with one counter more: the link stays, the counters move along', async () => {
       const sources = '/opt/ebpf-xdp-processor/bpf';
       await machine.play();
       const { packets_modified } = await machine.status();
-      const before = await linkOf(machine);
+      const before = await link();
       await machine.vm.exec(
         [
           `cd ${sources}`,
@@ -237,11 +249,11 @@ export function itOutlives(machine: Machine): void {
         ].join('\n'),
         { timeoutSeconds: 600 },
       );
-      expect(await linkOf(machine)).toBe(before);
+      expect(await link()).toBe(before);
       expect(await machine.vm.exec('deploy_xdp.sh stats')).toContain('xdp.packets_of_tomorrow');
       expect((await machine.status()).packets_modified).toBe(packets_modified);
       expect(packets_modified).toBeGreaterThan(0);
-      await machine.becomesHealthy();
+      await healthy();
     });
 
     it('keeps a setting over a restart, and says how it differs from what was deployed', async () => {

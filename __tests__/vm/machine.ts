@@ -146,8 +146,7 @@ export class Machine {
     return JSON.parse(await this.vm.exec('deploy_xdp.sh status --json')) as Status;
   }
 
-  /** Waits until it is, a minute or two where something has to be compiled. */
-  async becomesHealthy(timeoutMs = 5 * MINUTE): Promise<void> {
+  async becomesHealthy(timeoutMs = this.options.emulated ? 5 * MINUTE : 2 * MINUTE): Promise<void> {
     const probe = async (): Promise<true | undefined> =>
       (await this.health().catch(() => '')).includes('"healthy"') || undefined;
     await waitFor('healthy gateway', probe, { timeoutMs, progress: this.vm.progress });
@@ -156,11 +155,12 @@ export class Machine {
   /** Runs what ends a service, and waits for the next process of it. */
   async restarts(service: string, command: string): Promise<void> {
     const mainPid = (): Promise<string> => this.vm.exec(`systemctl show -P MainPID ${service}`);
+    const timeoutMs = this.options.emulated ? 5 * MINUTE : MINUTE;
     const pid = await mainPid();
     await this.vm.exec(command, { timeoutSeconds: 300 });
     const restarted = async (): Promise<true | undefined> =>
       ((await this.state(service)) === 'active' && (await mainPid()) !== pid) || undefined;
-    await waitFor(`restarted ${service}`, restarted, { timeoutMs: 5 * MINUTE, progress: this.vm.progress });
+    await waitFor(`restarted ${service}`, restarted, { timeoutMs, progress: this.vm.progress });
   }
 
   /** As the load balancer asks, from outside: `200 {...}`. */
