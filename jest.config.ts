@@ -9,7 +9,7 @@ export default {
     displayName,
     testEnvironment: 'node',
     testMatch: folders.map((folder) => `<rootDir>/__tests__/${folder}/**/*.test.ts`),
-    transform: { '^.+\\.ts$': 'ts-jest' },
+    transform: { '^.+\\.ts$': ['@swc/jest', { jsc: { target: 'es2022' }, module: { type: 'commonjs' } }] },
     modulePathIgnorePatterns: ['<rootDir>/cdktf.out', '<rootDir>/.cache'],
     globals: { TEST_SECONDS: testSeconds },
     setupFilesAfterEnv: ['<rootDir>/__tests__/timeout.ts'],
