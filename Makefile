@@ -95,7 +95,7 @@ test-bpf: build ## the XDP program, packet by packet, in the running kernel
 test-lab: build python-tools ## every engine in network namespaces
 	@$(RUN_TESTS) lab
 
-test-vm: build python-tools ## gateways that boot from the synthesized user data, in containers and one emulated; the XDP programs on Debian's kernels
+test-vm: build python-tools ## gateways that boot from the synthesized user data, in containers; the XDP programs on Debian's kernels
 	@$(RUN_TESTS) vm
 
 test: lint build python-tools ## every suite, side by side where they bear it: before a push

@@ -97,7 +97,7 @@ function dataOf(document: Emf): { namespace: string; datum: MetricDatum }[] {
 }
 
 /** What an alarm is on: one metric, or an expression of several. */
-function queriesOf(alarm: MetricAlarm): readonly MetricDataQuery[] {
+function queriesOf(alarm: MetricAlarm | PutMetricAlarmCommandInput): readonly MetricDataQuery[] {
   const { Namespace, MetricName, Dimensions, Unit, Statistic: Stat, Period, Metrics = [] } = alarm;
   if (MetricName === undefined) return Metrics;
   return [
@@ -116,6 +116,8 @@ function periodOf(alarm: MetricAlarm): number {
 export class CloudWatch {
   private readonly metrics: CloudWatchClient;
   private readonly logs: CloudWatchLogsClient;
+  /** Names of the metrics that alarms are on. */
+  private readonly watched = new Set<string>();
 
   constructor(connection: Connection) {
     // The SDK would speak the JSON protocol, which moto does not know for CloudWatch.
@@ -123,14 +125,18 @@ export class CloudWatch {
     this.logs = new CloudWatchLogsClient(connection);
   }
 
-  /** Log events first, as the agent sends them, then the metrics in them. */
+  /**
+   * Log events first, as the agent sends them, then the metrics in them, as far as an alarm is on them: a fleet's minutes are
+   * ten thousand data, and moto takes milliseconds for each.
+   */
   async forward(documents: readonly Emf[]): Promise<void> {
     const streamOf = ({ _aws: { LogGroupName, LogStreamName } }: Emf) => JSON.stringify([LogGroupName, LogStreamName]);
     for (const [key, ofStream] of groupBy(documents, streamOf)) {
       const [group, stream] = JSON.parse(key) as [string, string];
       await this.log(group, stream, ofStream);
     }
-    await this.putData(documents.flatMap(dataOf));
+    const data = documents.flatMap(dataOf);
+    await this.putData(data.filter(({ datum }) => this.watched.has(String(datum.MetricName))));
   }
 
   async putAwsData(data: readonly AwsDatum[]): Promise<void> {
@@ -164,6 +170,8 @@ export class CloudWatch {
   /** Begins without data, as in AWS. */
   async putAlarm(alarm: PutMetricAlarmCommandInput): Promise<void> {
     await this.metrics.send(new PutMetricAlarmCommand(alarm));
+    for (const { MetricStat } of queriesOf(alarm))
+      if (MetricStat?.Metric?.MetricName) this.watched.add(MetricStat.Metric.MetricName);
     await this.set(String(alarm.AlarmName), 'INSUFFICIENT_DATA');
   }
 

@@ -71,11 +71,14 @@ export interface Sizes {
   readonly most: number;
 }
 
-/** Draws a plan: the operations that change the engine more often, two at once now and then, some interrupted. */
+/**
+ * Draws a plan: each operation once, the rest at random, those that change the engine more often; two at once now and then,
+ * some interrupted.
+ */
 export function drawPlan(dice: Dice, count: number, sizes: Sizes): Step[] {
   const weighted = [...OPERATIONS, 'attach', 'rollback', 'percent', 'percent', 'kill loader'] as const;
-  return Array.from({ length: count }, () => {
-    const operation = dice.pick<Operation>(weighted);
+  const drawn = Array.from({ length: count }, (_, at) => OPERATIONS[at] ?? dice.pick<Operation>(weighted));
+  return shuffled(dice, drawn).map((operation) => {
     const interrupted = dice.below(6) === 0 && !operation.endsWith(' loader');
     return {
       operation,
@@ -85,6 +88,11 @@ export function drawPlan(dice: Dice, count: number, sizes: Sizes): Step[] {
       interruptMs: interrupted ? 10 + dice.below(500) : undefined,
     };
   });
+}
+
+function shuffled<T>(dice: Dice, items: readonly T[]): T[] {
+  const left = [...items];
+  return items.flatMap(() => left.splice(dice.below(left.length), 1));
 }
 
 function drawSettings(dice: Dice, operation: Operation, { shortest, longest, most }: Sizes): string[] {

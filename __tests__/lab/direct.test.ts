@@ -124,7 +124,7 @@ describe.each<[SmallEngine, number]>([
       const missing = explain(frames, only(expected, got));
       const surplus = explain(frames, only(got, expected));
       expect({ options, missing, surplus }).toEqual({ options, missing: [], surplus: [] });
-      expect(got.length).toBeGreaterThan(count / 2);
+      expect(got.length).toBeGreaterThan(count / 5); // of the narrowest sizes that may be drawn
       process.stderr.write(
         `direct ${engine}: ${count} datagrams agree, ${got.length} of them sent, ${JSON.stringify(options)} ${JSON.stringify(await gateway.status())}\n`,
       );

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // From the packet to the alarm: the shipped monitoring under traffic, its datagrams caught by a real socket, and every alarm,
-// graph and scaling policy of the synthesized stack held against what was caught. Then its rates, against the generator's own
-// count.
+// graph and scaling policy of the synthesized stack held against what was caught.
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { DRIVER_MODE_MTU, LARGEST_IN_DRIVER_MODE } from '../../constructs/limits';
 import { METRIC_NAMESPACE } from '../../constructs/metrics';
 import { INSTALLED } from '../../constructs/user-data';
 import { type Emf, emfProblems, type Series, seriesOf } from '../../lab/emf';
@@ -16,12 +14,9 @@ import { type Search, searchOf } from '../../lab/search';
 import { Stream } from '../../lab/traffic-stream';
 import { FUNCTION_METRICS } from '../../lambda/metrics';
 import { all, type Body, only, parsed, synth, type Synthesized } from '../constructs/synthesized';
-import { EGRESS_MTUS } from './gateway';
 
 const progress = new Progress('monitoring');
 const LIST = join(INSTALLED, 'userdata/metrics.json');
-/** What the README says of a rate. */
-const TOLERANCE = 0.02;
 
 // --- what the stack waits for -----------------------------------------------------------------------------------------
 
@@ -245,94 +240,6 @@ describe('monitoring', () => {
     }
   });
 
-  // --- rates --------------------------------------------------------------------------------------------------------------
-
-  interface Rate {
-    readonly seconds: number;
-    readonly engine: unknown;
-    readonly sent: number;
-    /** Undefined where no rate was sent. */
-    readonly told?: number;
-    readonly error: number;
-  }
-
-  /** Each interval's rate against what the generator noted between the two readings. */
-  function ratesOf(documents: readonly Emf[], sender: Stream): Rate[] {
-    return documents.slice(1).map((document, at) => {
-      const [from, to] = [documents[at]?._aws.Timestamp ?? 0, document._aws.Timestamp];
-      const sent = (1000 * (sender.sentBy(to) - sender.sentBy(from))) / (to - from);
-      const told = document.PacketsPerSecond as number | undefined;
-      const error = told === undefined ? 0 : Math.abs(told / sent - 1);
-      return { seconds: (to - from) / 1000, engine: document.Engine, sent, told, error };
-    });
-  }
-
-  function tell(title: string, rates: readonly Rate[]): void {
-    const told = rates.filter((rate) => rate.told !== undefined);
-    const worst = Math.max(...told.map(({ error }) => error));
-    const mean = told.reduce((sum, rate) => sum + rate.sent, 0) / told.length;
-    progress.say(`${title}: ${told.length} rates of ${mean.toFixed(0)}/s, worst error ${(100 * worst).toFixed(2)} %`);
-  }
-
-  it.each([1000, 8000, 25_000])('tells rates within 2 %% of the generator at %d datagrams/s', async (pps) => {
-    stream = await Stream.start({ pps }, progress);
-    monitoring = Monitoring.start({ seconds: 4, path });
-    const documents = await agent.next(4);
-    await sleep(200);
-    const rates = ratesOf(documents, stream);
-    await monitoring.stop();
-    await stream.finish();
-    tell(`${pps}/s`, rates);
-    expect(rates).toHaveLength(3);
-    rates.forEach((rate) => {
-      expect(rate.told).toBeDefined();
-      expect(rate.error).toBeLessThan(TOLERANCE);
-    });
-  });
-
-  it('tells right rates or none over resets of counters, restarts and changes of engine', async () => {
-    stream = await Stream.start({ pps: 5000 }, progress);
-    monitoring = Monitoring.start({ seconds: 3, path });
-    const first = await agent.next(2);
-    const changes: readonly (readonly [string, () => Promise<unknown>])[] = [
-      ['counters begin anew', async () => [await deploy('detach'), await deploy('attach')]],
-      ['an update of the program', () => deploy('attach')],
-      ['XDP goes', () => deploy('detach')],
-      ['the legacy program comes', () => deploy('rollback')],
-      ['the legacy program restarts', () => deploy('rollback')],
-      ['XDP comes back', () => deploy('attach')],
-      [
-        'monitoring restarts',
-        async () => {
-          await monitoring?.stop();
-          monitoring = Monitoring.start({ seconds: 3, path });
-        },
-      ],
-    ];
-    const documents = [...first];
-    for (const [what, change] of changes) {
-      progress.say(what);
-      await change();
-      documents.push(...(await agent.next(2)));
-    }
-    await sleep(200);
-    const rates = ratesOf(documents, stream);
-    await monitoring.stop();
-    const { lost } = await stream.finish();
-    tell('over changes', rates);
-    expect(lost).toEqual([]);
-    rates.forEach(({ error }) => expect(error).toBeLessThan(TOLERANCE));
-    // At most one interval of each change, and the first of a start.
-    expect(rates.filter(({ told }) => told === undefined).length).toBeLessThanOrEqual(changes.length);
-    expect(
-      new Set(rates.filter(({ told }) => told !== undefined).map(({ engine }) => engine)).size,
-    ).toBeGreaterThanOrEqual(3);
-    const numbers = documents.flatMap((document) =>
-      Object.entries(document).filter(([, value]) => typeof value === 'number'),
-    );
-    expect(numbers.filter(([, value]) => Number(value) < 0)).toEqual([]);
-  });
-
   it("tells the fragments that count against EC2's limit, whoever makes them, and none where all leaves whole", async () => {
     stream = await Stream.start({ pps: 2000 }, progress);
     monitoring = Monitoring.start({ seconds: 1.5, path });
@@ -383,62 +290,6 @@ describe('monitoring', () => {
     }
     const after = (await agent.next(3)).at(-1);
     expect(after).toMatchObject({ ForwardingDropsPerSecond: 0, Degraded: 0, State: 'healthy' });
-  });
-
-  describe('in driver mode', () => {
-    const settings = '/etc/mirror-gateway/gateway.env';
-    let deployed = '';
-
-    /** A veth takes XDP in driver mode while its peer sends frames that fit a page, and what XDP redirects while it has GRO. */
-    async function peers(mtu: number, gro: 'on' | 'off'): Promise<void> {
-      for (const { namespace, interface: name } of [LAB.source, LAB.sink])
-        await must('ip', ['-n', namespace, 'link', 'set', name, 'mtu', String(mtu)]);
-      await must(...inNamespace(LAB.sink.namespace, 'ethtool', '-K', LAB.sink.interface, 'gro', gro));
-    }
-
-    beforeAll(async () => {
-      await peers(DRIVER_MODE_MTU, 'on');
-      deployed = readFileSync(settings, 'utf8');
-      const fits = {
-        ...{ XDP_ENGINE: 'auto', XDP_MODE: 'auto', MAX_PACKET_SIZE: LARGEST_IN_DRIVER_MODE },
-        EGRESS_MTU: EGRESS_MTUS.fragmented, // of each datagram there is a copy that may be lost
-      };
-      const text = Object.entries(fits).reduce(
-        (lines, [key, value]) => lines.replace(new RegExp(`^${key}=.*$`, 'm'), `${key}=${value}`),
-        deployed,
-      );
-      writeFileSync(settings, text);
-      await deploy('network-up');
-      await deploy('attach');
-    });
-    afterAll(async () => {
-      await deploy('detach');
-      writeFileSync(settings, deployed);
-      await peers(LAB.mtu, 'off');
-      await deploy('network-up');
-      await deploy('attach');
-    });
-
-    it('tells rates within 2 %, no loss while there is none, and as many copies as are never made', async () => {
-      stream = await Stream.start({ pps: 5000 }, progress);
-      monitoring = Monitoring.start({ seconds: 2.5, path });
-      const good = await agent.next(3);
-      await sleep(200);
-      const rates = ratesOf(good, stream);
-      tell('driver mode', rates);
-      rates.forEach(({ told, error }) => {
-        expect(told).toBeDefined();
-        expect(error).toBeLessThan(TOLERANCE);
-      });
-      expect(good.at(-1)).toMatchObject({ Engine: 'direct', XdpMode: 'driver', RedirectDropsPerSecond: 0 });
-      await peers(DRIVER_MODE_MTU, 'off');
-      const { RedirectDropsPerSecond, PacketsLostPerSecond, PacketsPerSecond } = (await agent.next(4)).at(-1) as Emf;
-      await peers(DRIVER_MODE_MTU, 'on');
-      // Two fragments of each.
-      expect(Number(RedirectDropsPerSecond) / Number(PacketsPerSecond)).toBeCloseTo(2, 1);
-      // And each lost once: no other place has it, too.
-      expect(Number(PacketsLostPerSecond) / Number(RedirectDropsPerSecond)).toBeCloseTo(1, 2);
-    });
   });
 
   // --- the agent ------------------------------------------------------------------------------------------------------------

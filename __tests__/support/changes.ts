@@ -17,7 +17,7 @@ const PARTS: readonly { readonly part: string; readonly files: RegExp }[] = [
   },
   { part: "all of Debian's kernels", files: /^bpf\/|^lab\/(kernels|bare-machine)\.ts|^__tests__\/vm\/.*kernels/ },
   { part: 'storms of full length', files: PROGRAMS },
-  { part: 'emulated machines that reboot', files: new RegExp(`${PROGRAMS.source}|${MACHINES.source}`) },
+  { part: 'emulated machines', files: new RegExp(`${PROGRAMS.source}|${MACHINES.source}`) },
 ];
 
 function git(...args: string[]): string | undefined {

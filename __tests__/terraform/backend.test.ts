@@ -21,7 +21,7 @@ interface Stack {
 
 terraformTest('with state_bucket the stack is valid, and its state encrypted and locked', async () => {
   const variables = { MIRROR_GATEWAY_STATE_BUCKET: 'some-bucket', MIRROR_GATEWAY_STATE_KEY: 'gateway/state' };
-  expect(await project.cdktf(['synth'], variables)).toMatchObject({ code: 0 });
+  expect(await project.synth(variables)).toMatchObject({ code: 0 });
   expect(await project.terraform(['init', '-backend=false'])).toMatchObject({ code: 0 });
   const { stdout } = await project.terraform(['validate', '-json']);
   expect(JSON.parse(stdout)).toMatchObject({ valid: true, error_count: 0 });

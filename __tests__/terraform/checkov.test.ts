@@ -22,7 +22,7 @@ async function synthesized(settings: Record<string, unknown>): Promise<string> {
     `MIRROR_GATEWAY_${key.toUpperCase()}`,
     String(value),
   ]);
-  const { code, stdout, stderr } = await project.cdktf(['synth'], Object.fromEntries(variables) as NodeJS.ProcessEnv);
+  const { code, stdout, stderr } = await project.synth(Object.fromEntries(variables) as NodeJS.ProcessEnv);
   if (code !== 0) throw new Error(`cdktf synth: exit code ${code}\n${stdout}${stderr}`);
   return project.stackFolder();
 }

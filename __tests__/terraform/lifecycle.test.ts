@@ -6,7 +6,7 @@ import * as path from 'node:path';
 import { GATEWAY_INTERFACE } from '../../lab/terraform/answers';
 import { Project } from '../../lab/terraform/project';
 import type { RunResult } from '../../lab/host';
-import { onlyInState, plannedWith, stateOf, terraformTest, type Touched } from './terraform';
+import { onlyInState, plan, plannedWith, stateOf, terraformTest, type Touched } from './terraform';
 
 const WITHOUT_XDP = { MIRROR_GATEWAY_ENABLE_XDP: 'false' };
 const NEW_VERSION = { actions: ['update'], changed: ['launch_template.0.version'], type: 'aws_autoscaling_group' };
@@ -81,7 +81,7 @@ terraformTest('a mirror source gets a session of its own, unless it is a gateway
   const { resources } = await plannedWith(project, { MIRROR_GATEWAY_MIRROR_SOURCE_ENI_IDS: 'eni-0123456789abcdef0' });
   expect(resources).toEqual([{ type: 'aws_ec2_traffic_mirror_session', actions: ['create'], changed: [] }]);
   const own = { MIRROR_GATEWAY_MIRROR_SOURCE_ENI_IDS: `eni-0123456789abcdef0,${GATEWAY_INTERFACE}` };
-  const { code, stdout, stderr } = await project.cdktf(['diff'], own);
+  const { code, stdout, stderr } = await plan(project, own);
   expect(code).not.toBe(0);
   expect((stdout + stderr).replace(/[\s│╷╵]+/g, ' ')).toContain(
     `mirror_source_eni_ids: ${GATEWAY_INTERFACE} is an interface of a gateway of mirror-gateway, which cannot mirror itself; remove it.`,

@@ -3,6 +3,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
+import type { RunResult } from '../../lab/host';
 import { type Project, terraformMissing } from '../../lab/terraform/project';
 
 const MISSING = terraformMissing();
@@ -47,16 +48,28 @@ export interface Planned {
   readonly outputs: readonly string[];
 }
 
-/** What `cdktf diff` with these variables would do, read from the plan that it saves. */
+/** Synthesizes with these variables and plans, as `cdktf diff` does where it has initialized Terraform. */
+export async function plan(project: Project, variables: NodeJS.ProcessEnv): Promise<RunResult> {
+  const synth = await project.synth(variables);
+  return synth.code === 0 ? project.terraform(['plan', '-input=false', '-out=plan']) : synth;
+}
+
+/** Synthesizes with these variables and applies, as `cdktf deploy` does where it has initialized Terraform. */
+export async function apply(project: Project, variables: NodeJS.ProcessEnv): Promise<RunResult> {
+  const planned = await plan(project, variables);
+  return planned.code === 0 ? project.terraform(['apply', '-input=false', 'plan']) : planned;
+}
+
+/** What a deployment with these variables would do. */
 export async function plannedWith(project: Project, variables: NodeJS.ProcessEnv): Promise<Planned> {
-  const diff = await project.cdktf(['diff'], variables);
-  if (diff.code !== 0) throw new Error(`cdktf diff: exit code ${diff.code}\n${diff.stdout}${diff.stderr}`);
+  const { code, stdout: said, stderr } = await plan(project, variables);
+  if (code !== 0) throw new Error(`terraform plan: exit code ${code}\n${said}${stderr}`);
   const { stdout } = await project.terraform(['show', '-json', 'plan']);
-  const plan = JSON.parse(stdout) as PlanJson;
-  const managed = (plan.resource_changes ?? []).filter(({ mode }) => mode === 'managed');
+  const { resource_changes = [], output_changes = {} } = JSON.parse(stdout) as PlanJson;
+  const managed = resource_changes.filter(({ mode }) => mode === 'managed');
   return {
     resources: managed.filter(({ change }) => touches(change.actions)).map(touched),
-    outputs: Object.entries(plan.output_changes ?? {}).flatMap(([name, { actions }]) => (touches(actions) ? name : [])),
+    outputs: Object.entries(output_changes).flatMap(([name, { actions }]) => (touches(actions) ? name : [])),
   };
 }
 

@@ -23,13 +23,12 @@ describe('Debian 13, emulated, baked with its programs, enable_xdp=true', () => 
   });
 
   itIsAGateway(machine);
-  if (process.env.TEST_ALL) itFragments(machine);
-  if (process.env.TEST_ALL) itSurvivesAReboot(machine);
+  itFragments(machine);
+  itSurvivesAReboot(machine);
 });
 
-if (process.env.TEST_ALL)
-  describe('Debian 13, emulated, baked with its programs, xdp_mode=driver', () => {
-    const machine = useMachine({ ...SAME, engine: 'direct/driver' });
-    itIsAGateway(machine);
-    itSurvivesAReboot(machine);
-  });
+describe('Debian 13, emulated, baked with its programs, xdp_mode=driver', () => {
+  const machine = useMachine({ ...SAME, engine: 'direct/driver' });
+  itIsAGateway(machine);
+  itSurvivesAReboot(machine);
+});

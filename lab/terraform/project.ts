@@ -1,7 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // A copy of the project in which the real cdktf and the real Terraform may do what they like: state, locks and output
 // stay in the copy and go with it.
-import { accessSync, constants, cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import {
+  accessSync,
+  constants,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { REPOSITORY, run, type RunOptions, type RunResult } from '../host';
@@ -26,6 +36,12 @@ function isExecutable(file: string): boolean {
   } catch {
     return false;
   }
+}
+
+/** Of cdktf.json. */
+interface Settings {
+  readonly app: string;
+  readonly context: object;
 }
 
 /** A copy of the checkout, with the stand-in provider installed beside it. */
@@ -67,6 +83,16 @@ export class Project {
       timeoutMs: LONGEST_MS,
       onLine,
     });
+  }
+
+  /**
+   * What cdktf starts to synthesize, without cdktf around it, which takes five times as long: for what a test has seen
+   * cdktf do already.
+   */
+  synth(variables: NodeJS.ProcessEnv = {}): Promise<RunResult> {
+    const { app, context } = JSON.parse(readFileSync(join(this.folder, 'cdktf.json'), 'utf8')) as Settings;
+    const env = { ...this.environment(variables), CDKTF_CONTEXT_JSON: JSON.stringify(context) };
+    return run('sh', ['-c', app], { cwd: this.folder, env, timeoutMs: LONGEST_MS });
   }
 
   /** Terraform itself, on what is synthesized already. */
