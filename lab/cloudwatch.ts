@@ -8,6 +8,7 @@ import {
   CloudWatchClient,
   DescribeAlarmsCommand,
   GetMetricDataCommand,
+  type Metric,
   type MetricAlarm,
   type MetricDataQuery,
   type MetricDatum,
@@ -31,8 +32,9 @@ import { comparisonOf, evaluate, evaluationRange, type State, treatmentOf } from
 import type { Emf } from './emf';
 import { compute, type Points } from './metric-math';
 
-// What one call carries. CloudWatch takes ten times as many data, over which moto's query parser broods for ever.
-const DATA_AT_ONCE = 100;
+// What one call carries. CloudWatch takes a thousand data; moto's query parser broods over them, at a hundred twice as long for
+// each as at twenty-five.
+const DATA_AT_ONCE = 25;
 const EVENTS_AT_ONCE = 10_000;
 
 // As in the tests of the function: they run on an older Node.js than the SDK would like, too.
@@ -96,6 +98,11 @@ function dataOf(document: Emf): { namespace: string; datum: MetricDatum }[] {
   );
 }
 
+/** A metric by name and kinds of dimension, as an alarm and a datum both have it. */
+function seriesOf({ MetricName, Dimensions = [] }: MetricDatum | Metric): string {
+  return JSON.stringify([MetricName, ...Dimensions.map(({ Name }) => Name).sort()]);
+}
+
 /** What an alarm is on: one metric, or an expression of several. */
 function queriesOf(alarm: MetricAlarm | PutMetricAlarmCommandInput): readonly MetricDataQuery[] {
   const { Namespace, MetricName, Dimensions, Unit, Statistic: Stat, Period, Metrics = [] } = alarm;
@@ -116,7 +123,7 @@ function periodOf(alarm: MetricAlarm): number {
 export class CloudWatch {
   private readonly metrics: CloudWatchClient;
   private readonly logs: CloudWatchLogsClient;
-  /** Names of the metrics that alarms are on. */
+  /** What alarms are on. */
   private readonly watched = new Set<string>();
 
   constructor(connection: Connection) {
@@ -136,7 +143,7 @@ export class CloudWatch {
       await this.log(group, stream, ofStream);
     }
     const data = documents.flatMap(dataOf);
-    await this.putData(data.filter(({ datum }) => this.watched.has(String(datum.MetricName))));
+    await this.putData(data.filter(({ datum }) => this.watched.has(seriesOf(datum))));
   }
 
   async putAwsData(data: readonly AwsDatum[]): Promise<void> {
@@ -171,7 +178,7 @@ export class CloudWatch {
   async putAlarm(alarm: PutMetricAlarmCommandInput): Promise<void> {
     await this.metrics.send(new PutMetricAlarmCommand(alarm));
     for (const { MetricStat } of queriesOf(alarm))
-      if (MetricStat?.Metric?.MetricName) this.watched.add(MetricStat.Metric.MetricName);
+      if (MetricStat?.Metric) this.watched.add(seriesOf(MetricStat.Metric));
     await this.set(String(alarm.AlarmName), 'INSUFFICIENT_DATA');
   }
 

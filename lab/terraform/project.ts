@@ -44,6 +44,11 @@ interface Settings {
   readonly context: object;
 }
 
+/** Of cdktf.out/manifest.json. */
+interface Manifest {
+  readonly stacks: Readonly<Record<string, { readonly workingDirectory: string }>>;
+}
+
 /** A copy of the checkout, with the stand-in provider installed beside it. */
 export class Project {
   readonly folder: string;
@@ -65,12 +70,13 @@ export class Project {
     rmSync(this.root, { recursive: true, force: true });
   }
 
-  /** The folder of the only stack, as the last synth left it. */
+  /** The folder of the only stack that the last synth made. */
   stackFolder(): string {
-    const stacks = join(this.folder, 'cdktf.out/stacks');
-    const [only, ...others] = readdirSync(stacks);
-    if (only && others.length === 0) return join(stacks, only);
-    throw new Error(`${stacks}: ${others.length + 1} stacks, there must be one`);
+    const out = join(this.folder, 'cdktf.out');
+    const { stacks } = JSON.parse(readFileSync(join(out, 'manifest.json'), 'utf8')) as Manifest;
+    const [only, ...others] = Object.values(stacks);
+    if (only && others.length === 0) return join(out, only.workingDirectory);
+    throw new Error(`${out}: ${others.length + 1} stacks, there must be one`);
   }
 
   /** cdktf as an operator runs it: it synthesizes anew, with these variables, and starts Terraform where it needs to. */
