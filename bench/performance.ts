@@ -625,9 +625,9 @@ function driverOrGeneric(results: Results, bytes: number): string {
   if (!ratio) return '';
   const is = `${show(ratio)} times as fast as generic mode`;
   return ratio.median > 1 + AGREEMENT || ratio.isLowerBound
-    ? `Driver mode is ${is}, at [its price](../README.md#driver-mode): datagrams of ${LARGEST_IN_DRIVER_MODE} bytes at most, a ` +
+    ? `Driver mode is ${is}, at [its price](engines.md#driver-mode): datagrams of ${LARGEST_IN_DRIVER_MODE} bytes at most, a ` +
         'smaller MTU, links that flap on ENA. Choose it where they fit and generic mode is not enough.'
-    : `Driver mode is ${is}: here [its price](../README.md#driver-mode) buys nothing.`;
+    : `Driver mode is ${is}: here [its price](engines.md#driver-mode) buys nothing.`;
 }
 
 const CHOICES = [direct, legacyOrBridge, ruleOrBridge, driverOrGeneric];
@@ -696,46 +696,46 @@ export function documentOf(results: Results): string {
 }
 
 /** Of a datagram that becomes no fragments, and of two that do. */
-const README_SIZES = [1380, 1428, 2852] as const;
+const SHOWN_SIZES = [1380, 1428, 2852] as const;
 
-function readmeTable(results: Results): string {
+function throughput(results: Results): string {
   const best = [...ENGINES].reverse();
   const rows = best.map((engine) => [
     code(engine),
-    ...README_SIZES.map((bytes) =>
+    ...SHOWN_SIZES.map((bytes) =>
       engine === 'bridge' ? '1' : show(ratioOf(results, 'overload', engine, 'bridge', bytes)),
     ),
     show(ratioOf(results, 'lossless', engine, 'nfqueue', 1428)),
     show(costOf(results, engine, 1428)),
   ]);
-  const head = ['engine', ...README_SIZES.map(inBytes), 'without loss, 1428 bytes', 'ns a datagram'];
+  const head = ['engine', ...SHOWN_SIZES.map(inBytes), 'without loss, 1428 bytes', 'ns a datagram'];
   return [head, head.map(() => '---'), ...rows].map((row) => `| ${row.join(' | ')} |`).join('\n');
 }
 
 const SIZE_EXAMPLE = ['--pps', '500000', '--bytes', '1428'];
 
-function readmeExample(results: Results): string {
+function sizeExample(results: Results): string {
   return `\`\`\`\n$ npm run --silent size -- ${SIZE_EXAMPLE.join(' ')}\n${answer(SIZE_EXAMPLE, results)}\n\`\`\``;
 }
 
-function withPart(document: string, name: string, part: string): string {
+/** A document of the repository, with a part of it written anew. */
+function withPart(file: string, name: string, part: string): string {
+  const document = readFileSync(join(REPOSITORY, file), 'utf8');
   const [begin, end] = [`<!-- ${name} -->`, `<!-- end of ${name} -->`];
   const [before, rest] = document.split(begin);
   const after = rest?.split(end)[1];
-  if (after === undefined) throw new Error(`README.md has no '${begin}' before '${end}': write both where it belongs`);
+  if (after === undefined) throw new Error(`${file} has no '${begin}' before '${end}': write both where it belongs`);
   return `${before}${begin}\n\n${part}\n\n${end}${after}`;
-}
-
-function readmeOf(results: Results): string {
-  const readme = readFileSync(join(REPOSITORY, 'README.md'), 'utf8');
-  return withPart(withPart(readme, 'throughput', readmeTable(results)), 'size', readmeExample(results));
 }
 
 /** What is written, by its path in the repository. */
 export function filesOf(results: Results): Record<string, string> {
   const charts = Object.entries(chartsOf(results, sizeOfClaims(results)));
   return {
-    'README.md': readmeOf(results),
+    ...Object.fromEntries(
+      ['README.md', 'docs/engines.md'].map((file) => [file, withPart(file, 'throughput', throughput(results))]),
+    ),
+    'docs/sizing.md': withPart('docs/sizing.md', 'size', sizeExample(results)),
     'docs/performance.md': documentOf(results),
     ...Object.fromEntries(charts.map(([name, svg]) => [`docs/performance-${name}.svg`, svg])),
   };

@@ -35,7 +35,7 @@ const TYPES_IN_LINES = TYPES.map((type, at) => {
 const MOST_PPS = 1_000_000_000;
 /** As `egress_mtu` has it: from the smallest to what an interface carries in a VPC, its default. */
 const [SMALLEST_EGRESS_MTU, LARGEST_EGRESS_MTU] = [576, 9001];
-/** As the README lists them. */
+/** As docs/engines.md lists them. */
 const BEST_FIRST: readonly Engine[] = [...ENGINES].reverse();
 
 const number = (value: number): string => Math.round(value).toLocaleString('en-US');

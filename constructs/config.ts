@@ -325,7 +325,7 @@ export function envName(key: ConfigKey): string {
   return ENV_PREFIX + key.toUpperCase();
 }
 
-/** A line per key for people: what a table in a README is made of. */
+/** A line per key for people: what the table of docs/settings.md is made of. */
 export function describeKeys(): readonly (KeyDoc & { key: ConfigKey; type: string; byDefault: string })[] {
   return CONFIG_KEYS.map((key) => {
     const { meaning, allowed, limit, unit, type, default: value }: Key<unknown> = KEYS[key];

@@ -122,7 +122,7 @@ export class GatewayAlarms extends Construct {
     this.alarm(
       this.named('packets-lost'),
       'A gateway loses packets. First look at the dashboard, "What is being lost?": the graph of places says where, and for ' +
-        'the highest one the README says what to do.',
+        'the highest one docs/operations.md says what to do.',
       { ...this.gatewayMetric('PacketsLostPerSecond'), ...above(0), statistic: 'Maximum', ...lasting(3) },
     );
     this.alarm(

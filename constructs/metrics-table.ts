@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// `npm run metrics`: the README's table of metrics, made from the list that gateways send by.
+// `npm run metrics`: the table of docs/metrics.md, made from the list that gateways send by.
 import { METRICS } from './metrics';
 
 /** Markdown, one row per metric. */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// `npm run settings`: the README's table of settings, made from the keys themselves so that it cannot lie.
+// `npm run settings`: the table of docs/settings.md, made from the keys themselves so that it cannot lie.
 import { describeKeys } from './config';
 
 /** Markdown, one row per key. */

@@ -30,9 +30,9 @@ describe('budgets', () => {
     expect(expectedSeconds([{ ...TASK, alone: true }]) - before).toBe(100);
   });
 
-  test('leave to `make test-all` no file that README or docs name as proof', () => {
+  test('leave to `make test-all` no file that README, CONTRIBUTING or docs name as proof', () => {
     const docs = readdirSync(join(REPOSITORY, 'docs')).filter((name) => name.endsWith('.md'));
-    const pages = ['README.md', ...docs.map((name) => join('docs', name))];
+    const pages = ['README.md', 'CONTRIBUTING.md', ...docs.map((name) => join('docs', name))];
     const text = pages.map((page) => readFileSync(join(REPOSITORY, page), 'utf8')).join('\n');
     const named = [...text.matchAll(/__tests__\/([\w./-]+\.test\.ts)/g)].map((match) => match[1] ?? '');
     expect(named.length).toBeGreaterThan(5);

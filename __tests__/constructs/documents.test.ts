@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The README's tables say what the code does: settings as config.ts has them, metrics as gateways send them, the flip as the
-// synthesized stacks have it, alarms as the constructs make them. The page on the direct engine has every counter, and links lead somewhere.
+// Tables of the documents say what the code does: settings as config.ts has them, metrics as gateways send them, a switch of engines
+// as the synthesized stacks have it, alarms as the constructs make them, counters as the loader prints them. Links lead somewhere.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { DRIVER_MODE_MTU, LARGEST_IN_DRIVER_MODE } from '../../constructs/limits';
@@ -10,21 +10,26 @@ import { REPOSITORY } from '../../constructs/user-data';
 import { all, type Body, synth, type Synthesized } from './synthesized';
 
 const textOf = (file: string) => fs.readFileSync(path.join(REPOSITORY, file), 'utf8');
-const readme = textOf('README.md');
+const DOCUMENTS = [
+  'README.md',
+  'CONTRIBUTING.md',
+  ...fs.readdirSync(path.join(REPOSITORY, 'docs')).map((name) => `docs/${name}`),
+].filter((file) => file.endsWith('.md'));
 const page = textOf('docs/direct-engine.md');
+const operations = textOf('docs/operations.md');
 
-function between(opening: RegExp, closing: string): string {
-  const [opened] = opening.exec(readme) ?? [];
-  const start = readme.indexOf(opened ?? 'missing') + (opened?.length ?? 0);
-  return readme.slice(start, readme.indexOf(closing)).trim();
+/** What is between `<!-- name: ... -->` and `<!-- end of name -->`. */
+function between(text: string, name: string): string {
+  const [opened = 'missing'] = new RegExp(`<!-- ${name}: [^\\n]* -->`).exec(text) ?? [];
+  return text.slice(text.indexOf(opened) + opened.length, text.indexOf(`<!-- end of ${name} -->`)).trim();
 }
 
-test('the README explains every key as config.ts does (`npm run --silent settings` prints the table)', () => {
-  expect(between(/<!-- settings: [^\n]* -->/, '<!-- end of settings -->')).toBe(settingsTable());
+test('docs/settings.md explains every key as config.ts does (`npm run --silent settings` prints the table)', () => {
+  expect(between(textOf('docs/settings.md'), 'settings')).toBe(settingsTable());
 });
 
-test('the README has every metric that gateways send (`npm run --silent metrics` prints the table)', () => {
-  expect(between(/<!-- metrics: [^\n]* -->/, '<!-- end of metrics -->')).toBe(metricsTable());
+test('docs/metrics.md has every metric that gateways send (`npm run --silent metrics` prints the table)', () => {
+  expect(between(textOf('docs/metrics.md'), 'metrics')).toBe(metricsTable());
 });
 
 /** `type name`: for alarms, of which there are many, the name that an operator sees. */
@@ -55,17 +60,15 @@ function changes(before: Synthesized, after: Synthesized): string[] {
   return [...rows, ...added].sort();
 }
 
-test('the README names everything that a flip of enable_xdp changes, and nothing else', () => {
-  const table = between(/<!-- flip: [^\n]* -->/, '<!-- end of flip -->')
-    .split('\n')
-    .slice(2);
+test('docs/operations.md names everything that a switch by enable_xdp changes, and nothing else', () => {
+  const table = between(operations, 'switch').split('\n').slice(2);
   const documented = table.map((row) => row.split(' | ').slice(0, 2).join(' | ').replace(/^\| /, ''));
   expect(documented.sort()).toEqual(changes(synth(), synth({ enable_xdp: 'false' })));
 });
 
-test('the README has a line for every alarm, and for none that does not exist', () => {
-  const night = readme.slice(readme.indexOf('## At night'), readme.indexOf('## Settings'));
-  const documented = night
+test('the runbook has a line for every alarm, and for none that does not exist', () => {
+  const runbook = operations.slice(operations.indexOf('## Runbook'), operations.indexOf('## On an instance'));
+  const documented = runbook
     .split('\n')
     .filter((line) => line.startsWith('| `'))
     .flatMap((line) => (line.split(' | ')[0] ?? '').match(/`[a-z-]+`/g) ?? []);
@@ -77,6 +80,7 @@ test('the README has a line for every alarm, and for none that does not exist', 
 
 test('the README names every output that tells an operator what comes next', () => {
   const named = ['mirror_target_id', 'mirror_filter_id', 'dashboard_url', 'rollback_command'];
+  const readme = textOf('README.md');
   named.forEach((name) => expect(readme).toContain(`\`${name}\``));
   expect(Object.keys(synth().output)).toEqual(expect.arrayContaining(named));
 });
@@ -88,12 +92,16 @@ test('the page on the direct engine explains every counter that its loader print
   expect(explained.sort()).toEqual(printed.sort());
 });
 
-test.each([
-  ['README.md', readme],
-  ['docs/direct-engine.md', page],
-])('the limits of driver mode in %s are those that the synth keeps', (_, text) => {
-  const numbers = new Set(text.match(/\b34\d\d\b/g));
-  expect([...numbers].sort()).toEqual([LARGEST_IN_DRIVER_MODE, DRIVER_MODE_MTU].map(String));
+test.each(['docs/engines.md', 'docs/direct-engine.md'])(
+  'the limits of driver mode in %s are those that the synth keeps',
+  (file) => {
+    const numbers = new Set(textOf(file).match(/\b34\d\d\b/g));
+    expect([...numbers].sort()).toEqual([LARGEST_IN_DRIVER_MODE, DRIVER_MODE_MTU].map(String));
+  },
+);
+
+test('the README has at most 150 lines', () => {
+  expect(textOf('README.md').split('\n').length).toBeLessThanOrEqual(150);
 });
 
 const anchorOf = (heading: string) =>
@@ -102,17 +110,14 @@ const anchorOf = (heading: string) =>
     .replace(/[^\w\- ]/g, '')
     .replaceAll(' ', '-');
 
-test.each(['README.md', 'docs/migration.md', 'docs/direct-engine.md', 'docs/troubleshooting.md'])(
-  'every link in %s leads to something',
-  (file) => {
-    const links = [...textOf(file).matchAll(/\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)/g)];
-    const broken = links.filter(([, to = '', anchor]) => {
-      const target = to === '' ? file : path.join(path.dirname(file), to);
-      if (!fs.existsSync(path.join(REPOSITORY, target))) return true;
-      if (anchor === undefined) return false;
-      const headings = [...textOf(target).matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) => anchorOf(heading));
-      return !headings.includes(anchor);
-    });
-    expect(broken.map(([link]) => link)).toEqual([]);
-  },
-);
+test.each(DOCUMENTS)('every link in %s leads to something', (file) => {
+  const links = [...textOf(file).matchAll(/\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)/g)];
+  const broken = links.filter(([, to = '', anchor]) => {
+    const target = to === '' ? file : path.join(path.dirname(file), to);
+    if (!fs.existsSync(path.join(REPOSITORY, target))) return true;
+    if (anchor === undefined) return false;
+    const headings = [...textOf(target).matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) => anchorOf(heading));
+    return !headings.includes(anchor);
+  });
+  expect(broken.map(([link]) => link)).toEqual([]);
+});
