@@ -10,11 +10,11 @@ import { REPOSITORY } from '../../constructs/user-data';
 import { all, type Body, synth, type Synthesized } from './synthesized';
 
 const textOf = (file: string) => fs.readFileSync(path.join(REPOSITORY, file), 'utf8');
-const DOCUMENTS = [
-  'README.md',
-  'CONTRIBUTING.md',
-  ...fs.readdirSync(path.join(REPOSITORY, 'docs')).map((name) => `docs/${name}`),
-].filter((file) => file.endsWith('.md'));
+const pagesIn = (folder: string) =>
+  fs
+    .readdirSync(path.join(REPOSITORY, folder))
+    .flatMap((name) => (name.endsWith('.md') ? path.join(folder, name) : []));
+const DOCUMENTS = [...pagesIn('.'), ...pagesIn('docs'), ...pagesIn('docs/adr'), '.github/pull_request_template.md'];
 const page = textOf('docs/direct-engine.md');
 const operations = textOf('docs/operations.md');
 
