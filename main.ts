@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The app that cdktf runs: settings in, one synthesized stack out. What people get wrong is reported without a stack trace.
 import { App } from 'cdktf';
-import { loadConfig } from './constructs/config';
-import { writeEniBundle } from './constructs/eni-bundle';
+import { loadConfig } from './constructs/config/config';
+import { writeEniBundle } from './constructs/fleet/eni-bundle';
 import { GatewayStack } from './constructs/gateway-stack';
-import { baseName } from './constructs/names';
-import { Problem } from './constructs/problem';
+import { baseName } from './constructs/config/names';
+import { Problem } from './constructs/config/problem';
 
 function main(): void {
   // Stack traces would put this machine's paths into what is synthesized.

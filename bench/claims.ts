@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every claim of the migration report on speed, latency, processor, memory, cost and growth: what it says, what was measured,
 // and the verdict, which figures give wherever figures can.
-import { bandwidthOf } from '../constructs/instance-types';
+import { bandwidthOf } from '../constructs/config/instance-types';
 import { ENGINES, type Engine, type Results } from './results';
 import {
   boundOf,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One complete run as a list of steps. Rates, which are compared, are measured in rounds through all sizes and subjects, and those
 // of both kinds by turns: whatever disturbs the machine disturbs all, and no figure's repetitions at once.
-import { LARGEST_IN_DRIVER_MODE } from '../constructs/limits';
+import { LARGEST_IN_DRIVER_MODE } from '../constructs/config/limits';
 import { GATEWAY_CORE, GENERATOR_CORE } from './machine';
 import {
   type CorePoint,

@@ -3,7 +3,7 @@
 // outlives the figures it is about.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { LARGEST_IN_DRIVER_MODE } from '../constructs/limits';
+import { LARGEST_IN_DRIVER_MODE } from '../constructs/config/limits';
 import { REPOSITORY } from '../lab/host';
 import { chartsOf } from './charts';
 import { type Claim, claimsOf, sizeOfClaims, type Verdict } from './claims';

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // `npm run size`: how many gateways a mirrored load needs with each engine, and what they cost a month. sizing.ts has the model.
 import { parseArgs } from 'node:util';
-import { EC2_FRAGMENTS_PER_SECOND, fragmentsOf, LARGEST_MIRRORED, SMALLEST_DATAGRAM } from '../constructs/limits';
+import {
+  EC2_FRAGMENTS_PER_SECOND,
+  fragmentsOf,
+  LARGEST_MIRRORED,
+  SMALLEST_DATAGRAM,
+} from '../constructs/config/limits';
 import { decimal, oneOf, UsageError, whole } from './options';
 import { CHECKED_IN, type Engine, ENGINES, readResults, type Results } from './results';
 import {
@@ -226,7 +231,7 @@ the queues, so half of the vCPUs, do the work; nfqueue uses two, its program bei
 baseline, in and out each by itself.
 Measured on ${results.machine.cpu}, not on an instance: a vCPU counts as ${speed} of its processors (--speed).
 Not known: the packets/s that AWS allows an instance. It publishes no number; the alarm pps-allowance-exceeded tells.
-Prices change: they are inputs (constructs/instances.json), here of ${PRICES_OF}, for the instances alone; load balancer,
+Prices change: they are inputs (constructs/config/instances.json), here of ${PRICES_OF}, for the instances alone; load balancer,
 mirror sessions and traffic cost extra.`;
 }
 

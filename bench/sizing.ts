@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // How many gateways a mirrored load needs with each engine, and what they cost a month: from what was measured and from what
-// AWS publishes of its instances (constructs/instances.json) and of fragments. The processor that was measured is not an
+// AWS publishes of its instances (constructs/config/instances.json) and of fragments. The processor that was measured is not an
 // instance's, and the packet rate that AWS allows an instance is unknown: the answer is where to begin, not what to expect.
 import { Matrix, SingularValueDecomposition } from 'ml-matrix';
-import inputs from '../constructs/instances.json';
-import { EC2_FRAGMENTS_PER_SECOND, fragmentsOf, LARGEST_IN_DRIVER_MODE, mirroredFrame } from '../constructs/limits';
+import inputs from '../constructs/config/instances.json';
+import {
+  EC2_FRAGMENTS_PER_SECOND,
+  fragmentsOf,
+  LARGEST_IN_DRIVER_MODE,
+  mirroredFrame,
+} from '../constructs/config/limits';
 import type { Engine, Results } from './results';
 import { mean, median } from './statistics';
 

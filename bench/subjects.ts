@@ -5,7 +5,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { LARGEST_IN_DRIVER_MODE } from '../constructs/limits';
+import { LARGEST_IN_DRIVER_MODE } from '../constructs/config/limits';
 import { inNamespace, must, type Progress, REPOSITORY, run, sleep, waitFor } from '../lab/host';
 import { ADDRESSES, BPFFS, MTU, SMALL_ENGINES, SmallGateway } from '../lab/small-gateway';
 import { onto } from '../lab/exchange';

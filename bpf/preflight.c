@@ -33,7 +33,7 @@
 #define LOOPBACK 1 /* its index in every namespace */
 /* drivers/net/ethernet/amazon/ena/ena_xdp.h: a frame in one page, with the headroom and tailroom that XDP wants. */
 #define DRIVER_MODE_MTU 3498
-#define LARGEST_IN_DRIVER_MODE (DRIVER_MODE_MTU - 50) /* constructs/limits.ts: the tunnel's headers around it */
+#define LARGEST_IN_DRIVER_MODE (DRIVER_MODE_MTU - 50) /* constructs/config/limits.ts: the tunnel's headers around it */
 
 static bool passed;
 

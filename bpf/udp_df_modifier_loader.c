@@ -39,7 +39,7 @@
 #define PROGRAM "udp_df_modifier"
 #define PROGRAM_OF_ENGINE (is_direct ? DIRECT_PROGRAM : PROGRAM)
 #define BPFFS "/sys/fs/bpf"
-#define LARGEST_MIRRORED 8486 /* constructs/limits.ts says why */
+#define LARGEST_MIRRORED 8486 /* constructs/config/limits.ts says why */
 #define LOOK_SECONDS 5        /* between two looks at the hook; the status is logged once a minute */
 #define LEAST_LOST 100        /* frames in that time that say something about the engine */
 #define MEASURED_SECONDS 1    /* not longer: while the kernel measures, each packet costs some nanoseconds more */
@@ -94,7 +94,7 @@ static const struct option options[] = {
 	{ 0 },
 };
 
-/* The bounds are those of the stack (constructs/config.ts). */
+/* The bounds are those of the stack (constructs/config/config.ts). */
 static const struct {
 	const char *key;
 	__u32 min, max, initial;

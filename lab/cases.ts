@@ -4,7 +4,7 @@
 // DF: whatever is seen at the sink tells by its source which case it belongs to, and by its identification who gave that.
 import { type Outcome, type Path, exchange, onto } from './exchange';
 import { arp, icmp, ipv6Udp, routerAdvertisement, tcpSyn } from './foreign';
-import { fragmentsOf } from '../constructs/limits';
+import { fragmentsOf } from '../constructs/config/limits';
 import { DEFAULT_EGRESS_MTU, type Engine, givesId, isDirect } from './engines';
 import { sleep } from './host';
 import { type Datagram, describeFacts, type PacketFacts, payloadHash } from './judge';

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What EC2 lets out of a gateway on a machine, of one stream: forwarded whole, as deployed, and cut into fragments. Every
 // datagram goes in with DF and identification 0, as Linux sends from sockets that are not connected.
-import { EC2_FRAGMENTS_PER_SECOND, fragmentsOf } from '../constructs/limits';
+import { EC2_FRAGMENTS_PER_SECOND, fragmentsOf } from '../constructs/config/limits';
 import type { Engine } from './engines';
 import { limitedFragments, limitFragments } from './fragment-limit';
 import { Capture } from './traffic';

@@ -2,8 +2,8 @@
 // The project's main job on one machine: synthesize the stack, boot Debian 13 from its user data and bundle, send mirrored packets
 // through it, and show per case what went in and what came out; then what EC2 would let out of one stream that is forwarded whole,
 // and of the same stream in fragments. Exits with 1 when any of it is wrong.
-import { EC2_FRAGMENTS_PER_SECOND } from '../constructs/limits';
-import { USER_DATA_LIMIT } from '../constructs/user-data';
+import { EC2_FRAGMENTS_PER_SECOND } from '../constructs/config/limits';
+import { USER_DATA_LIMIT } from '../constructs/user-data/user-data';
 import { firstDatagram, play, type Verdict } from './cases';
 import { type Choice, playChoices } from './choices';
 import { type Engine, ENGINES, longestDatagram, settingsOf, statusOf, wantedEngine } from './engines';

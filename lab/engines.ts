@@ -2,7 +2,7 @@
 // What can carry a gateway's traffic, as make, a deployment's settings and the gateway's status put it: one list for the
 // lab, the machines and the demo.
 
-import { LARGEST_IN_DRIVER_MODE } from '../constructs/limits';
+import { LARGEST_IN_DRIVER_MODE } from '../constructs/config/limits';
 
 export const ENGINES = ['bridge', 'standby', 'nfqueue', 'direct/driver', 'direct/generic'] as const;
 /** The direct engine is two: what it does depends on where its program runs. */

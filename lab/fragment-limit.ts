@@ -4,7 +4,7 @@
 // EC2 lets 1,024 fragments a second out of a network interface and drops the rest, on any instance type without ENA's
 // fragment proxy mode (EC2 user guide, "Nitro system considerations for performance tuning",
 // https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ena-nitro-perf.html: "egress PPS limit of 1024").
-import { EC2_FRAGMENTS_PER_SECOND } from '../constructs/limits';
+import { EC2_FRAGMENTS_PER_SECOND } from '../constructs/config/limits';
 import { inNamespace, must, run } from './host';
 
 /** The interface on which a gateway's packets arrive. */

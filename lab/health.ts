@@ -4,7 +4,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { INSTALLED } from '../constructs/user-data';
+import { INSTALLED } from '../constructs/user-data/user-data';
 import type { Flood } from './flood';
 import { inNamespace, must, type Progress, REPOSITORY, waitFor } from './host';
 import { LAB, RUNTIME } from './namespaces';

@@ -8,10 +8,10 @@
 // that EC2 would not let out of the gateway.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { loadConfig, type GatewayConfig } from '../constructs/config';
-import { checkedInContext } from '../constructs/context';
-import { DEPLOY_SCRIPT, INSTALLED, renderGatewayEnv } from '../constructs/user-data';
-import { DRIVER_MODE_MTU, EC2_FRAGMENTS_PER_SECOND } from '../constructs/limits';
+import { loadConfig, type GatewayConfig } from '../constructs/config/config';
+import { checkedInContext } from '../constructs/config/context';
+import { DEPLOY_SCRIPT, INSTALLED, renderGatewayEnv } from '../constructs/user-data/user-data';
+import { DRIVER_MODE_MTU, EC2_FRAGMENTS_PER_SECOND } from '../constructs/config/limits';
 import { type Engine, ENI_MTU, isXdp, UNCONFIGURED_MTU, settingsOf, wantedEngine } from './engines';
 import { limitedFragments, type LimitedFragments, limitFragments } from './fragment-limit';
 import { inNamespace, mountBpffs, must, REPOSITORY, run, tally } from './host';

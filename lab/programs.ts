@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { INSTALLED } from '../constructs/user-data';
+import { INSTALLED } from '../constructs/user-data/user-data';
 import { must } from './host';
 
 /** Later than what they are built from. */

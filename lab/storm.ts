@@ -8,7 +8,7 @@ import { once } from 'node:events';
 import { cp, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { DEPLOY_SCRIPT, INSTALLED } from '../constructs/user-data';
+import { DEPLOY_SCRIPT, INSTALLED } from '../constructs/user-data/user-data';
 import { must, type Progress, REPOSITORY, run, type RunResult, sleep } from './host';
 import { LAB, RUNTIME, SETTINGS_FILE } from './namespaces';
 import { makeNextVersion } from './next-version';

@@ -10,7 +10,7 @@ readonly PINS=/sys/fs/bpf/mirror_gateway AGENT=/opt/aws/amazon-cloudwatch-agent
 readonly LARGE_DF=0x4d470002 # the mark that mirror-gateway.nft gives
 # drivers/net/ethernet/amazon/ena/ena_xdp.h: what fits a page; a mirrored datagram is 50 bytes shorter than its frame's MTU.
 readonly DRIVER_MODE_MTU=3498
-# constructs/limits.ts has both with their sources: what a mirror session copies whole, what EC2 lets out of an interface.
+# constructs/config/limits.ts has both with their sources: what a mirror session copies whole, what EC2 lets out of an interface.
 readonly LARGEST_MIRRORED=8486 EC2_FRAGMENTS_PER_SECOND=1024
 readonly FRAGMENT_BYPASS=/sys/module/ena/parameters/enable_frag_bypass
 readonly KEYS=(target_port min_packet_size max_packet_size traffic_percent)

@@ -46,7 +46,7 @@ def is_zero: (.rate // 0) == 0 and (.total // 0) == 0;
 # What is nothing to worry about stands back, what is being lost stands out.
 def painted($bad): if is_zero then .line | paint("2") elif $bad and (.rate // 0) > 0 then .line | paint("1;31") else .line end;
 
-# constructs/limits.ts has it with its source.
+# constructs/config/limits.ts has it with its source.
 def ec2_fragments_per_second: 1024;
 
 # Says of fragments that leave whether EC2 drops them.

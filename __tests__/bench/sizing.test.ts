@@ -6,9 +6,9 @@ import { type Engine, ENGINES, type Point, type Results } from '../../bench/resu
 import { answer, DEFAULT_INSTANCE } from '../../bench/size';
 import * as sizing from '../../bench/sizing';
 import { table } from '../../bench/table';
-import { checkedInContext } from '../../constructs/context';
-import { bandwidthOf, isRecommended } from '../../constructs/instance-types';
-import { EC2_FRAGMENTS_PER_SECOND, fragmentsOf, LARGEST_IN_DRIVER_MODE } from '../../constructs/limits';
+import { checkedInContext } from '../../constructs/config/context';
+import { bandwidthOf, isRecommended } from '../../constructs/config/instance-types';
+import { EC2_FRAGMENTS_PER_SECOND, fragmentsOf, LARGEST_IN_DRIVER_MODE } from '../../constructs/config/limits';
 import { REPOSITORY, run } from '../../lab/host';
 import { results as madeUp } from './made-up';
 
@@ -225,7 +225,7 @@ describe('the inputs', () => {
 
   test('have a source for each', () => {
     const { sources, instances, ...rest } = JSON.parse(
-      fs.readFileSync(path.join(REPOSITORY, 'constructs/instances.json'), 'utf8'),
+      fs.readFileSync(path.join(REPOSITORY, 'constructs/config/instances.json'), 'utf8'),
     ) as { sources: { data: string[]; of: string }[]; instances: Record<string, unknown>[]; hoursAMonth: number };
     const named = sources.filter(({ of }) => of.startsWith('https://')).flatMap(({ data }) => data);
     const data = instances.flatMap((each) => Object.keys(each)).filter((key) => key !== 'type');

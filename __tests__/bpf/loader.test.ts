@@ -5,8 +5,8 @@ import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_pr
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
-import { describeKeys } from '../../constructs/config';
-import { LARGEST_MIRRORED } from '../../constructs/limits';
+import { describeKeys } from '../../constructs/config/config';
+import { LARGEST_MIRRORED } from '../../constructs/config/limits';
 import { mountBpffs, sleep } from '../../lab/host';
 import { makeNextVersion } from '../../lab/next-version';
 import {

@@ -6,7 +6,7 @@ import { type FunctionMetric, metric } from '../../lambda/metrics';
 import type { Context } from '../../lambda/launch';
 import type { AwsDatum } from '../../lab/cloudwatch';
 import type { Emf } from '../../lab/emf';
-import { groupDimensions, METRIC_NAMESPACE } from '../../constructs/metrics';
+import { groupDimensions, METRIC_NAMESPACE } from '../../constructs/monitoring/metrics';
 import { COUNTERS, documentsOfGateway, type Numbers, sample } from '../userdata/samples';
 
 export const MINUTE_MS = 60_000;

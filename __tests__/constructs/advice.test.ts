@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What works but is unwise: the warning that a person reads, at the construct that it is about; what was asked for by name
 // and has consequences: a note; and silence when all is well.
-import { loadConfig } from '../../constructs/config';
-import { adviceOn } from '../../constructs/config-relations';
-import { checkedInContext } from '../../constructs/context';
+import { loadConfig } from '../../constructs/config/config';
+import { adviceOn } from '../../constructs/config/rules';
+import { checkedInContext } from '../../constructs/config/context';
 import { newStack, synth } from './synthesized';
 import { REQUIRED } from './wrong-values';
 
@@ -182,7 +182,7 @@ const UNWISE: readonly (readonly [settings: Record<string, string>, at: string, 
   [
     { ec2_instance_type: 'c7i.large' },
     'scaling',
-    'pps_scaling_target = "", ec2_instance_type = "c7i.large": constructs/instances.json lacks the baseline bandwidth of that type, so the target is 44795, as for 0.75 Gbit/s; set pps_scaling_target to what such a gateway should carry',
+    'pps_scaling_target = "", ec2_instance_type = "c7i.large": constructs/config/instances.json lacks the baseline bandwidth of that type, so the target is 44795, as for 0.75 Gbit/s; set pps_scaling_target to what such a gateway should carry',
   ],
   [
     { pps_alarm_threshold: '255973' },

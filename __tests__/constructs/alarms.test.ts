@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every alarm, value by value, since one on a metric that nobody sends never fires; and who hears of them.
-import { DIMENSION_SETS, METRIC_NAMESPACE, METRICS, type MetricName, unitOf } from '../../constructs/metrics';
-import { EC2_FRAGMENTS_PER_SECOND } from '../../constructs/limits';
+import {
+  DIMENSION_SETS,
+  METRIC_NAMESPACE,
+  METRICS,
+  type MetricName,
+  unitOf,
+} from '../../constructs/monitoring/metrics';
+import { EC2_FRAGMENTS_PER_SECOND } from '../../constructs/config/limits';
 import { FUNCTION_METRICS } from '../../lambda/metrics';
 import { all, type Body, only, parsed, reference, synth, type Synthesized } from './synthesized';
 

@@ -10,8 +10,8 @@ import {
   loadConfig,
   type ConfigKey,
   type GatewayConfig,
-} from '../../constructs/config';
-import { REPOSITORY } from '../../constructs/user-data';
+} from '../../constructs/config/config';
+import { REPOSITORY } from '../../constructs/user-data/user-data';
 import { REQUIRED, WRONG, WRONG_TOGETHER } from './wrong-values';
 
 function problemsOf(context: Record<string, unknown>, env: NodeJS.ProcessEnv = {}): readonly string[] {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The page for whoever is called at night: five questions in order, no graph of a metric that nobody sends.
 import { FUNCTION_METRICS } from '../../lambda/metrics';
-import { EC2_FRAGMENTS_PER_SECOND } from '../../constructs/limits';
-import { DIMENSION_SETS, METRIC_NAMESPACE, METRICS } from '../../constructs/metrics';
+import { EC2_FRAGMENTS_PER_SECOND } from '../../constructs/config/limits';
+import { DIMENSION_SETS, METRIC_NAMESPACE, METRICS } from '../../constructs/monitoring/metrics';
 import { searchOf } from '../../lab/search';
 import { type Body, only, parsed, synth, VARIANTS } from './synthesized';
 

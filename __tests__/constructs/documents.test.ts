@@ -3,10 +3,10 @@
 // as the synthesized stacks have it, alarms as the constructs make them, counters as the loader prints them. Links lead somewhere.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { DRIVER_MODE_MTU, LARGEST_IN_DRIVER_MODE } from '../../constructs/limits';
-import { metricsTable } from '../../constructs/metrics-table';
-import { settingsTable } from '../../constructs/settings-table';
-import { REPOSITORY } from '../../constructs/user-data';
+import { DRIVER_MODE_MTU, LARGEST_IN_DRIVER_MODE } from '../../constructs/config/limits';
+import { metricsTable } from '../../constructs/monitoring/metrics-table';
+import { settingsTable } from '../../constructs/config/settings-table';
+import { REPOSITORY } from '../../constructs/user-data/user-data';
 import { all, type Body, synth, type Synthesized } from './synthesized';
 
 const textOf = (file: string) => fs.readFileSync(path.join(REPOSITORY, file), 'utf8');

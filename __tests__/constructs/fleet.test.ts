@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The group of gateways: its size, how a launch waits, how a rollout goes and goes back, and when the fleet grows.
-import { DIMENSION_SETS, METRIC_NAMESPACE, METRICS } from '../../constructs/metrics';
-import { GatewayFleet } from '../../constructs/gateway-fleet';
+import { DIMENSION_SETS, METRIC_NAMESPACE, METRICS } from '../../constructs/monitoring/metrics';
+import { GatewayFleet } from '../../constructs/fleet/fleet';
 import { address, all, type Body, only, reference, synth, synthOwn, VARIANTS } from './synthesized';
 
 const xdp = synth();

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where gateways fetch what they are made of: who gets at it, what stays of it, and what waits for it.
-import { buildBundle, bundleFiles, unpackBundle } from '../../constructs/bundle';
-import { GatewayBundle } from '../../constructs/gateway-bundle';
-import { unpackUserData } from '../../constructs/user-data';
+import { buildBundle, bundleFiles, unpackBundle } from '../../constructs/user-data/bundle';
+import { GatewayBundle } from '../../constructs/user-data/gateway-bundle';
+import { unpackUserData } from '../../constructs/user-data/user-data';
 import { address, type Body, only, parsed, synth, synthOwn } from './synthesized';
 
 const stack = synth();

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Instance types, judged by their names alone.
-import { architectureOf, bandwidthOf, instanceTypeProblem, isRecommended } from '../../constructs/instance-types';
+import {
+  architectureOf,
+  bandwidthOf,
+  instanceTypeProblem,
+  isRecommended,
+} from '../../constructs/config/instance-types';
 
 test.each([
   ['c5n.large', 'amd64'],

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a gateway is launched: what every instance carries, from which image, and what it never does.
-import { loadConfig } from '../../constructs/config';
-import { GatewayBundle } from '../../constructs/gateway-bundle';
-import { GatewayLaunchTemplate } from '../../constructs/gateway-launch-template';
-import { describeUserData, unpackUserData } from '../../constructs/user-data';
+import { loadConfig } from '../../constructs/config/config';
+import { GatewayBundle } from '../../constructs/user-data/gateway-bundle';
+import { GatewayLaunchTemplate } from '../../constructs/fleet/launch-template';
+import { describeUserData, unpackUserData } from '../../constructs/user-data/user-data';
 import { all, type Body, newStack, only, parsed, reference, synth } from './synthesized';
 import { REQUIRED } from './wrong-values';
 

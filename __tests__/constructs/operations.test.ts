@@ -2,9 +2,9 @@
 // What acts on running gateways: the engine switch that a person uses, and the guard that stops useless replacing.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { REPOSITORY } from '../../constructs/bundle';
-import type { Statement } from '../../constructs/iam';
-import { bundleFiles, DEPLOY_SCRIPT } from '../../constructs/user-data';
+import { REPOSITORY } from '../../constructs/user-data/bundle';
+import type { Statement } from '../../constructs/fleet/iam';
+import { bundleFiles, DEPLOY_SCRIPT } from '../../constructs/user-data/user-data';
 import { address, all, type Body, only, parsed, reference, synth } from './synthesized';
 
 const xdp = synth();

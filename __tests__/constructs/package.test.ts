@@ -2,7 +2,7 @@
 // What a fresh clone installs: the same versions everywhere, from whatever registry npm is configured for.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { REPOSITORY } from '../../constructs/user-data';
+import { REPOSITORY } from '../../constructs/user-data/user-data';
 
 interface Package {
   readonly dependencies: Record<string, string>;

@@ -2,7 +2,7 @@
 // What must never be in a stack that people paste into pull requests: accounts, secrets, places on somebody's machine.
 import * as os from 'node:os';
 import * as path from 'node:path';
-import { unpackUserData } from '../../constructs/user-data';
+import { unpackUserData } from '../../constructs/user-data/user-data';
 import { BUNDLE, only, synth, VARIANTS, withoutBundle } from './synthesized';
 
 const PRIVATE: Readonly<Record<string, RegExp>> = {

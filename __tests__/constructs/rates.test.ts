@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a gateway can carry, and when the fleet grows, by the bandwidth that lasts.
-import { fragmentsOf, longestDatagram } from '../../constructs/limits';
-import { scalingTarget } from '../../constructs/rates';
+import { fragmentsOf, longestDatagram } from '../../constructs/config/limits';
+import { scalingTarget } from '../../constructs/config/rates';
 import { only, synth } from './synthesized';
 
 const config = { pps_scaling_target: undefined, ec2_instance_type: 'c5n.large', min_packet_size: 1400 };

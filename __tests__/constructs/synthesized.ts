@@ -6,9 +6,9 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { AwsProvider } from '@cdktf/provider-aws/lib/provider';
 import { TerraformStack, Testing } from 'cdktf';
-import { loadConfig } from '../../constructs/config';
+import { loadConfig } from '../../constructs/config/config';
 import { GatewayStack } from '../../constructs/gateway-stack';
-import { baseName } from '../../constructs/names';
+import { baseName } from '../../constructs/config/names';
 import { REQUIRED } from './wrong-values';
 
 export type Body = Record<string, unknown>;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is copied to the gateways: by which filter, from which interfaces, under which number, and never from themselves.
-import { FILTER_CIDRS } from '../../constructs/limits';
-import { TrafficMirror } from '../../constructs/traffic-mirror';
+import { FILTER_CIDRS } from '../../constructs/config/limits';
+import { TrafficMirror } from '../../constructs/network/traffic-mirror';
 import { address, all, type Body, only, reference, synth, synthOwn } from './synthesized';
 
 const ENIS = ['eni-0123456789abcdef0', 'eni-0123456789abcdef1'];

@@ -4,7 +4,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import * as ec2 from '@aws-sdk/client-ec2';
 import { PLACES, troubleshooting } from '../../lab/troubleshooting';
-import { REPOSITORY } from '../../constructs/user-data';
+import { REPOSITORY } from '../../constructs/user-data/user-data';
 import { synth } from './synthesized';
 
 const text = fs.readFileSync(path.join(REPOSITORY, 'docs/troubleshooting.md'), 'utf8');

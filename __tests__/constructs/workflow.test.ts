@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { parse } from 'yaml';
-import { REPOSITORY } from '../../constructs/user-data';
+import { REPOSITORY } from '../../constructs/user-data/user-data';
 
 interface Step {
   readonly uses?: string;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What EC2's limit on IP fragments leaves of either choice: datagrams forwarded whole do not meet it, of those that leave in
 // three fragments a third of the limit arrives, whichever engine makes them; the gateway counts what it sent.
-import { EC2_FRAGMENTS_PER_SECOND, fragmentsOf } from '../../constructs/limits';
+import { EC2_FRAGMENTS_PER_SECOND, fragmentsOf } from '../../constructs/config/limits';
 import { type Engine, ENGINES, isDirect } from '../../lab/engines';
 import { Progress } from '../../lab/host';
 import {

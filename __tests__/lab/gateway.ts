@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { exchange, type ExchangeOptions, onto, type Outcome, type Path } from '../../lab/exchange';
 import { inNamespace, must } from '../../lab/host';
 import { type Datagram, describeFacts, type PacketFacts, payloadHash } from '../../lab/judge';
-import { fragmentsOf } from '../../constructs/limits';
+import { fragmentsOf } from '../../constructs/config/limits';
 import { DEFAULT_EGRESS_MTU, type Engine, givesId, isXdp } from '../../lab/engines';
 import { deploy, LAB, labDown, type LabOptions, labUp, setNeighbour, SETTINGS_FILE } from '../../lab/namespaces';
 import {

@@ -13,7 +13,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { DEPLOY_SCRIPT, INSTALLED } from '../../constructs/user-data';
+import { DEPLOY_SCRIPT, INSTALLED } from '../../constructs/user-data/user-data';
 import { inNamespace, must, Progress, run, type RunResult, waitFor } from '../../lab/host';
 import { payloadHash } from '../../lab/judge';
 import { deploy, LAB, LEGACY_PID_FILE, plugSecondary, unplugSecondary } from '../../lab/namespaces';

@@ -4,8 +4,8 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { METRIC_NAMESPACE } from '../../constructs/metrics';
-import { INSTALLED } from '../../constructs/user-data';
+import { METRIC_NAMESPACE } from '../../constructs/monitoring/metrics';
+import { INSTALLED } from '../../constructs/user-data/user-data';
 import { type Emf, emfProblems, type Series, seriesOf } from '../../lab/emf';
 import { inNamespace, must, Progress, sleep, waitFor } from '../../lab/host';
 import { Agent, measureLatency, Monitoring } from '../../lab/monitoring';

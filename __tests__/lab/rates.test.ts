@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Rates that the shipped monitoring sends, against the generator's own count.
 import { readFileSync, writeFileSync } from 'node:fs';
-import { DRIVER_MODE_MTU, LARGEST_IN_DRIVER_MODE } from '../../constructs/limits';
+import { DRIVER_MODE_MTU, LARGEST_IN_DRIVER_MODE } from '../../constructs/config/limits';
 import { type Emf } from '../../lab/emf';
 import { inNamespace, must, Progress, sleep } from '../../lab/host';
 import { Agent, Monitoring } from '../../lab/monitoring';

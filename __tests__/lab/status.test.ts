@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { DEPLOY_SCRIPT } from '../../constructs/user-data';
+import { DEPLOY_SCRIPT } from '../../constructs/user-data/user-data';
 import { inNamespace, must, Progress, run, sleep } from '../../lab/host';
 import { deploy, LAB, labDown, labUp, SETTINGS_FILE } from '../../lab/namespaces';
 import { parsePrometheus, type PrometheusFamily } from '../../lab/prometheus';

@@ -6,8 +6,8 @@ import { once } from 'node:events';
 import { copyFileSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { DRIVER_MODE_MTU } from '../../constructs/limits';
-import { INSTALLED } from '../../constructs/user-data';
+import { DRIVER_MODE_MTU } from '../../constructs/config/limits';
+import { INSTALLED } from '../../constructs/user-data/user-data';
 import { inNamespace, must, Progress, run, sleep, waitFor } from '../../lab/host';
 import { Agent, Monitoring } from '../../lab/monitoring';
 import {

@@ -5,7 +5,7 @@ import { execFile } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
-import { REPOSITORY, unpackUserData } from '../../constructs/user-data';
+import { REPOSITORY, unpackUserData } from '../../constructs/user-data/user-data';
 
 interface Run {
   readonly status: number;

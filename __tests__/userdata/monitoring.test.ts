@@ -3,8 +3,8 @@
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import * as path from 'node:path';
-import { METRIC_NAMESPACE, METRICS } from '../../constructs/metrics';
-import { logGroupName } from '../../constructs/names';
+import { METRIC_NAMESPACE, METRICS } from '../../constructs/monitoring/metrics';
+import { logGroupName } from '../../constructs/config/names';
 import { type Emf, emfProblems } from '../../lab/emf';
 import { REPOSITORY } from '../../lab/host';
 import list from '../../userdata/metrics.json';

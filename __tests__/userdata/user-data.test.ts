@@ -8,8 +8,8 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { parse } from 'yaml';
-import { buildBundle, FETCH_SCRIPT, unpackBundle } from '../../constructs/bundle';
-import { loadConfig } from '../../constructs/config';
+import { buildBundle, FETCH_SCRIPT, unpackBundle } from '../../constructs/user-data/bundle';
+import { loadConfig } from '../../constructs/config/config';
 import {
   buildUserData,
   bundleFiles,
@@ -22,7 +22,7 @@ import {
   type BundleFile,
   type BundleLocation,
   type CloudConfig,
-} from '../../constructs/user-data';
+} from '../../constructs/user-data/user-data';
 import { REQUIRED } from '../constructs/wrong-values';
 
 const xdp = loadConfig(REQUIRED, {});

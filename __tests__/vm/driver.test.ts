@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Driver mode in a container of Debian 13: whole, then in fragments, and through a reboot.
-import { DRIVER_MODE_MTU } from '../../constructs/limits';
+import { DRIVER_MODE_MTU } from '../../constructs/config/limits';
 import { ENI_MTU } from '../../lab/engines';
 import { itFragments, itIsAGateway, itSurvivesAReboot, useMachine } from './machine';
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the stand-in answers where the real provider would ask AWS. There is no AWS here, so each type of data source
 // needs an entry of its own: one that nobody thought about must fail, not come back with something invented.
-import { architectureOf } from '../../constructs/instance-types';
-import { Problem } from '../../constructs/problem';
+import { architectureOf } from '../../constructs/config/instance-types';
+import { Problem } from '../../constructs/config/problem';
 import { ACCOUNT } from './resources';
 import { type Fields, isFields, type Value } from './value';
 

@@ -13,7 +13,7 @@ import { loadSync } from '@grpc/proto-loader';
 import { rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Problem } from '../../constructs/problem';
+import { Problem } from '../../constructs/config/problem';
 import { answer } from './answers';
 import { selfSigned } from './certificate';
 import { apply, complete, plan, type ProviderSettings, unconfigurable } from './resources';

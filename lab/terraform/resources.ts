@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
-import { Problem } from '../../constructs/problem';
+import { Problem } from '../../constructs/config/problem';
 import type { Attribute, Block, NestedBlock, Type } from './schema';
 import { encodeValue, type Fields, isFields, UNKNOWN, Unknown, type Value } from './value';
 

@@ -5,8 +5,8 @@ import { LbListener } from '@cdktf/provider-aws/lib/lb-listener';
 import { LbTargetGroup } from '@cdktf/provider-aws/lib/lb-target-group';
 import type { ITerraformDependable } from 'cdktf';
 import { Construct } from 'constructs';
-import { skipChecks } from './checkov';
-import { VXLAN_PORT } from './limits';
+import { skipChecks } from '../checkov';
+import { VXLAN_PORT } from '../config/limits';
 
 export interface GatewayLoadBalancerProps {
   readonly vpcId: string;

@@ -5,7 +5,7 @@ import {
   type CloudwatchMetricAlarmConfig,
 } from '@cdktf/provider-aws/lib/cloudwatch-metric-alarm';
 import { Construct } from 'constructs';
-import { EC2_FRAGMENTS_PER_SECOND } from './limits';
+import { EC2_FRAGMENTS_PER_SECOND } from '../config/limits';
 import { groupDimensions, METRIC_NAMESPACE, type MetricName, unitOf } from './metrics';
 
 const MINUTE = 60;

@@ -2,8 +2,8 @@
 // Puts the ENI function's zip where cdktf can take it from.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { bundleEniFunction } from '../lambda/bundle';
-import { REPOSITORY } from './bundle';
+import { bundleEniFunction } from '../../lambda/bundle';
+import { REPOSITORY } from '../user-data/bundle';
 
 /** Builds the zip and answers its path. Two synths at once may both do so: the bytes are the same. */
 export function writeEniBundle(folder: string = path.join(REPOSITORY, '.cache')): string {

@@ -15,9 +15,9 @@ import { S3Object } from '@cdktf/provider-aws/lib/s3-object';
 import type { ITerraformDependable } from 'cdktf';
 import { Construct } from 'constructs';
 import { buildBundle, type Bundle } from './bundle';
-import { skipChecks } from './checkov';
-import { partitionOf, policyOf, type Statement } from './iam';
-import { bundleBucketName } from './names';
+import { skipChecks } from '../checkov';
+import { partitionOf, policyOf, type Statement } from '../fleet/iam';
+import { bundleBucketName } from '../config/names';
 import { bundleLocation, type BundleLocation } from './user-data';
 
 /** How long a gateway can still be launched with an older bundle. */

@@ -15,7 +15,7 @@ import {
 } from '@cdktf/provider-aws/lib/vpc-security-group-ingress-rule';
 import type { ITerraformDependable } from 'cdktf';
 import { Construct } from 'constructs';
-import { VXLAN_PORT } from './limits';
+import { VXLAN_PORT } from '../config/limits';
 
 const HTTP = 80;
 const HTTPS = 443;

@@ -19,12 +19,12 @@ import { SqsQueue } from '@cdktf/provider-aws/lib/sqs-queue';
 import { SqsQueuePolicy } from '@cdktf/provider-aws/lib/sqs-queue-policy';
 import { AssetType, type ITerraformDependable, TerraformAsset } from 'cdktf';
 import { Construct } from 'constructs';
-import { HANDLER, RUNTIME } from '../lambda/bundle';
-import { MAXIMUM_EVENT_AGE_SECONDS, MAXIMUM_RETRIES, TIMEOUT_SECONDS } from '../lambda/limits';
-import { skipChecks } from './checkov';
-import { logGroup } from './gateway-logs';
+import { HANDLER, RUNTIME } from '../../lambda/bundle';
+import { MAXIMUM_EVENT_AGE_SECONDS, MAXIMUM_RETRIES, TIMEOUT_SECONDS } from '../../lambda/limits';
+import { skipChecks } from '../checkov';
+import { logGroup } from '../monitoring/logs';
 import { assumedBy, groupArn, partitionOf, policyOf, type Statement } from './iam';
-import { METRIC_NAMESPACE } from './metrics';
+import { METRIC_NAMESPACE } from '../monitoring/metrics';
 
 /** How long a launch waits, in seconds. */
 const HEARTBEAT = 600;

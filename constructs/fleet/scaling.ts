@@ -5,7 +5,7 @@ import {
   type AutoscalingPolicyTargetTrackingConfiguration as Target,
 } from '@cdktf/provider-aws/lib/autoscaling-policy';
 import { Construct } from 'constructs';
-import { groupDimensions, METRIC_NAMESPACE, unitOf } from './metrics';
+import { groupDimensions, METRIC_NAMESPACE, unitOf } from '../monitoring/metrics';
 
 // Interrupts fill one core before they fill them all, so a mean of all cores must stay well below full.
 const CPU_PERCENT = 60;

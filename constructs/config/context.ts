@@ -5,6 +5,6 @@ import * as path from 'node:path';
 
 /** The checked-in settings, not validated yet. */
 export function checkedInContext(): Record<string, unknown> {
-  const file = fs.readFileSync(path.resolve(__dirname, '..', 'cdktf.json'), 'utf8');
+  const file = fs.readFileSync(path.resolve(__dirname, '../..', 'cdktf.json'), 'utf8');
   return (JSON.parse(file) as { context: Record<string, unknown> }).context;
 }

@@ -3,8 +3,8 @@
 // becomes a warning at the construct that it concerns, and what has consequences to know a note. Every message begins with
 // the keys and values it is about.
 import type { ConfigKey, GatewayConfig } from './config';
-import { contains, overlap, show } from './config-values';
-import { partitionOf } from './iam';
+import { contains, overlap, show } from './values';
+import { partitionOf } from '../fleet/iam';
 import { bandwidthOf } from './instance-types';
 import * as limits from './limits';
 import { baseName, LONGEST_NAME } from './names';
@@ -431,7 +431,7 @@ const ADVICE: readonly Advice[] = [
     problem: (c) =>
       c.pps_scaling_target === undefined &&
       bandwidthOf(c.ec2_instance_type) === undefined &&
-      `constructs/instances.json lacks the baseline bandwidth of that type, so the target is ${scalingTarget(c)}, as for ` +
+      `constructs/config/instances.json lacks the baseline bandwidth of that type, so the target is ${scalingTarget(c)}, as for ` +
         `${ASSUMED_GBPS} Gbit/s; set pps_scaling_target to what such a gateway should carry`,
   },
 ];

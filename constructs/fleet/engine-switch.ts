@@ -2,7 +2,7 @@
 // The brake at night: one command puts every running gateway on netfilter, or back on XDP, without replacing any.
 import { SsmDocument } from '@cdktf/provider-aws/lib/ssm-document';
 import { Construct } from 'constructs';
-import { DEPLOY_SCRIPT } from './user-data';
+import { DEPLOY_SCRIPT } from '../user-data/user-data';
 
 /** `rollback`: modify_udp_df takes the traffic. `attach`: the XDP program does. */
 const VERBS = ['rollback', 'attach'] as const;

@@ -3,9 +3,9 @@
 // MIRROR_GATEWAY_<KEY>, becomes a typed GatewayConfig, or a ConfigError that lists every problem, one line each.
 import { distance } from 'fastest-levenshtein';
 import type { z } from 'zod';
-import * as kind from './config-values';
-import { show } from './config-values';
-import { RELATIONS, withValues } from './config-relations';
+import * as kind from './values';
+import { show } from './values';
+import { RELATIONS, withValues } from './rules';
 import { FILTER_CIDRS, LARGEST_IN_DRIVER_MODE } from './limits';
 import { DEFAULT_NAME, LONGEST_NAME } from './names';
 import { Problem } from './problem';
@@ -220,7 +220,7 @@ const KEYS = {
   pps_scaling_target: optionalInteger([1, 100_000_000], {
     meaning:
       'the group adds gateways above this rate per gateway, and removes them below; unset: ' +
-      `${SCALING_SHARE * 100} % of what the baseline bandwidth of ec2_instance_type (constructs/instances.json, or else ` +
+      `${SCALING_SHARE * 100} % of what the baseline bandwidth of ec2_instance_type (constructs/config/instances.json, or else ` +
       `${ASSUMED_GBPS} Gbit/s) carries in datagrams of min_packet_size + 1 bytes; take less for larger ones`,
     unit: 'packets/s',
   }),

@@ -8,11 +8,11 @@ import { ungzip } from 'pako';
 import { parse } from 'yaml';
 import { bundleFiles, FETCH_SCRIPT, gzip, REPOSITORY, sha256, TEMPLATE } from './bundle';
 import type { BundleFile } from './bundle';
-import type { GatewayConfig } from './config';
-import { dnsSuffixOf } from './iam';
-import { longestDatagram } from './limits';
-import { baseName, bundleBucketName, logGroupName } from './names';
-import { Problem } from './problem';
+import type { GatewayConfig } from '../config/config';
+import { dnsSuffixOf } from '../fleet/iam';
+import { longestDatagram } from '../config/limits';
+import { baseName, bundleBucketName, logGroupName } from '../config/names';
+import { Problem } from '../config/problem';
 
 export { bundleFiles, REPOSITORY, type BundleFile };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What resources are called. Several gateways fit in one account, so every name begins with the stack's own.
-import { sha256 } from './bundle';
+import { sha256 } from '../user-data/bundle';
 import type { GatewayConfig } from './config';
 
 export const DEFAULT_NAME = 'mirror-gateway';

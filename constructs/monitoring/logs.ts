@@ -2,7 +2,7 @@
 // Where gateways and functions write. Made by the stack, because a group that AWS makes by itself keeps logs for ever.
 import { CloudwatchLogGroup } from '@cdktf/provider-aws/lib/cloudwatch-log-group';
 import type { Construct } from 'constructs';
-import { skipChecks } from './checkov';
+import { skipChecks } from '../checkov';
 
 export interface LogGroupProps {
   readonly name: string;

@@ -4,7 +4,7 @@ import { DataAwsAmi } from '@cdktf/provider-aws/lib/data-aws-ami';
 import { DataAwsSsmParameter } from '@cdktf/provider-aws/lib/data-aws-ssm-parameter';
 import { Annotations } from 'cdktf';
 import { Construct } from 'constructs';
-import { architectureOf } from './instance-types';
+import { architectureOf } from '../config/instance-types';
 
 export interface GatewayImageProps {
   readonly instanceType: string;

@@ -3,10 +3,10 @@
 import { LaunchTemplate } from '@cdktf/provider-aws/lib/launch-template';
 import { Annotations, type ITerraformDependable, Token } from 'cdktf';
 import { Construct } from 'constructs';
-import { GatewayImage } from './gateway-image';
-import { instanceTypeProblem, isRecommended } from './instance-types';
-import { Problem } from './problem';
-import { type BundleLocation, buildUserData, describeUserData, type InstanceConfig } from './user-data';
+import { GatewayImage } from './image';
+import { instanceTypeProblem, isRecommended } from '../config/instance-types';
+import { Problem } from '../config/problem';
+import { type BundleLocation, buildUserData, describeUserData, type InstanceConfig } from '../user-data/user-data';
 
 export interface GatewayLaunchTemplateProps {
   /** First part of the template's name. */

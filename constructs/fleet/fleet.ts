@@ -4,7 +4,7 @@ import { AutoscalingGroup } from '@cdktf/provider-aws/lib/autoscaling-group';
 import type { ITerraformDependable } from 'cdktf';
 import { Construct } from 'constructs';
 import type { LaunchHook } from './eni-function';
-import type { GatewayLaunchTemplate } from './gateway-launch-template';
+import type { GatewayLaunchTemplate } from './launch-template';
 
 // A gateway installs some 90 s of packages and builds for seconds; small types and slow mirrors take several times that.
 // The clock starts when the launch hook is done, so the wait for the second interface is not in it.

@@ -7,7 +7,7 @@ import { Ec2TrafficMirrorSession } from '@cdktf/provider-aws/lib/ec2-traffic-mir
 import { Ec2TrafficMirrorTarget } from '@cdktf/provider-aws/lib/ec2-traffic-mirror-target';
 import { Fn, type ITerraformDependable, Op } from 'cdktf';
 import { Construct } from 'constructs';
-import { MIRROR_PACKET_LENGTH } from './limits';
+import { MIRROR_PACKET_LENGTH } from '../config/limits';
 
 const UDP = 17;
 const DIRECTIONS = ['egress', 'ingress'] as const;

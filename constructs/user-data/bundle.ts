@@ -6,7 +6,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { gzip as pakoGzip, ungzip } from 'pako';
 import { Header } from 'tar';
-import { Problem } from './problem';
+import { Problem } from '../config/problem';
 
 export interface BundleFile {
   /** Relative to the repository, and to /opt/ebpf-xdp-processor on an instance. */
@@ -16,7 +16,7 @@ export interface BundleFile {
 }
 
 /** Where the bundle's sources live. */
-export const REPOSITORY = path.resolve(__dirname, '..');
+export const REPOSITORY = path.resolve(__dirname, '../..');
 
 /** What the user data itself is made of, and so not part of the bundle. */
 export const TEMPLATE = 'userdata/cloud-config.yaml';
