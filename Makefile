@@ -44,7 +44,7 @@ node_modules/.package-lock.json: package.json package-lock.json
 	@touch $@
 
 python-tools: setup ## install the Python tools of lab/requirements.txt into a virtual environment in the cache
-	@$(TS) lab/python-tools.ts
+	@$(TS) lab/support/python-tools.ts
 
 build: setup ## build the XDP object, its loader, the legacy program and the lab's traffic
 	@$(MAKE) -s --no-print-directory -C bpf
@@ -55,7 +55,7 @@ synth: setup ## synthesize the stack into cdktf.out
 	@npx cdktf synth
 
 dashboard: synth ## draw docs/dashboard.svg: the synthesized dashboard with a made-up fleet
-	@$(TS) lab/dashboard.ts
+	@$(TS) lab/aws/dashboard.ts
 
 plan: node_modules/.package-lock.json ## what a first deployment would create, without an AWS account: needs Terraform
 	@$(TS) lab/terraform/plan.ts
@@ -118,13 +118,13 @@ performance: node_modules/.package-lock.json ## write docs/performance.md and it
 	@npm run --silent performance
 
 lab-up: build ## a gateway in network namespaces: ENGINE=direct|bridge|standby|nfqueue, of direct MODE=generic|driver; EGRESS_MTU=1400 fragments, EC2_FRAGMENT_LIMIT=1 drops fragments as EC2 does
-	@$(ROOT) $(TS) lab/namespaces.ts up '$(ENGINE)' '$(MODE)' '$(EGRESS_MTU)' '$(EC2_FRAGMENT_LIMIT)'
+	@$(ROOT) $(TS) lab/namespaces/namespaces.ts up '$(ENGINE)' '$(MODE)' '$(EGRESS_MTU)' '$(EC2_FRAGMENT_LIMIT)'
 
 lab-down: ## take it down
-	@$(ROOT) $(TS) lab/namespaces.ts down
+	@$(ROOT) $(TS) lab/namespaces/namespaces.ts down
 
 lab-status: ## what its gateway says, and what EC2's fragment limit dropped (make lab-up first)
-	@$(ROOT) $(TS) lab/namespaces.ts status
+	@$(ROOT) $(TS) lab/namespaces/namespaces.ts status
 
 demo: build python-tools ## boot a machine from the synthesized user data, send mirrored datagrams through it, whole and in fragments: ENGINE=direct|bridge|nfqueue, of direct MODE=generic|driver
 	@$(ROOT) $(TS) lab/demo.ts '$(ENGINE)' '$(MODE)'

@@ -2,7 +2,7 @@
 // The shape of docs/performance.json: what run.ts measured, as it was measured; report.ts and sizing.ts compute the rest.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { REPOSITORY } from '../lab/host';
+import { REPOSITORY } from '../lab/support/host';
 
 /** `generic` and `driver` are modes of the direct engine. */
 export const ENGINES = ['nfqueue', 'standby', 'bridge', 'generic', 'driver'] as const;

@@ -6,8 +6,8 @@ import { accessSync, constants, existsSync, mkdirSync, writeFileSync } from 'nod
 import * as os from 'node:os';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { must, Progress, REPOSITORY, run } from '../lab/host';
-import { BACKLOG, DEV_WEIGHT } from './machine';
+import { must, Progress, REPOSITORY, run } from '../lab/support/host';
+import { BACKLOG, DEV_WEIGHT } from './measure/machine';
 import {
   GROWTH_BYTES,
   IN_DRIVER_EVERY,
@@ -18,14 +18,14 @@ import {
   type Step,
   TRIAL_MS,
   TRIES,
-} from './measure';
+} from './measure/measure';
 import { decimal, oneOf, UsageError, whole } from './options';
-import { writeDocuments } from './performance';
-import { compareWith, summaryTables } from './report';
+import { writeDocuments } from './report/performance';
+import { compareWith, summaryTables } from './report/report';
 import { CHECKED_IN, readResults, type Results, type Run, SUBJECTS } from './results';
-import { MEASURED_EGRESS_MTU } from './sizing';
-import { Bench } from './subjects';
-import { OVERLOAD } from './trials';
+import { MEASURED_EGRESS_MTU } from './report/sizing';
+import { Bench } from './measure/subjects';
+import { OVERLOAD } from './measure/trials';
 
 const progress = new Progress('bench');
 

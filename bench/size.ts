@@ -25,8 +25,8 @@ import {
   type Refusal,
   REGION,
   size,
-} from './sizing';
-import { table } from './table';
+} from './report/sizing';
+import { table } from './report/table';
 
 const ALL = 'all';
 /** That of the stack. */

@@ -37,7 +37,7 @@
 #include "traffic.h"
 
 #define SECOND 1000000000ull
-/* Of the gateway: lab/small-gateway.ts. */
+/* Of the gateway: lab/namespaces/small-gateway.ts. */
 #define FROM_MAC "02:00:0a:4d:00:01"
 #define TO_MAC "02:00:0a:4d:00:02"
 #define FROM_IP "10.77.0.1"

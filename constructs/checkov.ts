@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Checks of checkov that a resource does not pass on purpose. checkov reads no suppressions out of JSON, so they travel in
-// the resource's "//" block, which Terraform ignores, and lab/checkov.ts holds the findings against them.
+// the resource's "//" block, which Terraform ignores, and lab/aws/checkov.ts holds the findings against them.
 import type { TerraformResource } from 'cdktf';
 
 /** Says, at the resource, why a check does not apply to it. */

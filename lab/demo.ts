@@ -4,15 +4,15 @@
 // and of the same stream in fragments. Exits with 1 when any of it is wrong.
 import { EC2_FRAGMENTS_PER_SECOND } from '../constructs/config/limits';
 import { USER_DATA_LIMIT } from '../constructs/user-data/user-data';
-import { firstDatagram, play, type Verdict } from './cases';
-import { type Choice, playChoices } from './choices';
-import { type Engine, ENGINES, longestDatagram, settingsOf, statusOf, wantedEngine } from './engines';
+import { firstDatagram, play, type Verdict } from './packets/cases';
+import { type Choice, playChoices } from './namespaces/choices';
+import { type Engine, ENGINES, longestDatagram, settingsOf, statusOf, wantedEngine } from './namespaces/engines';
 
-import { Progress } from './host';
-import { ensureImage } from './image';
-import { synthesize } from './synth';
-import { Receiver } from './traffic';
-import { bootVm, type Vm, VM_LAB } from './vm';
+import { Progress } from './support/host';
+import { ensureImage } from './vm/image';
+import { synthesize } from './support/synth';
+import { Receiver } from './packets/traffic';
+import { bootVm, type Vm, VM_LAB } from './vm/vm';
 
 /** What a deployment may ask for. */
 const DEPLOYABLE = ENGINES.filter((engine) => engine !== 'standby');

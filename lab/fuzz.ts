@@ -6,8 +6,8 @@
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { basename, dirname, join } from 'node:path';
-import { cacheDirectory, must, Progress, REPOSITORY, run } from './host';
-import { ETHERTYPE, Packet, PROTOCOL } from './packet';
+import { cacheDirectory, must, Progress, REPOSITORY, run } from './support/host';
+import { ETHERTYPE, Packet, PROTOCOL } from './packets/packet';
 
 export interface Target {
   /** From the root of the repository. */

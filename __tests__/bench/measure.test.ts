@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // One complete run, on a bench whose engines are known.
-import { LONGER_BELOW, type Measured, Measurement, type Plan } from '../../bench/measure';
+import { LONGER_BELOW, type Measured, Measurement, type Plan } from '../../bench/measure/measure';
 import type { Run, Subject } from '../../bench/results';
-import type { Near } from '../../bench/nearness';
-import type { Observed } from '../../bench/subjects';
-import type { TrialOptions } from '../../bench/trials';
+import type { Near } from '../../bench/measure/nearness';
+import type { Observed } from '../../bench/measure/subjects';
+import type { TrialOptions } from '../../bench/measure/trials';
 
 /** What each can take, datagrams/s. */
 const CAPACITY: Readonly<Record<Subject, number>> = {

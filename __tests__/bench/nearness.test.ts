@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which trials count, on processors of which it is known when they are near each other.
-import { Nearness } from '../../bench/nearness';
+import { Nearness } from '../../bench/measure/nearness';
 
 const [NEAR, APART] = [50, 300];
 

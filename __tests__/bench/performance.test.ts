@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { apart, chartsOf } from '../../bench/charts';
-import { type Claim, claimsOf, verdictOf } from '../../bench/claims';
-import { documentOf, filesOf } from '../../bench/performance';
+import { apart, chartsOf } from '../../bench/report/charts';
+import { type Claim, claimsOf, verdictOf } from '../../bench/report/claims';
+import { documentOf, filesOf } from '../../bench/report/performance';
 import { CHECKED_IN, readResults, type Results, type Run, type Subject } from '../../bench/results';
-import { REPOSITORY } from '../../lab/host';
+import { REPOSITORY } from '../../lab/support/host';
 import { results, run, SIZES } from './made-up';
 
 describe('the checked-in figures', () => {

@@ -10,7 +10,7 @@ import {
   show,
   stepOf,
   summaryTables,
-} from '../../bench/report';
+} from '../../bench/report/report';
 import type { Point, Results, Run, Subject } from '../../bench/results';
 import { results, run } from './made-up';
 

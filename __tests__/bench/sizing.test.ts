@@ -4,12 +4,12 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { type Engine, ENGINES, type Point, type Results } from '../../bench/results';
 import { answer, DEFAULT_INSTANCE } from '../../bench/size';
-import * as sizing from '../../bench/sizing';
-import { table } from '../../bench/table';
+import * as sizing from '../../bench/report/sizing';
+import { table } from '../../bench/report/table';
 import { checkedInContext } from '../../constructs/config/context';
 import { bandwidthOf, isRecommended } from '../../constructs/config/instance-types';
 import { EC2_FRAGMENTS_PER_SECOND, fragmentsOf, LARGEST_IN_DRIVER_MODE } from '../../constructs/config/limits';
-import { REPOSITORY, run } from '../../lab/host';
+import { REPOSITORY, run } from '../../lab/support/host';
 import { results as madeUp } from './made-up';
 
 const SIZES = [1380, 1428, 2852, 3400];

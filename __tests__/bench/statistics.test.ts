@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { highestWithoutLoss, median, percentile, summarize, type Verdict } from '../../bench/statistics';
+import { highestWithoutLoss, median, percentile, summarize, type Verdict } from '../../bench/measure/statistics';
 
 describe('median', () => {
   test.each([

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Packets, random and mutated, through the real program and through the model: same bytes out, same counters.
 // DIFFERENTIAL_SEED replays a run that failed.
-import { ETHERNET_HEADER, ETHERTYPE, Packet, PROTOCOL } from '../../lab/packet';
+import { ETHERNET_HEADER, ETHERTYPE, Packet, PROTOCOL } from '../../lab/packets/packet';
 import { type Judgement, apply, count, judge } from './model';
 import { type Answer, type Config, LONGEST_FRAME, type Program, type Stats, XDP_PASS, stats } from './program';
 import { Random } from '../random';

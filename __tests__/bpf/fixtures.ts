@@ -2,7 +2,7 @@
 // Named packets, each with what must come out and what must be counted. The expected bytes of a modified packet are the
 // same packet described again without DF, so its checksum is computed from scratch: nothing here adds incrementally.
 // Every kernel has to pass them: the running one in this folder's tests, others in those of machines.
-import { ETHERNET_HEADER, ETHERTYPE, Packet, PROTOCOL, internetChecksum } from '../../lab/packet';
+import { ETHERNET_HEADER, ETHERTYPE, Packet, PROTOCOL, internetChecksum } from '../../lab/packets/packet';
 import {
   type Config,
   DEFAULT_CONFIG,

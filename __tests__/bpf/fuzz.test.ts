@@ -5,7 +5,7 @@ import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { type Outcome, TARGETS, buildTargets, fuzz } from '../../lab/fuzz';
-import { Progress, REPOSITORY } from '../../lab/host';
+import { Progress, REPOSITORY } from '../../lab/support/host';
 
 const SEED = 1;
 const CLEAN = { seconds: 5, runs: 200_000, seed: SEED };

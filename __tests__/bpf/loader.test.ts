@@ -7,8 +7,8 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { describeKeys } from '../../constructs/config/config';
 import { LARGEST_MIRRORED } from '../../constructs/config/limits';
-import { mountBpffs, sleep } from '../../lab/host';
-import { makeNextVersion } from '../../lab/next-version';
+import { mountBpffs, sleep } from '../../lab/support/host';
+import { makeNextVersion } from '../../lab/namespaces/next-version';
 import {
   BPF_FOLDER,
   BPF_OBJECT,

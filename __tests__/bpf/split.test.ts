@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The share of flows that XDP takes, flow by flow: as much as was asked for, and never less of them at a higher setting.
-import { Packet } from '../../lab/packet';
+import { Packet } from '../../lab/packets/packet';
 import { DEFAULT_CONFIG, useProgram } from './program';
 
 const FLOWS = 10_000;

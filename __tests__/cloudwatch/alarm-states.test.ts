@@ -2,10 +2,10 @@
 // Every alarm of the synthesized stack, created through CloudWatch's API, in every situation: which fires, which has no data,
 // and that the others never leave OK.
 import type { Dimension, MetricDataQuery, PutMetricAlarmCommandInput } from '@aws-sdk/client-cloudwatch';
-import type { State } from '../../lab/alarm-rule';
-import { CloudWatch, type Transition } from '../../lab/cloudwatch';
-import { Progress } from '../../lab/host';
-import { type Moto, startMoto } from '../../lab/moto';
+import type { State } from '../../lab/aws/alarm-rule';
+import { CloudWatch, type Transition } from '../../lab/aws/cloudwatch';
+import { Progress } from '../../lab/support/host';
+import { type Moto, startMoto } from '../../lab/aws/moto';
 import { all, type Body, only, synth, type Synthesized } from '../constructs/synthesized';
 import {
   byNetfilter,

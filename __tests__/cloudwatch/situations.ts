@@ -4,8 +4,8 @@
 // own load balancer, group, function and queue stands here as AWS documents it, once a minute.
 import { type FunctionMetric, metric } from '../../lambda/metrics';
 import type { Context } from '../../lambda/launch';
-import type { AwsDatum } from '../../lab/cloudwatch';
-import type { Emf } from '../../lab/emf';
+import type { AwsDatum } from '../../lab/aws/cloudwatch';
+import type { Emf } from '../../lab/aws/emf';
 import { groupDimensions, METRIC_NAMESPACE } from '../../constructs/monitoring/metrics';
 import { COUNTERS, documentsOfGateway, type Numbers, sample } from '../userdata/samples';
 

@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The evaluator of alarms against the tables of "Configuring how CloudWatch alarms treat missing data" (Amazon CloudWatch User
 // Guide, alarms-and-missing-data.html): 0 within the threshold, X breaching it, - missing, the newest on the right.
-import { type AlarmRule, comparisonOf, evaluate, evaluationRange, type State, treatmentOf } from '../../lab/alarm-rule';
+import {
+  type AlarmRule,
+  comparisonOf,
+  evaluate,
+  evaluationRange,
+  type State,
+  treatmentOf,
+} from '../../lab/aws/alarm-rule';
 
 const RETAINED = 'retained';
 type Outcome = State | typeof RETAINED;

@@ -3,7 +3,7 @@
 import { FUNCTION_METRICS } from '../../lambda/metrics';
 import { EC2_FRAGMENTS_PER_SECOND } from '../../constructs/config/limits';
 import { DIMENSION_SETS, METRIC_NAMESPACE, METRICS } from '../../constructs/monitoring/metrics';
-import { searchOf } from '../../lab/search';
+import { searchOf } from '../../lab/aws/search';
 import { type Body, only, parsed, synth, VARIANTS } from './synthesized';
 
 type Metric = readonly (string | Body)[];

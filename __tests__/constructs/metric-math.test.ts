@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the lab takes for CloudWatch's metric math.
-import { compute } from '../../lab/metric-math';
+import { compute } from '../../lab/aws/metric-math';
 
 const metrics = { a: [12, 8, undefined], b: [2, 4, 1] };
 
@@ -16,7 +16,7 @@ describe('an expression', () => {
   });
 
   test.each(['c * a', '(a - b) * 2', 'FILL(a, 0)', 'a-b'])('%s is refused, not guessed', (expression) => {
-    expect(() => compute(expression, metrics)).toThrow(/is no metric of it; lab\/metric-math.ts knows/);
+    expect(() => compute(expression, metrics)).toThrow(/is no metric of it; lab\/aws\/metric-math.ts knows/);
     expect(() => compute(expression, {})).toThrow();
   });
 });

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The arithmetic of the alarm on silent gateways, as synthesized, minute by minute: groups of any size, samples that are lost,
 // rollouts.
-import { comparisonOf, evaluate, type State, treatmentOf } from '../../lab/alarm-rule';
-import { compute, type Points } from '../../lab/metric-math';
+import { comparisonOf, evaluate, type State, treatmentOf } from '../../lab/aws/alarm-rule';
+import { compute, type Points } from '../../lab/aws/metric-math';
 import { Random } from '../random';
 import { type Body, only, synth } from './synthesized';
 

@@ -3,7 +3,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import * as ec2 from '@aws-sdk/client-ec2';
-import { PLACES, troubleshooting } from '../../lab/troubleshooting';
+import { PLACES, troubleshooting } from '../../lab/namespaces/troubleshooting';
 import { REPOSITORY } from '../../constructs/user-data/user-data';
 import { synth } from './synthesized';
 

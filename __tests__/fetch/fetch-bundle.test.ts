@@ -9,9 +9,9 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { buildBundle, bundleFiles, FETCH_SCRIPT, REPOSITORY, sha256 } from '../../constructs/user-data/bundle';
 import { type FetchSettings, renderBundleEnv } from '../../constructs/user-data/user-data';
-import { Bucket, type StoredBundle } from '../../lab/bucket';
-import { run, type RunResult } from '../../lab/host';
-import { imdsServer, type Instance } from '../../lab/imds';
+import { Bucket, type StoredBundle } from '../../lab/aws/bucket';
+import { run, type RunResult } from '../../lab/support/host';
+import { imdsServer, type Instance } from '../../lab/aws/imds';
 import { only, synth } from '../constructs/synthesized';
 
 const SCRIPT = path.join(REPOSITORY, FETCH_SCRIPT);

@@ -8,12 +8,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DEPLOY_SCRIPT, INSTALLED } from '../../constructs/user-data/user-data';
 import { DRIVER_MODE_MTU, LARGEST_IN_DRIVER_MODE } from '../../constructs/config/limits';
-import { inNamespace, must, Progress, run, type RunResult, waitFor } from '../../lab/host';
-import { payloadHash } from '../../lab/judge';
-import { deploy, LAB, plugSecondary, RUNTIME, SETTINGS_FILE, unplugSecondary } from '../../lab/namespaces';
-import { Packet } from '../../lab/packet';
-import { Unit } from '../../lab/storm';
-import { Stream } from '../../lab/traffic-stream';
+import { inNamespace, must, Progress, run, type RunResult, waitFor } from '../../lab/support/host';
+import { payloadHash } from '../../lab/packets/judge';
+import { deploy, LAB, plugSecondary, RUNTIME, SETTINGS_FILE, unplugSecondary } from '../../lab/namespaces/namespaces';
+import { Packet } from '../../lab/packets/packet';
+import { Unit } from '../../lab/namespaces/storm';
+import { Stream } from '../../lab/packets/traffic-stream';
 import { mirror, status, useLab } from './gateway';
 
 const GATEWAY = LAB.primary.namespace;

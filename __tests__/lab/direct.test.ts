@@ -4,13 +4,25 @@
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
-import { exchange, type ExchangeOptions, onto, type Outcome } from '../../lab/exchange';
-import { must, REPOSITORY } from '../../lab/host';
-import { givesId } from '../../lab/engines';
-import { type Datagram, payloadHash } from '../../lab/judge';
-import { ETHERNET_HEADER, ETHERTYPE, internetChecksum, macBytes, Packet, transportChecksum } from '../../lab/packet';
-import { ADDRESSES, SmallGateway, type SmallEngine, type SmallGatewayOptions } from '../../lab/small-gateway';
-import { Capture, Receiver, send } from '../../lab/traffic';
+import { exchange, type ExchangeOptions, onto, type Outcome } from '../../lab/packets/exchange';
+import { must, REPOSITORY } from '../../lab/support/host';
+import { givesId } from '../../lab/namespaces/engines';
+import { type Datagram, payloadHash } from '../../lab/packets/judge';
+import {
+  ETHERNET_HEADER,
+  ETHERTYPE,
+  internetChecksum,
+  macBytes,
+  Packet,
+  transportChecksum,
+} from '../../lab/packets/packet';
+import {
+  ADDRESSES,
+  SmallGateway,
+  type SmallEngine,
+  type SmallGatewayOptions,
+} from '../../lab/namespaces/small-gateway';
+import { Capture, Receiver, send } from '../../lab/packets/traffic';
 import { Random } from '../random';
 import { sharedIds } from './gateway';
 import { type Generated, generate } from './mirror-generator';

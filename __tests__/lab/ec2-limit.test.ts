@@ -2,8 +2,8 @@
 // What EC2's limit on IP fragments leaves of either choice: datagrams forwarded whole do not meet it, of those that leave in
 // three fragments a third of the limit arrives, whichever engine makes them; the gateway counts what it sent.
 import { EC2_FRAGMENTS_PER_SECOND, fragmentsOf } from '../../constructs/config/limits';
-import { type Engine, ENGINES, isDirect } from '../../lab/engines';
-import { Progress } from '../../lab/host';
+import { type Engine, ENGINES, isDirect } from '../../lab/namespaces/engines';
+import { Progress } from '../../lab/support/host';
 import {
   deploy,
   fragmentsAtLimit,
@@ -13,9 +13,9 @@ import {
   plugSecondary,
   unplugSecondary,
   wantedOptions,
-} from '../../lab/namespaces';
-import { withDeepBacklog } from '../../lab/storm';
-import { type Finished, Stream } from '../../lab/traffic-stream';
+} from '../../lab/namespaces/namespaces';
+import { withDeepBacklog } from '../../lab/namespaces/storm';
+import { type Finished, Stream } from '../../lab/packets/traffic-stream';
 
 const PPS = 20_000;
 const LEAST_PPS = 19_000;

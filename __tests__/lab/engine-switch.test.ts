@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The SSM document that an operator's rollback command runs: the very lines that SSM would give to a gateway's shell, run
 // on the lab's gateway.
-import { inNamespace, run, type RunResult } from '../../lab/host';
-import { LAB } from '../../lab/namespaces';
+import { inNamespace, run, type RunResult } from '../../lab/support/host';
+import { LAB } from '../../lab/namespaces/namespaces';
 import { all, synth } from '../constructs/synthesized';
 import { status, useLab } from './gateway';
 

@@ -1,11 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // The job, engine by engine: which mirrored datagrams come out at the sink, and that they come out right; whole, as by
 // default, and fragmented, after the egress MTU of the same gateway was lowered.
-import { type Outcome } from '../../lab/exchange';
-import { payloadHash } from '../../lab/judge';
-import { type Engine, ENGINES, foreignId, isXdp, longestDatagram, maxPacketSize, statusOf } from '../../lab/engines';
-import { deploy, LAB } from '../../lab/namespaces';
-import { deterministicBytes, type MirrorOptions, Packet, transportChecksum } from '../../lab/packet';
+import { type Outcome } from '../../lab/packets/exchange';
+import { payloadHash } from '../../lab/packets/judge';
+import {
+  type Engine,
+  ENGINES,
+  foreignId,
+  isXdp,
+  longestDatagram,
+  maxPacketSize,
+  statusOf,
+} from '../../lab/namespaces/engines';
+import { deploy, LAB } from '../../lab/namespaces/namespaces';
+import { deterministicBytes, type MirrorOptions, Packet, transportChecksum } from '../../lab/packets/packet';
 import {
   countersOf,
   datagramsOf,

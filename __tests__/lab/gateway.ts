@@ -1,12 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the lab's tests share: the lab with one engine, exchanges with it, its counters, and what may be seen at the sink.
 import { readFileSync, writeFileSync } from 'node:fs';
-import { exchange, type ExchangeOptions, onto, type Outcome, type Path } from '../../lab/exchange';
-import { inNamespace, must } from '../../lab/host';
-import { type Datagram, describeFacts, type PacketFacts, payloadHash } from '../../lab/judge';
+import { exchange, type ExchangeOptions, onto, type Outcome, type Path } from '../../lab/packets/exchange';
+import { inNamespace, must } from '../../lab/support/host';
+import { type Datagram, describeFacts, type PacketFacts, payloadHash } from '../../lab/packets/judge';
 import { fragmentsOf } from '../../constructs/config/limits';
-import { DEFAULT_EGRESS_MTU, type Engine, givesId, isXdp } from '../../lab/engines';
-import { deploy, LAB, labDown, type LabOptions, labUp, setNeighbour, SETTINGS_FILE } from '../../lab/namespaces';
+import { DEFAULT_EGRESS_MTU, type Engine, givesId, isXdp } from '../../lab/namespaces/engines';
+import {
+  deploy,
+  LAB,
+  labDown,
+  type LabOptions,
+  labUp,
+  setNeighbour,
+  SETTINGS_FILE,
+} from '../../lab/namespaces/namespaces';
 import {
   ETHERNET_HEADER,
   internetChecksum,
@@ -14,8 +22,8 @@ import {
   type MirrorOptions,
   type Packet,
   transportChecksum,
-} from '../../lab/packet';
-import { Receiver } from '../../lab/traffic';
+} from '../../lab/packets/packet';
+import { Receiver } from '../../lab/packets/traffic';
 
 export const PATH: Path = {
   source: LAB.source,

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the load balancer is told about a gateway, and what becomes of gateway and traffic when it asks too much.
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
-import type { Flood } from '../../lab/flood';
-import { type Answer, HealthEndpoint, VERDICT_FILE } from '../../lab/health';
-import { Progress, waitFor } from '../../lab/host';
-import { deploy, labDown, labUp, plugSecondary, unplugSecondary } from '../../lab/namespaces';
-import { Unit } from '../../lab/storm';
-import { Stream } from '../../lab/traffic-stream';
+import type { Flood } from '../../lab/namespaces/flood';
+import { type Answer, HealthEndpoint, VERDICT_FILE } from '../../lab/namespaces/health';
+import { Progress, waitFor } from '../../lab/support/host';
+import { deploy, labDown, labUp, plugSecondary, unplugSecondary } from '../../lab/namespaces/namespaces';
+import { Unit } from '../../lab/namespaces/storm';
+import { Stream } from '../../lab/packets/traffic-stream';
 
 const HEALTHY = { state: 'healthy', engine: 'direct', xdp_mode: 'generic', reason: '' };
 const PPS = 5000;

@@ -2,7 +2,7 @@
 // What lets labs stand beside each other: whatever one does to files, pins and processes is its own, and ends with it.
 import { spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { must, Progress, run, waitFor } from '../../lab/host';
+import { must, Progress, run, waitFor } from '../../lab/support/host';
 import { ISOLATED } from '../support/capabilities';
 
 const inside = (script: string): Promise<string> => must(ISOLATED, ['bash', '-euc', script]);

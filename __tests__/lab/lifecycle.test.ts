@@ -14,11 +14,11 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { DEPLOY_SCRIPT, INSTALLED } from '../../constructs/user-data/user-data';
-import { inNamespace, must, Progress, run, type RunResult, waitFor } from '../../lab/host';
-import { payloadHash } from '../../lab/judge';
-import { deploy, LAB, LEGACY_PID_FILE, plugSecondary, unplugSecondary } from '../../lab/namespaces';
-import { Packet } from '../../lab/packet';
-import { Unit } from '../../lab/storm';
+import { inNamespace, must, Progress, run, type RunResult, waitFor } from '../../lab/support/host';
+import { payloadHash } from '../../lab/packets/judge';
+import { deploy, LAB, LEGACY_PID_FILE, plugSecondary, unplugSecondary } from '../../lab/namespaces/namespaces';
+import { Packet } from '../../lab/packets/packet';
+import { Unit } from '../../lab/namespaces/storm';
 import { mirror, status, untranslated, useLab } from './gateway';
 
 const GATEWAY = LAB.primary.namespace;

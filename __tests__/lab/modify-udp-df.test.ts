@@ -2,9 +2,9 @@
 // The legacy program as an operator meets it: its flags, its refusals, and what it says when it is told to stop.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { inNamespace, must, REPOSITORY, run } from '../../lab/host';
-import { deploy, LAB, RUNTIME } from '../../lab/namespaces';
-import { Packet } from '../../lab/packet';
+import { inNamespace, must, REPOSITORY, run } from '../../lab/support/host';
+import { deploy, LAB, RUNTIME } from '../../lab/namespaces/namespaces';
+import { Packet } from '../../lab/packets/packet';
 import { mirror, useLab } from './gateway';
 
 const SOURCES = join(REPOSITORY, 'netfilter');

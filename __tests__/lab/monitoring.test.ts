@@ -6,12 +6,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { METRIC_NAMESPACE } from '../../constructs/monitoring/metrics';
 import { INSTALLED } from '../../constructs/user-data/user-data';
-import { type Emf, emfProblems, type Series, seriesOf } from '../../lab/emf';
-import { inNamespace, must, Progress, sleep, waitFor } from '../../lab/host';
-import { Agent, measureLatency, Monitoring } from '../../lab/monitoring';
-import { deploy, LAB, labDown, labUp, SETTINGS_FILE } from '../../lab/namespaces';
-import { type Search, searchOf } from '../../lab/search';
-import { Stream } from '../../lab/traffic-stream';
+import { type Emf, emfProblems, type Series, seriesOf } from '../../lab/aws/emf';
+import { inNamespace, must, Progress, sleep, waitFor } from '../../lab/support/host';
+import { Agent, measureLatency, Monitoring } from '../../lab/namespaces/monitoring';
+import { deploy, LAB, labDown, labUp, SETTINGS_FILE } from '../../lab/namespaces/namespaces';
+import { type Search, searchOf } from '../../lab/aws/search';
+import { Stream } from '../../lab/packets/traffic-stream';
 import { FUNCTION_METRICS } from '../../lambda/metrics';
 import { all, type Body, only, parsed, synth, type Synthesized } from '../constructs/synthesized';
 

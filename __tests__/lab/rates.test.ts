@@ -2,11 +2,11 @@
 // Rates that the shipped monitoring sends, against the generator's own count.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { DRIVER_MODE_MTU, LARGEST_IN_DRIVER_MODE } from '../../constructs/config/limits';
-import { type Emf } from '../../lab/emf';
-import { inNamespace, must, Progress, sleep } from '../../lab/host';
-import { Agent, Monitoring } from '../../lab/monitoring';
-import { deploy, LAB, labDown, labUp, SETTINGS_FILE } from '../../lab/namespaces';
-import { Stream } from '../../lab/traffic-stream';
+import { type Emf } from '../../lab/aws/emf';
+import { inNamespace, must, Progress, sleep } from '../../lab/support/host';
+import { Agent, Monitoring } from '../../lab/namespaces/monitoring';
+import { deploy, LAB, labDown, labUp, SETTINGS_FILE } from '../../lab/namespaces/namespaces';
+import { Stream } from '../../lab/packets/traffic-stream';
 import { EGRESS_MTUS } from './gateway';
 
 const progress = new Progress('rates');

@@ -3,7 +3,7 @@
 // answered, and nothing about the gateway changes. Then 10 000 frames that no host would send, half of them with a lower
 // egress MTU, and it still works.
 import { randomInt } from 'node:crypto';
-import { type Outcome } from '../../lab/exchange';
+import { type Outcome } from '../../lab/packets/exchange';
 import {
   arp,
   dhcpOffer,
@@ -14,12 +14,19 @@ import {
   neighbourSolicitation,
   routerAdvertisement,
   tcpSyn,
-} from '../../lab/foreign';
-import { describeFacts, judge, payloadHash } from '../../lab/judge';
-import { ENGINES, isDirect, isXdp, longestDatagram, maxPacketSize } from '../../lab/engines';
-import { deploy, LAB } from '../../lab/namespaces';
-import { deterministicBytes, ethernet, ETHERTYPE, FOREIGN_MACS, type MirrorOptions, Packet } from '../../lab/packet';
-import { Capture, send } from '../../lab/traffic';
+} from '../../lab/packets/foreign';
+import { describeFacts, judge, payloadHash } from '../../lab/packets/judge';
+import { ENGINES, isDirect, isXdp, longestDatagram, maxPacketSize } from '../../lab/namespaces/engines';
+import { deploy, LAB } from '../../lab/namespaces/namespaces';
+import {
+  deterministicBytes,
+  ethernet,
+  ETHERTYPE,
+  FOREIGN_MACS,
+  type MirrorOptions,
+  Packet,
+} from '../../lab/packets/packet';
+import { Capture, send } from '../../lab/packets/traffic';
 import { Random } from '../random';
 import { countersOf, EGRESS_MTUS, expectDelivered, gatewayState, mirror, untranslated, useLab } from './gateway';
 

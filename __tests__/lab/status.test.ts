@@ -4,10 +4,10 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { DEPLOY_SCRIPT } from '../../constructs/user-data/user-data';
-import { inNamespace, must, Progress, run, sleep } from '../../lab/host';
-import { deploy, LAB, labDown, labUp, SETTINGS_FILE } from '../../lab/namespaces';
-import { parsePrometheus, type PrometheusFamily } from '../../lab/prometheus';
-import { Stream } from '../../lab/traffic-stream';
+import { inNamespace, must, Progress, run, sleep } from '../../lab/support/host';
+import { deploy, LAB, labDown, labUp, SETTINGS_FILE } from '../../lab/namespaces/namespaces';
+import { parsePrometheus, type PrometheusFamily } from '../../lab/support/prometheus';
+import { Stream } from '../../lab/packets/traffic-stream';
 import { status } from './gateway';
 
 const GATEWAY = LAB.primary.namespace;

@@ -3,12 +3,12 @@
 // leave with DF set. STORM_SEED replays a storm, STORM_OPERATIONS sets its length.
 import { readFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
-import { dropCounters, grown } from '../../lab/drop-counters';
-import { Progress, sleep } from '../../lab/host';
-import { type Engine, maxPacketSize, statusOf } from '../../lab/engines';
-import { deploy, labDown, labUp, LEGACY_PID_FILE } from '../../lab/namespaces';
-import { drawPlan, Engines, Storm, withDeepBacklog } from '../../lab/storm';
-import { type Finished, Stream } from '../../lab/traffic-stream';
+import { dropCounters, grown } from '../../lab/namespaces/drop-counters';
+import { Progress, sleep } from '../../lab/support/host';
+import { type Engine, maxPacketSize, statusOf } from '../../lab/namespaces/engines';
+import { deploy, labDown, labUp, LEGACY_PID_FILE } from '../../lab/namespaces/namespaces';
+import { drawPlan, Engines, Storm, withDeepBacklog } from '../../lab/namespaces/storm';
+import { type Finished, Stream } from '../../lab/packets/traffic-stream';
 import { Random } from '../random';
 import { countersOf, EGRESS_MTUS, status } from './gateway';
 

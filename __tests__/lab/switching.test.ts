@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Changing engines under traffic: whatever an engine lets go of, netfilter takes with the very next packet.
 import { readFileSync } from 'node:fs';
-import { payloadHash } from '../../lab/judge';
-import { ENGINES, isXdp, statusOf } from '../../lab/engines';
-import { deploy, LEGACY_PID_FILE } from '../../lab/namespaces';
-import { Packet } from '../../lab/packet';
+import { payloadHash } from '../../lab/packets/judge';
+import { ENGINES, isXdp, statusOf } from '../../lab/namespaces/engines';
+import { deploy, LEGACY_PID_FILE } from '../../lab/namespaces/namespaces';
+import { Packet } from '../../lab/packets/packet';
 import { countersOf, mirror, status, untranslated, useLab } from './gateway';
 
 /** Large datagrams with DF, each with an id and a flow of its own. */

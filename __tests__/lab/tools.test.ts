@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who tests the testers: packets that the builder makes are the bytes that scapy makes, the judge calls wrong what is
 // wrong, and captures and sockets see what is there and say so when it is not.
-import { type Checksum, datagrams, judge, payloadHash } from '../../lab/judge';
-import { inNamespace, must } from '../../lab/host';
-import { arp, icmp, icmpRedirect, routerAdvertisement, tcpSyn } from '../../lab/foreign';
-import { mirrored, Packet, PROTOCOL } from '../../lab/packet';
-import { Capture, Receiver, send } from '../../lab/traffic';
+import { type Checksum, datagrams, judge, payloadHash } from '../../lab/packets/judge';
+import { inNamespace, must } from '../../lab/support/host';
+import { arp, icmp, icmpRedirect, routerAdvertisement, tcpSyn } from '../../lab/packets/foreign';
+import { mirrored, Packet, PROTOCOL } from '../../lab/packets/packet';
+import { Capture, Receiver, send } from '../../lab/packets/traffic';
 
 const FROM = '198.51.100.7:40000';
 const TO = '203.0.113.9:31765';

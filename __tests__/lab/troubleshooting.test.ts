@@ -8,8 +8,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DRIVER_MODE_MTU } from '../../constructs/config/limits';
 import { INSTALLED } from '../../constructs/user-data/user-data';
-import { inNamespace, must, Progress, run, sleep, waitFor } from '../../lab/host';
-import { Agent, Monitoring } from '../../lab/monitoring';
+import { inNamespace, must, Progress, run, sleep, waitFor } from '../../lab/support/host';
+import { Agent, Monitoring } from '../../lab/namespaces/monitoring';
 import {
   deploy,
   LAB,
@@ -18,11 +18,11 @@ import {
   SETTINGS_FILE,
   toggleTags,
   unplugSecondary,
-} from '../../lab/namespaces';
-import { Packet, pcap } from '../../lab/packet';
-import { Unit } from '../../lab/storm';
-import { send } from '../../lab/traffic';
-import { type Cause, isShown, type Step, troubleshooting } from '../../lab/troubleshooting';
+} from '../../lab/namespaces/namespaces';
+import { Packet, pcap } from '../../lab/packets/packet';
+import { Unit } from '../../lab/namespaces/storm';
+import { send } from '../../lab/packets/traffic';
+import { type Cause, isShown, type Step, troubleshooting } from '../../lab/namespaces/troubleshooting';
 import { expectDelivered, mirror, useLab } from './gateway';
 
 const page = troubleshooting();

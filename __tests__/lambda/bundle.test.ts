@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { unzipSync } from 'fflate';
 import { bundleEniFunction, HANDLER } from '../../lambda/bundle';
-import { must, REPOSITORY, run, type RunResult } from '../../lab/host';
+import { must, REPOSITORY, run, type RunResult } from '../../lab/support/host';
 import { environmentOf, SWEEP, World, ZONES } from './world';
 
 const MEGABYTE = 1_000_000;

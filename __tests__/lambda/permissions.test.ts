@@ -3,7 +3,7 @@
 // permissions compares it with the code.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { REPOSITORY } from '../../lab/host';
+import { REPOSITORY } from '../../lab/support/host';
 import { recordedPermissions } from './recorded';
 
 const PREFIXES: Readonly<Record<string, string>> = { 'client-ec2': 'ec2', 'client-auto-scaling': 'autoscaling' };

@@ -21,7 +21,7 @@ import type { Facts, Log } from '../../lambda/log';
 import type { Pace } from '../../lambda/pace';
 import { TAG } from '../../lambda/tags';
 import { clientOf, connection, Endpoint, INVOCATION } from './endpoint';
-import { type Moto, startMoto } from '../../lab/moto';
+import { type Moto, startMoto } from '../../lab/aws/moto';
 
 export const ZONES = ['eu-central-1a', 'eu-central-1b'] as const;
 export type Zone = (typeof ZONES)[number];

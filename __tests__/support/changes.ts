@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // What of `make test-all` a change asks for: by the files that differ from the last commit that passed it, or from the last tag.
 import { spawnSync } from 'node:child_process';
-import { REPOSITORY } from '../../lab/host';
+import { REPOSITORY } from '../../lab/support/host';
 
 /** Moved by a `make test-all` that passed on a clean checkout. */
 const PASSED = 'refs/test-all/passed';
 
 const PROGRAMS = /^(bpf|netfilter|userdata)\//;
 const MACHINES =
-  /^lab\/(computer|image|programs|qemu|surroundings|vm)\.ts|^__tests__\/vm\/(emulated|machine|unbaked|upgrades)/;
+  /^lab\/vm\/(computer|image|programs|qemu|surroundings|vm)\.ts|^__tests__\/vm\/(emulated|machine|unbaked|upgrades)/;
 
 const PARTS: readonly { readonly part: string; readonly files: RegExp }[] = [
   {
     part: 'plain Debian images',
-    files: new RegExp(`${PROGRAMS.source}|${MACHINES.source}|^constructs/(user-data|gateway-bundle)`),
+    files: new RegExp(`${PROGRAMS.source}|${MACHINES.source}|^constructs/user-data/`),
   },
-  { part: "all of Debian's kernels", files: /^bpf\/|^lab\/(kernels|bare-machine)\.ts|^__tests__\/vm\/.*kernels/ },
+  { part: "all of Debian's kernels", files: /^bpf\/|^lab\/vm\/(kernels|bare-machine)\.ts|^__tests__\/vm\/.*kernels/ },
   { part: 'storms of full length', files: PROGRAMS },
   { part: 'emulated machines', files: new RegExp(`${PROGRAMS.source}|${MACHINES.source}`) },
 ];

@@ -6,7 +6,7 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { cacheDirectory, eachLine, REPOSITORY } from '../../lab/host';
+import { cacheDirectory, eachLine, REPOSITORY } from '../../lab/support/host';
 import { LANES, type Task, tasksOf } from './tasks';
 import { asRoot, Capabilities, ISOLATED, type Need } from './capabilities';
 import { advice, cleanCommit, remember } from './changes';
@@ -119,7 +119,7 @@ function perFile(tasks: readonly Task[], results: string): Outcome[] {
 
 /** Once for all lanes; where it cannot be built, the tests that need it say why. */
 async function prepareImage(): Promise<void> {
-  const program = [process.execPath, '-r', 'ts-node/register/transpile-only', join(REPOSITORY, 'lab/image.ts')];
+  const program = [process.execPath, '-r', 'ts-node/register/transpile-only', join(REPOSITORY, 'lab/vm/image.ts')];
   await carryOut('vm', asRoot([...program, '13-baked']), process.env);
 }
 

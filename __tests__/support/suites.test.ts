@@ -2,7 +2,7 @@
 // What keeps the tests within their minutes, and honest about what they left out.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { REPOSITORY } from '../../lab/host';
+import { REPOSITORY } from '../../lab/support/host';
 import { Capabilities } from './capabilities';
 import { partsFor } from './changes';
 import { isFarOver, type Outcome, table } from './report';
@@ -67,7 +67,7 @@ describe('the report', () => {
 
 describe('what a change asks of make test-all', () => {
   test('is nothing for the stack and its documents', () => {
-    expect(partsFor(['constructs/alarms.ts', 'README.md', 'lambda/index.ts'])).toEqual([]);
+    expect(partsFor(['constructs/monitoring/alarms.ts', 'README.md', 'lambda/index.ts'])).toEqual([]);
   });
 
   test('is kernels, storms, emulated machines and plain images for a BPF program', () => {

@@ -4,7 +4,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { Project } from '../../lab/terraform/project';
-import { startMoto } from '../../lab/moto';
+import { startMoto } from '../../lab/aws/moto';
 import { terraformTest } from './terraform';
 
 let project: Project;

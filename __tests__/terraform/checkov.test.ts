@@ -2,7 +2,7 @@
 // The synthesized stacks before checkov: nothing fails but what is skipped at the resource, with a reason.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { checkov, type CheckovResult } from '../../lab/checkov';
+import { checkov, type CheckovResult } from '../../lab/aws/checkov';
 import { Project } from '../../lab/terraform/project';
 import { EVERY_OPTION } from '../constructs/synthesized';
 

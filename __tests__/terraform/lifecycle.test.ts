@@ -5,7 +5,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { GATEWAY_INTERFACE } from '../../lab/terraform/answers';
 import { Project } from '../../lab/terraform/project';
-import type { RunResult } from '../../lab/host';
+import type { RunResult } from '../../lab/support/host';
 import { onlyInState, plan, plannedWith, stateOf, terraformTest, type Touched } from './terraform';
 
 const WITHOUT_XDP = { MIRROR_GATEWAY_ENABLE_XDP: 'false' };

@@ -2,7 +2,7 @@
 // docs/migration.md in the repository: its deployments, in order, the first through the real cdktf, all through the real
 // Terraform, and what each puts into the launch template that new gateways start from.
 import { Project } from '../../lab/terraform/project';
-import { stepsOf } from '../../lab/procedures';
+import { stepsOf } from '../../lab/support/procedures';
 import { apply, onlyInState, terraformTest } from './terraform';
 import { scripts } from '../../package.json';
 

@@ -3,7 +3,7 @@
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
-import { REPOSITORY, run, type RunResult } from '../../lab/host';
+import { REPOSITORY, run, type RunResult } from '../../lab/support/host';
 import { terraformTest } from './terraform';
 
 let temporary: string;

@@ -3,7 +3,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import type { RunResult } from '../../lab/host';
+import type { RunResult } from '../../lab/support/host';
 import { type Project, terraformMissing } from '../../lab/terraform/project';
 
 const MISSING = terraformMissing();

@@ -5,7 +5,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import * as path from 'node:path';
-import { REPOSITORY } from '../../lab/host';
+import { REPOSITORY } from '../../lab/support/host';
 
 const SCRIPT = path.join(REPOSITORY, 'userdata/xdp-monitoring.sh');
 

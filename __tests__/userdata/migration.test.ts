@@ -2,8 +2,8 @@
 // docs/migration.md keeps its word: each line of the checklist names a test that exists, and each block says where it runs.
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { REPOSITORY } from '../../lab/host';
-import { missingFrom, stepsOf } from '../../lab/procedures';
+import { REPOSITORY } from '../../lab/support/host';
+import { missingFrom, stepsOf } from '../../lab/support/procedures';
 
 const page = readFileSync(join(REPOSITORY, 'docs/migration.md'), 'utf8');
 const rows = page

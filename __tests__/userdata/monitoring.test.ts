@@ -5,8 +5,8 @@ import { readdirSync, readFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { METRIC_NAMESPACE, METRICS } from '../../constructs/monitoring/metrics';
 import { logGroupName } from '../../constructs/config/names';
-import { type Emf, emfProblems } from '../../lab/emf';
-import { REPOSITORY } from '../../lab/host';
+import { type Emf, emfProblems } from '../../lab/aws/emf';
+import { REPOSITORY } from '../../lab/support/host';
 import list from '../../userdata/metrics.json';
 import { COUNTERS, documentsOf, hasJq, sample, type Sample } from './samples';
 

@@ -2,8 +2,8 @@
 // Samples as xdp-monitoring.sh takes them, and what the shipped xdp-monitoring.jq makes of them.
 import { spawnSync } from 'node:child_process';
 import * as path from 'node:path';
-import type { Emf } from '../../lab/emf';
-import { REPOSITORY } from '../../lab/host';
+import type { Emf } from '../../lab/aws/emf';
+import { REPOSITORY } from '../../lab/support/host';
 import list from '../../userdata/metrics.json';
 
 export const hasJq = spawnSync('jq', ['--version']).status === 0;

@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { EC2_FRAGMENTS_PER_SECOND, LARGEST_MIRRORED } from '../../constructs/config/limits';
-import { REPOSITORY } from '../../lab/host';
+import { REPOSITORY } from '../../lab/support/host';
 import list from '../../userdata/metrics.json';
 import { COUNTERS, hasJq } from './samples';
 

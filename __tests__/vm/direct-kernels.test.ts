@@ -2,10 +2,10 @@
 // The direct engine on Debian's kernels: that the verifier of each takes it, and that datagrams come out whole, in driver
 // mode from the kernel on that makes copies (5.13), in generic mode everywhere. Three namespaces in a machine of seconds. The
 // egress MTU is 1400 where nothing else is said, so that the kernel's helpers have something to do.
-import { BareMachine } from '../../lab/bare-machine';
-import { must, Progress } from '../../lab/host';
-import { ensureKernel, TESTED_SUITES } from '../../lab/kernels';
-import { Packet, vxlan } from '../../lab/packet';
+import { BareMachine } from '../../lab/vm/bare-machine';
+import { must, Progress } from '../../lab/support/host';
+import { ensureKernel, TESTED_SUITES } from '../../lab/vm/kernels';
+import { Packet, vxlan } from '../../lab/packets/packet';
 import { BPF_FOLDER, buildProgram, LOADER } from '../bpf/program';
 
 const OBJECT = `${BPF_FOLDER}/udp_df_direct.bpf.o`;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Driver mode in a container of Debian 13: whole, then in fragments, and through a reboot.
 import { DRIVER_MODE_MTU } from '../../constructs/config/limits';
-import { ENI_MTU } from '../../lab/engines';
+import { ENI_MTU } from '../../lab/namespaces/engines';
 import { itFragments, itIsAGateway, itSurvivesAReboot, useMachine } from './machine';
 
 describe('Debian 13, baked, xdp_mode=driver', () => {

@@ -3,7 +3,7 @@
 // mirrored datagrams go through the direct engine, the IPsec VM and the tunnel to a program that compares every byte.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Progress, REPOSITORY } from '../../lab/host';
+import { Progress, REPOSITORY } from '../../lab/support/host';
 import {
   IPSEC,
   IPSEC_PLACES,
@@ -13,9 +13,9 @@ import {
   scriptWithDf,
   type Sent,
   type Streamed,
-} from '../../lab/ipsec';
-import { Packet } from '../../lab/packet';
-import { type Step, stepsOf } from '../../lab/procedures';
+} from '../../lab/vm/ipsec';
+import { Packet } from '../../lab/packets/packet';
+import { type Step, stepsOf } from '../../lab/support/procedures';
 import { buildProgram } from '../bpf/program';
 
 const PAGE = 'ipsec-vm.md';

@@ -5,9 +5,9 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import { BareMachine, PROGRAMS } from '../../lab/bare-machine';
-import { Progress } from '../../lab/host';
-import { ensureKernel, TESTED_SUITES } from '../../lab/kernels';
+import { BareMachine, PROGRAMS } from '../../lab/vm/bare-machine';
+import { Progress } from '../../lab/support/host';
+import { ensureKernel, TESTED_SUITES } from '../../lab/vm/kernels';
 import { itAgreesWithTheModel } from '../bpf/differential';
 import { itTreatsEveryFixture } from '../bpf/fixtures';
 import {

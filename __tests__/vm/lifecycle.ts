@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What only systemd and a real journal show of a gateway's life: units that restart, confinement, fields of messages, an
 // interface that is unplugged.
-import { waitFor } from '../../lab/host';
+import { waitFor } from '../../lab/support/host';
 import { type Machine } from './machine';
 
 const HEALTH = 'mirror-gateway-health';

@@ -2,10 +2,10 @@
 // What the VM tests share: a machine booted from user data that cdktf synthesized, all cases played through it, and what
 // must be true of every gateway, whatever its release and engine.
 import { join } from 'node:path';
-import { type Case, cases, firstDatagram, play, type Verdict } from '../../lab/cases';
-import type { Flood } from '../../lab/flood';
-import { inNamespace, must, Progress, REPOSITORY, waitFor } from '../../lab/host';
-import { type Release } from '../../lab/image';
+import { type Case, cases, firstDatagram, play, type Verdict } from '../../lab/packets/cases';
+import type { Flood } from '../../lab/namespaces/flood';
+import { inNamespace, must, Progress, REPOSITORY, waitFor } from '../../lab/support/host';
+import { type Release } from '../../lab/vm/image';
 import {
   DEFAULT_EGRESS_MTU,
   ENGINES,
@@ -15,13 +15,13 @@ import {
   longestDatagram,
   settingsOf,
   statusOf,
-} from '../../lab/engines';
-import { synthesize } from '../../lab/synth';
-import { Receiver } from '../../lab/traffic';
-import { Stream } from '../../lab/traffic-stream';
-import { type CloudInitResult, type Computer } from '../../lab/computer';
-import { bootContainer } from '../../lab/container';
-import { bootVm, VM_LAB, type VmOptions } from '../../lab/vm';
+} from '../../lab/namespaces/engines';
+import { synthesize } from '../../lab/support/synth';
+import { Receiver } from '../../lab/packets/traffic';
+import { Stream } from '../../lab/packets/traffic-stream';
+import { type CloudInitResult, type Computer } from '../../lab/vm/computer';
+import { bootContainer } from '../../lab/vm/container';
+import { bootVm, VM_LAB, type VmOptions } from '../../lab/vm/vm';
 
 export interface MachineOptions {
   readonly release: Release;
@@ -172,7 +172,7 @@ export class Machine {
   /** So many ask the health endpoint within a second, so many others connect and say nothing, or not enough. */
   async flood(requests: number, held: number): Promise<Flood> {
     const { hostname, port } = new URL(HEALTH);
-    const program = ['-r', 'ts-node/register/transpile-only', join(REPOSITORY, 'lab/flood.ts')];
+    const program = ['-r', 'ts-node/register/transpile-only', join(REPOSITORY, 'lab/namespaces/flood.ts')];
     const args = [hostname, port, String(requests), String(held)];
     return JSON.parse(
       await must(...inNamespace(VM_LAB.source.namespace, process.execPath, ...program, ...args)),

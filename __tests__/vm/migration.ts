@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // docs/migration.md on a machine: its commands, in order, as an operator would type them.
-import { missingFrom, stepsOf } from '../../lab/procedures';
+import { missingFrom, stepsOf } from '../../lab/support/procedures';
 import { type Machine } from './machine';
 
 /** Ends where it began, on netfilter. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The plain images of both releases: user data installs the packages from Debian's archive and builds with that release's
 // compiler and libbpf, for that release's kernel.
-import { bakedPackages } from '../../lab/image';
+import { bakedPackages } from '../../lab/vm/image';
 import { itIsAGateway, useMachine } from './machine';
 
 describe.each(['13', '12'] as const)('Debian %s, plain image, enable_xdp=true', (release) => {

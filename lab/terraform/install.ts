@@ -4,7 +4,7 @@
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { arch, platform } from 'node:os';
 import { join } from 'node:path';
-import { REPOSITORY } from '../host';
+import { REPOSITORY } from '../support/host';
 import { providerAddress } from './schema';
 
 /** Terraform's names of machines, where Node has other ones. */

@@ -14,7 +14,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
-import { REPOSITORY, run, type RunOptions, type RunResult } from '../host';
+import { REPOSITORY, run, type RunOptions, type RunResult } from '../support/host';
 import { installProvider } from './install';
 
 /** Not part of what synth reads, large, or somebody's state. */
