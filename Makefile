@@ -80,7 +80,7 @@ lint-format:
 # Suites, one by one; what a machine cannot run is skipped, with the remedy (__tests__/support/run.ts).
 RUN_TESTS := $(TS) __tests__/support/run.ts
 
-test-unit: setup lint ## linters, types and unit tests: no root, two minutes; while typing
+test-unit: setup lint ## linters, types and unit tests: no root, three minutes; while typing
 	@$(RUN_TESTS) unit
 
 test-terraform: python-tools ## the stack through the cdktf CLI, real Terraform (with a stand-in for the AWS provider) and checkov

@@ -854,11 +854,11 @@ status_json() {
 	# What is too short for an IP header, VXLAN itself refuses.
 	printf '%s\n' "$XDP" "$netfilter" "$vxlan" |
 		jq -cs --arg engine "$NOW" --arg state "$STATE" --arg reason "$REASON" --argjson uptime "$uptime" \
-			--arg bypass "$(fragment_bypass)" --argjson fragments "$(kernel_fragments)" \
+			--arg version "${GATEWAY_VERSION:-unknown}" --arg bypass "$(fragment_bypass)" --argjson fragments "$(kernel_fragments)" \
 			--argjson socket "${queue[1]}" --argjson queued "${queue[7]}" --argjson dropped $((queue[5] + queue[6])) '
 		.[0] as $xdp | (.[1] | '"$OURS"') as $nft | (.[2][0].stats64.rx.errors // 0) as $refused |
 		def n($name): $nft[$name].packets // 0;
-		{engine: $engine, xdp_mode: $xdp.xdp_mode, interface: (if $xdp.attached then $xdp.interface else "br0" end), attached: $xdp.attached,
+		{version: $version, engine: $engine, xdp_mode: $xdp.xdp_mode, interface: (if $xdp.attached then $xdp.interface else "br0" end), attached: $xdp.attached,
 			state: $state, reason: $reason, uptime: ($xdp.uptime // $uptime)}
 		+ if $xdp.attached
 			then $xdp | {packets_seen, packets_matched, packets_modified, bytes_processed, packets_left_to_netfilter}

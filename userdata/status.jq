@@ -85,7 +85,7 @@ def settings:
 
 def view($now; $before; $time):
   (if $every > 0 then "every \($every) s, \($time) UTC; Ctrl-C ends it" | paint("2") else empty end),
-  ($now.status | verdict, carrier($now.running)), "", table($now; $before), ($now.status | settings | wrapped);
+  ($now.status | verdict, carrier($now.running)), "", table($now; $before), ($now.status | (settings | wrapped), ("version \(.version)" | paint("2")));
 
 def prepared: .processors as $processors | . + {counters: (counters | with_missing_copies($processors; {}))};
 

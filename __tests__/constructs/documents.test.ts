@@ -14,7 +14,13 @@ const pagesIn = (folder: string) =>
   fs
     .readdirSync(path.join(REPOSITORY, folder))
     .flatMap((name) => (name.endsWith('.md') ? path.join(folder, name) : []));
-const DOCUMENTS = [...pagesIn('.'), ...pagesIn('docs'), ...pagesIn('docs/adr'), '.github/pull_request_template.md'];
+const DOCUMENTS = [
+  ...pagesIn('.'),
+  ...pagesIn('docs'),
+  ...pagesIn('docs/adr'),
+  'lambda/README.md',
+  'lab/terraform/README.md',
+];
 const page = textOf('docs/direct-engine.md');
 const operations = textOf('docs/operations.md');
 

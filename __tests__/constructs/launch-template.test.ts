@@ -83,7 +83,7 @@ describe('the launch template', () => {
 
   test('says in words what the user data holds', () => {
     expect(template.description).toMatch(
-      /^XDP: engine auto, mode auto, 100 percent of flows; UDP 31765, 1401 to 9000 bytes, to 192\.0\.2\.95:8081, whole; settings [0-9a-f]{12}, bundle [0-9a-f]{12}$/,
+      /^XDP: engine auto, mode auto, 100 percent of flows; UDP 31765, 1401 to 9000 bytes, to 192\.0\.2\.95:8081, whole; version [0-9.]+, settings [0-9a-f]{12}, bundle [0-9a-f]{12}$/,
     );
     expect(only(synth({ enable_xdp: false }), 'aws_launch_template').description).toMatch(
       /^netfilter \(enable_xdp false\); /,
@@ -102,7 +102,7 @@ describe('the launch template', () => {
   ])('says that datagrams leave %s', (_, settings, words) => {
     const location = { bucketUrl: '', region: '', key: '', sha256: '' };
     const description = describeUserData(loadConfig({ ...REQUIRED, ...settings }, {}), location);
-    expect(description).toContain(`, to 192.0.2.95:8081${words}; settings `);
+    expect(description).toContain(`, to 192.0.2.95:8081${words}; version `);
   });
 
   test('describes the longest settings within the 255 characters of a description', () => {

@@ -10,7 +10,7 @@ import { Stream } from '../../lab/packets/traffic-stream';
 import { EGRESS_MTUS } from './gateway';
 
 const progress = new Progress('rates');
-/** What the README says of a rate. */
+/** What docs/metrics.md says of a rate. */
 const TOLERANCE = 0.02;
 
 interface Rate {

@@ -8,16 +8,15 @@ const PASSED = 'refs/test-all/passed';
 
 const PROGRAMS = /^(bpf|netfilter|userdata)\//;
 const MACHINES =
-  /^lab\/vm\/(computer|image|programs|qemu|surroundings|vm)\.ts|^__tests__\/vm\/(emulated|machine|unbaked|upgrades)/;
+  /^lab\/vm\/(apt|computer|image|programs|qemu|surroundings|vm)\.ts|^__tests__\/vm\/(emulated|lifecycle|machine|unbaked|upgrades)/;
+/** Whatever a machine boots from. */
+const BOOTED = new RegExp(`${PROGRAMS.source}|${MACHINES.source}|^constructs/user-data/`);
 
 const PARTS: readonly { readonly part: string; readonly files: RegExp }[] = [
-  {
-    part: 'plain Debian images',
-    files: new RegExp(`${PROGRAMS.source}|${MACHINES.source}|^constructs/user-data/`),
-  },
+  { part: 'plain Debian images', files: BOOTED },
   { part: "all of Debian's kernels", files: /^bpf\/|^lab\/vm\/(kernels|bare-machine)\.ts|^__tests__\/vm\/.*kernels/ },
   { part: 'storms of full length', files: PROGRAMS },
-  { part: 'emulated machines', files: new RegExp(`${PROGRAMS.source}|${MACHINES.source}`) },
+  { part: 'emulated machines', files: BOOTED },
 ];
 
 function git(...args: string[]): string | undefined {

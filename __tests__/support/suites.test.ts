@@ -31,7 +31,9 @@ describe('budgets', () => {
   });
 
   test('leave to `make test-all` no file that README, CONTRIBUTING or docs name as proof', () => {
-    const docs = readdirSync(join(REPOSITORY, 'docs')).filter((name) => name.endsWith('.md'));
+    const docs = readdirSync(join(REPOSITORY, 'docs'), { recursive: true, encoding: 'utf8' }).filter((name) =>
+      name.endsWith('.md'),
+    );
     const pages = ['README.md', 'CONTRIBUTING.md', ...docs.map((name) => join('docs', name))];
     const text = pages.map((page) => readFileSync(join(REPOSITORY, page), 'utf8')).join('\n');
     const named = [...text.matchAll(/__tests__\/([\w./-]+\.test\.ts)/g)].map((match) => match[1] ?? '');

@@ -23,7 +23,7 @@ async function synthesized(settings: Record<string, unknown>): Promise<string> {
     String(value),
   ]);
   const { code, stdout, stderr } = await project.synth(Object.fromEntries(variables) as NodeJS.ProcessEnv);
-  if (code !== 0) throw new Error(`cdktf synth: exit code ${code}\n${stdout}${stderr}`);
+  if (code !== 0) throw new Error(`synth: exit code ${code}\n${stdout}${stderr}`);
   return project.stackFolder();
 }
 

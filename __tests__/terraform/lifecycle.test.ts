@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The stack's life through the real cdktf and the real Terraform: what a deployment creates, what a switch touches and
+// The stack's life through the real Terraform, deployments and a diff through the real cdktf: what a deployment creates, what a switch touches and
 // what it leaves alone, and that nothing stays behind.
 import * as fs from 'node:fs';
 import * as path from 'node:path';

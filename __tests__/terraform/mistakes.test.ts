@@ -25,7 +25,7 @@ let sound: string;
 
 beforeAll(async () => {
   project = new Project();
-  await project.synth();
+  expect(await project.synth()).toMatchObject({ code: 0 });
   folder = project.stackFolder();
   sound = fs.readFileSync(path.join(folder, 'cdk.tf.json'), 'utf8');
   await project.terraform(['init']);

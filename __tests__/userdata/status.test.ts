@@ -39,6 +39,7 @@ const NOTHING_LOST = machineOf(0, OF_INTERFACES.slice(0, 2));
 function sample(number: number, status: object = {}, rest: Partial<Sample> = {}): Sample {
   const uptime = 1000 + 2 * number;
   const what = {
+    version: '1.2.3',
     engine: 'direct',
     xdp_mode: 'driver',
     interface: 'ens5',
@@ -91,39 +92,43 @@ function cells(lines: readonly string[], name: string): string[] | undefined {
 }
 
 describe(`the status${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`, () => {
-  testJq('has the verdict first, then what carries the traffic, then rates and totals, then the settings', () => {
-    const lines = look(
-      sample(0, { packets_seen: 1_000_000, bytes_processed: 5 }),
-      sample(1, {
-        packets_seen: 1_024_690,
-        bytes_processed: 2_000_000_005,
-        packets_modified: 12_000,
-        standby_packets: 3,
-      }),
-    );
-    expect(lines.slice(0, 2)).toEqual(['healthy', 'engine direct, mode driver, interface ens5, for 66 min']);
-    expect(cells(lines, 'packets_seen')).toEqual(['12,345', '1,024,690']);
-    expect(cells(lines, 'packets_modified')).toEqual(['6,000', '12,000']);
-    expect(cells(lines, 'bytes_processed')).toEqual(['1,000,000,000', '2,000,000,005']);
-    expect(cells(lines, 'xdp_packets')).toEqual(['6,000', '12,000']);
-    expect(cells(lines, 'standby_packets')).toEqual(['2', '3']);
-    expect(lines.slice(-6, -2)).toEqual([
-      'fragments: none',
-      'not forwarded: nothing',
-      'lost: nothing',
-      'of these, by a full backlog: nothing',
-    ]);
-    expect(lines.slice(-2).join(' ')).toBe(
-      'settings: target_port=31765 min_packet_size=1400 max_packet_size=9000 traffic_percent=100',
-    );
-  });
+  testJq(
+    'has the verdict first, then what carries the traffic, then rates and totals, then settings and version',
+    () => {
+      const lines = look(
+        sample(0, { packets_seen: 1_000_000, bytes_processed: 5 }),
+        sample(1, {
+          packets_seen: 1_024_690,
+          bytes_processed: 2_000_000_005,
+          packets_modified: 12_000,
+          standby_packets: 3,
+        }),
+      );
+      expect(lines.slice(0, 2)).toEqual(['healthy', 'engine direct, mode driver, interface ens5, for 66 min']);
+      expect(cells(lines, 'packets_seen')).toEqual(['12,345', '1,024,690']);
+      expect(cells(lines, 'packets_modified')).toEqual(['6,000', '12,000']);
+      expect(cells(lines, 'bytes_processed')).toEqual(['1,000,000,000', '2,000,000,005']);
+      expect(cells(lines, 'xdp_packets')).toEqual(['6,000', '12,000']);
+      expect(cells(lines, 'standby_packets')).toEqual(['2', '3']);
+      expect(lines.slice(-7, -3)).toEqual([
+        'fragments: none',
+        'not forwarded: nothing',
+        'lost: nothing',
+        'of these, by a full backlog: nothing',
+      ]);
+      expect(lines.slice(-3, -1).join(' ')).toBe(
+        'settings: target_port=31765 min_packet_size=1400 max_packet_size=9000 traffic_percent=100',
+      );
+      expect(lines.at(-1)).toBe('version 1.2.3');
+    },
+  );
 
   testJq('names a place of loss where something was lost, and no other', () => {
     const lines = look(
       sample(0, { nfqueue_dropped: 10 }, { machine: { 'interface_dropped ens5': 0, forwarding_dropped: 7 } }),
       sample(1, { nfqueue_dropped: 30 }, { machine: { 'interface_dropped ens5': 0, forwarding_dropped: 7 } }),
     );
-    expect(lines.slice(lines.indexOf('lost') + 1, -2).map((line) => line.trim().split(/ +/))).toEqual([
+    expect(lines.slice(lines.indexOf('lost') + 1, -3).map((line) => line.trim().split(/ +/))).toEqual([
       ['nfqueue_dropped', '10', '30'],
       ['forwarding_dropped', '0', '7'],
     ]);
@@ -155,7 +160,7 @@ describe(`the status${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`, () => {
     const unknown = { config: {}, packets_seen: null, packets_modified: null, bytes_processed: null };
     const lines = look(sample(0, unknown), sample(1, unknown, { running: null }));
     expect(cells(lines, 'packets_seen')).toEqual(['-', '-']);
-    expect(lines.at(-1)).toBe('of these, by a full backlog: nothing');
+    expect(lines.at(-2)).toBe('of these, by a full backlog: nothing');
     expect(lines[1]).toBe('engine direct, mode driver, interface ens5');
   });
 
@@ -229,7 +234,7 @@ describe(`the status${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`, () => {
   testJq('says where a setting is not what was deployed', () => {
     const changed = { config: { ...SETTINGS, traffic_percent: 10 } };
     const lines = look(sample(0, changed), sample(1, changed));
-    expect(lines.slice(-2).join(' ')).toMatch(/max_packet_size=9000 traffic_percent=10 \(deployed: 100\)$/);
+    expect(lines.slice(-3, -1).join(' ')).toMatch(/max_packet_size=9000 traffic_percent=10 \(deployed: 100\)$/);
   });
 
   const worst = () => {

@@ -8,6 +8,7 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { parse } from 'yaml';
+import { version } from '../../package.json';
 import { buildBundle, FETCH_SCRIPT, unpackBundle } from '../../constructs/user-data/bundle';
 import { loadConfig } from '../../constructs/config/config';
 import {
@@ -297,6 +298,7 @@ describe('gateway.env', () => {
         'EGRESS_CIDRS=',
         'HEALTH_PORT=8079',
         'LOG_GROUP=/aws/ec2/xdp-packet-processor',
+        `GATEWAY_VERSION=${version}`,
         '',
       ].join('\n'),
     );

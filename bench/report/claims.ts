@@ -396,7 +396,7 @@ const OPERATION: readonly Claim[] = [
   {
     claim: 'Updates in less than 5 minutes',
     measured:
-      'a setting on a gateway at once; a fleet is replaced gateway by gateway, ten minutes and more for each (deployment.md)',
+      'a setting on a gateway at once; a fleet is replaced gateway by gateway, ten minutes and more for each ([deployment](deployment.md))',
     verdict: 'partly',
   },
   {

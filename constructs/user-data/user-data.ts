@@ -13,6 +13,7 @@ import { dnsSuffixOf } from '../fleet/iam';
 import { longestDatagram } from '../config/limits';
 import { baseName, bundleBucketName, logGroupName } from '../config/names';
 import { Problem } from '../config/problem';
+import { version } from '../../package.json';
 
 export { bundleFiles, REPOSITORY, type BundleFile };
 
@@ -74,7 +75,7 @@ const ENV_KEYS = [
  */
 export function renderGatewayEnv(config: InstanceConfig): string {
   const settings = ENV_KEYS.map((key) => [key, config[key]] as const);
-  return [...settings, ['log_group', logGroupName(baseName(config))] as const]
+  return [...settings, ['log_group', logGroupName(baseName(config))] as const, ['gateway_version', version] as const]
     .map(([key, value]) => `${key.toUpperCase()}=${plain(key, value)}\n`)
     .join('');
 }
@@ -257,5 +258,5 @@ export function describeUserData(config: InstanceConfig, location: BundleLocatio
   const datagrams = `UDP ${config.target_port}, ${config.min_packet_size + 1} to ${config.max_packet_size} bytes`;
   const short = (hash: string) => hash.slice(0, 12);
   const hashes = `settings ${short(sha256(renderGatewayEnv(config)))}, bundle ${short(location.sha256)}`;
-  return `${engine}; ${datagrams}, to ${target}${leaves(config)}; ${hashes}`;
+  return `${engine}; ${datagrams}, to ${target}${leaves(config)}; version ${version}, ${hashes}`;
 }
