@@ -10,7 +10,7 @@ import { sleep } from '../support/host';
 import { type Datagram, describeFacts, type PacketFacts, payloadHash } from './judge';
 import { deterministicBytes, type MirrorOptions, Packet } from './packet';
 import { type Receiver, send } from './traffic';
-import { type Computer } from '../vm/computer';
+import { type Computer, LIMIT } from '../vm/computer';
 import { VM_LAB } from '../vm/surroundings';
 
 const VM_PATH: Path = {
@@ -240,8 +240,8 @@ function strays(all: readonly Case[], { atSink, strayAtSource }: Outcome): strin
   ];
 }
 
-/** Knocks twice a second from power-on; resolves with the seconds until the first datagram was delivered. */
-export async function firstDatagram(vm: Computer, receiver: Receiver, limitSeconds = 900): Promise<number> {
+/** Knocks every second from power-on; resolves with the seconds until the first datagram was delivered. */
+export async function firstDatagram(vm: Computer, receiver: Receiver, limitSeconds: number = LIMIT.cloudInit): Promise<number> {
   const from = '192.0.2.77';
   const knock = Packet.udp({ from: `${from}:40000`, to: `${TARGET}:${TARGET_PORT}` })
     .totalLength(1428)
@@ -251,7 +251,7 @@ export async function firstDatagram(vm: Computer, receiver: Receiver, limitSecon
     if (Date.now() - vm.bootedAt > limitSeconds * 1000)
       throw new Error(`no datagram delivered within ${limitSeconds} s`);
     await send(VM_PATH.source, [onto(VM_PATH, knock.id(id & 0xffff).build())]);
-    await sleep(450);
+    await sleep(950);
   }
   return (Date.now() - vm.bootedAt) / 1000;
 }
