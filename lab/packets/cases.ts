@@ -241,7 +241,11 @@ function strays(all: readonly Case[], { atSink, strayAtSource }: Outcome): strin
 }
 
 /** Knocks every second from power-on; resolves with the seconds until the first datagram was delivered. */
-export async function firstDatagram(vm: Computer, receiver: Receiver, limitSeconds: number = LIMIT.cloudInit): Promise<number> {
+export async function firstDatagram(
+  vm: Computer,
+  receiver: Receiver,
+  limitSeconds: number = LIMIT.cloudInit,
+): Promise<number> {
   const from = '192.0.2.77';
   const knock = Packet.udp({ from: `${from}:40000`, to: `${TARGET}:${TARGET_PORT}` })
     .totalLength(1428)
