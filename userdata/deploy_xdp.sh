@@ -25,9 +25,9 @@ usage: deploy_xdp.sh VERB
   attach                    the best XDP engine that can takes the traffic; modify_udp_df the share of flows it leaves
   detach                    XDP lets go; the standby rule takes over
   rollback                  modify_udp_df takes the traffic
-  status                    can packets flow, by which engine, how many now and in all, what is lost; settings
+  status                    can packets flow, by which engine, how many now and in all, what is lost; settings, version
          --watch [SECONDS]  again and again, every 2 seconds unless told otherwise
-         --json             for programs: counters, state, settings
+         --json             for programs: counters, state, settings, version
          --prometheus       for programs: counters and state in Prometheus's text format
   stats                     every counter of every part
   config get [KEY]          what can change under traffic, and where it differs from what was deployed

@@ -2,7 +2,9 @@
 // What the lab's tests share: the lab with one engine, exchanges with it, its counters, and what may be seen at the sink.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { exchange, type ExchangeOptions, onto, type Outcome, type Path } from '../../lab/packets/exchange';
-import { inNamespace, must } from '../../lab/support/host';
+import { inNamespace, must, type Progress } from '../../lab/support/host';
+import { Agent, type Monitoring } from '../../lab/namespaces/monitoring';
+import { Stream } from '../../lab/packets/traffic-stream';
 import { type Datagram, describeFacts, type PacketFacts, payloadHash } from '../../lab/packets/judge';
 import { fragmentsOf } from '../../constructs/config/limits';
 import { DEFAULT_EGRESS_MTU, type Engine, givesId, isXdp } from '../../lab/namespaces/engines';
@@ -55,6 +57,32 @@ export interface Status {
   readonly nfqueue_dropped: number;
   readonly fragments_sent: number;
   readonly kernel_fragments: number;
+}
+
+/** What hears of a gateway under traffic. A test starts stream and monitoring; after it both end. */
+export interface Monitored {
+  agent: Agent;
+  stream?: Stream;
+  monitoring?: Monitoring;
+}
+
+/** A lab from the first test to the last, with a socket in the place of the CloudWatch agent. */
+export function useMonitoring(progress: Progress): Monitored {
+  const lab = {} as Monitored;
+  beforeAll(async () => {
+    await labUp('direct/generic');
+    await Stream.build();
+    lab.agent = await Agent.start(progress);
+  });
+  afterEach(async () => {
+    await lab.monitoring?.stop();
+    lab.stream?.abort();
+  });
+  afterAll(async () => {
+    await lab.agent.stop();
+    await labDown();
+  });
+  return lab;
 }
 
 /** A lab from the first test of the enclosing `describe` to its last, with a UDP socket at the sink. */

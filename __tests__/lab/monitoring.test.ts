@@ -9,10 +9,11 @@ import { INSTALLED } from '../../constructs/user-data/user-data';
 import { type Emf, emfProblems, type Series, seriesOf } from '../../lab/aws/emf';
 import { inNamespace, must, Progress, sleep, waitFor } from '../../lab/support/host';
 import { Agent, measureLatency, Monitoring } from '../../lab/namespaces/monitoring';
-import { deploy, LAB, labDown, labUp, SETTINGS_FILE } from '../../lab/namespaces/namespaces';
+import { deploy, LAB, SETTINGS_FILE } from '../../lab/namespaces/namespaces';
 import { type Search, searchOf } from '../../lab/aws/search';
 import { Stream } from '../../lab/packets/traffic-stream';
 import { FUNCTION_METRICS } from '../../lambda/metrics';
+import { useMonitoring } from './gateway';
 import { all, type Body, only, parsed, synth, type Synthesized } from '../constructs/synthesized';
 
 const progress = new Progress('monitoring');
@@ -136,34 +137,18 @@ function enaCounters(folder: string): string {
 describe('monitoring', () => {
   const folder = mkdtempSync(join(tmpdir(), 'monitoring-'));
   const path = enaCounters(folder);
-  let agent: Agent;
-  let stream: Stream | undefined;
-  let monitoring: Monitoring | undefined;
-
-  beforeAll(async () => {
-    await labUp('direct/generic');
-    await Stream.build();
-    agent = await Agent.start(progress);
-  });
-  afterEach(async () => {
-    await monitoring?.stop();
-    stream?.abort();
-  });
-  afterAll(async () => {
-    await agent.stop();
-    rmSync(folder, { recursive: true });
-    await labDown();
-  });
+  const lab = useMonitoring(progress);
+  afterAll(() => rmSync(folder, { recursive: true }));
 
   /** Under traffic, once everything has been sent that ever is. */
   async function capture(): Promise<Emf[]> {
-    stream = await Stream.start({ pps: 2000 }, progress);
-    monitoring = Monitoring.start({ seconds: 1.5, path });
-    const first = await agent.next(1);
+    lab.stream = await Stream.start({ pps: 2000 }, progress);
+    lab.monitoring = Monitoring.start({ seconds: 1.5, path });
+    const first = await lab.agent.next(1);
     await measureLatency();
-    const rest = await agent.next(3);
-    await monitoring.stop();
-    await stream.finish();
+    const rest = await lab.agent.next(3);
+    await lab.monitoring.stop();
+    await lab.stream.finish();
     return [...first, ...rest];
   }
 
@@ -176,7 +161,7 @@ describe('monitoring', () => {
     it('sends documents in the embedded metric format, each in a datagram of its own', () => {
       expect(documents.length).toBeGreaterThanOrEqual(4);
       expect(documents.flatMap(emfProblems)).toEqual([]);
-      expect(monitoring?.said).toEqual([]);
+      expect(lab.monitoring?.said).toEqual([]);
     });
 
     it('names log group, instance and region, what carries the traffic, and why if it is less than it should be', () => {
@@ -241,8 +226,8 @@ describe('monitoring', () => {
   });
 
   it("tells the fragments that count against EC2's limit, whoever makes them, and none where all leaves whole", async () => {
-    stream = await Stream.start({ pps: 2000 }, progress);
-    monitoring = Monitoring.start({ seconds: 1.5, path });
+    lab.stream = await Stream.start({ pps: 2000 }, progress);
+    lab.monitoring = Monitoring.start({ seconds: 1.5, path });
     const deployed = readFileSync(SETTINGS_FILE, 'utf8');
     try {
       for (const [mtu, verb, each] of [
@@ -254,12 +239,12 @@ describe('monitoring', () => {
         await deploy('network-up');
         await deploy('attach');
         await deploy(verb);
-        const { FragmentsPerSecond, PacketsPerSecond } = (await agent.next(4)).at(-1) as Emf;
+        const { FragmentsPerSecond, PacketsPerSecond } = (await lab.agent.next(4)).at(-1) as Emf;
         expect(Number(FragmentsPerSecond) / Number(PacketsPerSecond)).toBeCloseTo(each, 1);
       }
     } finally {
-      await monitoring.stop();
-      await stream.finish();
+      await lab.monitoring.stop();
+      await lab.stream.finish();
       writeFileSync(SETTINGS_FILE, deployed);
       await deploy('network-up');
       await deploy('attach');
@@ -271,12 +256,12 @@ describe('monitoring', () => {
   const inGateway = (...command: string[]) => must(...inNamespace(LAB.primary.namespace, ...command));
 
   it('tells what is lost because the way to the IPsec VM leads elsewhere', async () => {
-    stream = await Stream.start({ pps: 2000 }, progress);
-    monitoring = Monitoring.start({ seconds: 1.5, path });
+    lab.stream = await Stream.start({ pps: 2000 }, progress);
+    lab.monitoring = Monitoring.start({ seconds: 1.5, path });
     const way = ['ip', 'route', 'replace', `${LAB.sink.address}/32`, 'dev'];
     try {
       await inGateway(...way, LAB.primary.interface);
-      const document = (await agent.next(4)).at(-1);
+      const document = (await lab.agent.next(4)).at(-1);
       const { ForwardingDropsPerSecond, PacketsLostPerSecond, PacketsPerSecond } = document as Emf;
       expect(Number(ForwardingDropsPerSecond) / Number(PacketsPerSecond)).toBeCloseTo(1, 1);
       expect(Number(PacketsLostPerSecond) / Number(PacketsPerSecond)).toBeCloseTo(1, 1);
@@ -288,7 +273,7 @@ describe('monitoring', () => {
     } finally {
       await inGateway(...way, 'br0', 'src', LAB.secondary.address);
     }
-    const after = (await agent.next(3)).at(-1);
+    const after = (await lab.agent.next(3)).at(-1);
     expect(after).toMatchObject({ ForwardingDropsPerSecond: 0, Degraded: 0, State: 'healthy' });
   });
 
@@ -356,55 +341,55 @@ describe('monitoring', () => {
     waitFor(what, () => probe() || undefined, { timeoutMs: 20_000, everyMs: 100, progress });
 
   it('says once that no agent listens, and once that one does', async () => {
-    await agent.stop();
-    monitoring = Monitoring.start({ seconds: 1 });
-    const { said } = monitoring;
+    await lab.agent.stop();
+    lab.monitoring = Monitoring.start({ seconds: 1 });
+    const { said } = lab.monitoring;
     await sleep(4000);
     expect(said).toEqual(['metrics go nowhere: no CloudWatch agent listens on 127.0.0.1/25888']);
-    agent = await Agent.start(progress);
-    await agent.next(2);
+    lab.agent = await Agent.start(progress);
+    await lab.agent.next(2);
     expect(said.slice(1)).toEqual([`no longer: ${said[0]}`]);
-    expect(monitoring.running).toBe(true);
+    expect(lab.monitoring.running).toBe(true);
   });
 
   it('says once that the metadata service does not answer, and sends nothing', async () => {
-    const known = agent.datagrams.length;
-    monitoring = Monitoring.start({ seconds: 1, namespace: LAB.source.namespace });
+    const known = lab.agent.datagrams.length;
+    lab.monitoring = Monitoring.start({ seconds: 1, namespace: LAB.source.namespace });
     await sleep(4000);
-    expect(monitoring.said).toEqual([
+    expect(lab.monitoring.said).toEqual([
       'no metrics: the metadata service (http://169.254.169.254/latest) does not answer',
     ]);
-    expect(monitoring.running).toBe(true);
-    expect(agent.datagrams).toHaveLength(known);
+    expect(lab.monitoring.running).toBe(true);
+    expect(lab.agent.datagrams).toHaveLength(known);
   });
 
   it('says once that there is no loader, and goes on with what it has without', async () => {
     const loader = join(INSTALLED, 'bpf/udp_df_modifier_loader');
     try {
       renameSync(loader, `${loader}.away`);
-      monitoring = Monitoring.start({ seconds: 1.5 });
-      const documents = await agent.next(3);
+      lab.monitoring = Monitoring.start({ seconds: 1.5 });
+      const documents = await lab.agent.next(3);
       expect(documents.flatMap(emfProblems)).toEqual([]);
       expect(documents.at(-1)).toMatchObject({ XdpAttached: 1, StandbyPacketsPerSecond: 0 });
       expect(documents.at(-1)).not.toHaveProperty('PacketsPerSecond');
-      expect(monitoring.said).toEqual([expect.stringMatching(/^no counters of XDP: its loader is not built/)]);
+      expect(lab.monitoring.said).toEqual([expect.stringMatching(/^no counters of XDP: its loader is not built/)]);
     } finally {
       renameSync(`${loader}.away`, loader);
     }
-    const { said } = monitoring;
+    const { said } = lab.monitoring;
     await becomes('the loader to be seen', () => said.length > 1);
     expect(said[1]).toBe(`no longer: ${said[0]}`);
   });
 
   it('says why there is no status, and goes on with the machine’s own metrics', async () => {
     const settings = '/etc/mirror-gateway/gateway.env';
-    monitoring = Monitoring.start({ seconds: 1.5 });
-    await agent.next(2);
-    const { said } = monitoring;
+    lab.monitoring = Monitoring.start({ seconds: 1.5 });
+    await lab.agent.next(2);
+    const { said } = lab.monitoring;
     try {
       renameSync(settings, `${settings}.away`);
       await becomes('a word on it', () => said.length > 0);
-      const [, document] = await agent.next(2);
+      const [, document] = await lab.agent.next(2);
       expect(document).toMatchObject({ SoftnetDropsPerSecond: expect.any(Number) as unknown });
       expect(document).not.toHaveProperty('XdpAttached');
       expect(said).toEqual([expect.stringMatching(/^no counters: deploy_xdp.sh: .*gateway\.env is missing/)]);

@@ -4,10 +4,10 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { DRIVER_MODE_MTU, LARGEST_IN_DRIVER_MODE } from '../../constructs/config/limits';
 import { type Emf } from '../../lab/aws/emf';
 import { inNamespace, must, Progress, sleep } from '../../lab/support/host';
-import { Agent, Monitoring } from '../../lab/namespaces/monitoring';
-import { deploy, LAB, labDown, labUp, SETTINGS_FILE } from '../../lab/namespaces/namespaces';
+import { Monitoring } from '../../lab/namespaces/monitoring';
+import { deploy, LAB, SETTINGS_FILE } from '../../lab/namespaces/namespaces';
 import { Stream } from '../../lab/packets/traffic-stream';
-import { EGRESS_MTUS } from './gateway';
+import { EGRESS_MTUS, useMonitoring } from './gateway';
 
 const progress = new Progress('rates');
 /** What docs/metrics.md says of a rate. */
@@ -40,32 +40,16 @@ function tell(title: string, rates: readonly Rate[]): void {
   progress.say(`${title}: ${told.length} rates of ${mean.toFixed(0)}/s, worst error ${(100 * worst).toFixed(2)} %`);
 }
 
-let agent: Agent;
-let stream: Stream | undefined;
-let monitoring: Monitoring | undefined;
-
-beforeAll(async () => {
-  await labUp('direct/generic');
-  await Stream.build();
-  agent = await Agent.start(progress);
-});
-afterEach(async () => {
-  await monitoring?.stop();
-  stream?.abort();
-});
-afterAll(async () => {
-  await agent.stop();
-  await labDown();
-});
+const lab = useMonitoring(progress);
 
 it.each([1000, 8000, 25_000])('tells rates within 2 %% of the generator at %d datagrams/s', async (pps) => {
-  stream = await Stream.start({ pps }, progress);
-  monitoring = Monitoring.start({ seconds: 4 });
-  const documents = await agent.next(4);
+  lab.stream = await Stream.start({ pps }, progress);
+  lab.monitoring = Monitoring.start({ seconds: 4 });
+  const documents = await lab.agent.next(4);
   await sleep(200);
-  const rates = ratesOf(documents, stream);
-  await monitoring.stop();
-  await stream.finish();
+  const rates = ratesOf(documents, lab.stream);
+  await lab.monitoring.stop();
+  await lab.stream.finish();
   tell(`${pps}/s`, rates);
   expect(rates).toHaveLength(3);
   rates.forEach((rate) => {
@@ -75,9 +59,9 @@ it.each([1000, 8000, 25_000])('tells rates within 2 %% of the generator at %d da
 });
 
 it('tells right rates or none over resets of counters, restarts and changes of engine', async () => {
-  stream = await Stream.start({ pps: 5000 }, progress);
-  monitoring = Monitoring.start({ seconds: 3 });
-  const first = await agent.next(2);
+  lab.stream = await Stream.start({ pps: 5000 }, progress);
+  lab.monitoring = Monitoring.start({ seconds: 3 });
+  const first = await lab.agent.next(2);
   const changes: readonly (readonly [string, () => Promise<unknown>])[] = [
     ['counters begin anew', async () => [await deploy('detach'), await deploy('attach')]],
     ['an update of the program', () => deploy('attach')],
@@ -88,8 +72,8 @@ it('tells right rates or none over resets of counters, restarts and changes of e
     [
       'monitoring restarts',
       async () => {
-        await monitoring?.stop();
-        monitoring = Monitoring.start({ seconds: 3 });
+        await lab.monitoring?.stop();
+        lab.monitoring = Monitoring.start({ seconds: 3 });
       },
     ],
   ];
@@ -97,12 +81,12 @@ it('tells right rates or none over resets of counters, restarts and changes of e
   for (const [what, change] of changes) {
     progress.say(what);
     await change();
-    documents.push(...(await agent.next(2)));
+    documents.push(...(await lab.agent.next(2)));
   }
   await sleep(200);
-  const rates = ratesOf(documents, stream);
-  await monitoring.stop();
-  const { lost } = await stream.finish();
+  const rates = ratesOf(documents, lab.stream);
+  await lab.monitoring.stop();
+  const { lost } = await lab.stream.finish();
   tell('over changes', rates);
   expect(lost).toEqual([]);
   rates.forEach(({ error }) => expect(error).toBeLessThan(TOLERANCE));
@@ -151,11 +135,11 @@ describe('in driver mode', () => {
   });
 
   it('tells rates within 2 %, no loss while there is none, and as many copies as are never made', async () => {
-    stream = await Stream.start({ pps: 5000 }, progress);
-    monitoring = Monitoring.start({ seconds: 2.5 });
-    const good = await agent.next(3);
+    lab.stream = await Stream.start({ pps: 5000 }, progress);
+    lab.monitoring = Monitoring.start({ seconds: 2.5 });
+    const good = await lab.agent.next(3);
     await sleep(200);
-    const rates = ratesOf(good, stream);
+    const rates = ratesOf(good, lab.stream);
     tell('driver mode', rates);
     rates.forEach(({ told, error }) => {
       expect(told).toBeDefined();
@@ -163,7 +147,7 @@ describe('in driver mode', () => {
     });
     expect(good.at(-1)).toMatchObject({ Engine: 'direct', XdpMode: 'driver', RedirectDropsPerSecond: 0 });
     await peers(DRIVER_MODE_MTU, 'off');
-    const { RedirectDropsPerSecond, PacketsLostPerSecond, PacketsPerSecond } = (await agent.next(4)).at(-1) as Emf;
+    const { RedirectDropsPerSecond, PacketsLostPerSecond, PacketsPerSecond } = (await lab.agent.next(4)).at(-1) as Emf;
     await peers(DRIVER_MODE_MTU, 'on');
     // Two fragments of each.
     expect(Number(RedirectDropsPerSecond) / Number(PacketsPerSecond)).toBeCloseTo(2, 1);

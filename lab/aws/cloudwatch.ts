@@ -99,7 +99,7 @@ function dataOf(document: Emf): { namespace: string; datum: MetricDatum }[] {
 }
 
 /** A metric by name and kinds of dimension, as an alarm and a datum both have it. */
-function seriesOf({ MetricName, Dimensions = [] }: MetricDatum | Metric): string {
+function metricKey({ MetricName, Dimensions = [] }: MetricDatum | Metric): string {
   return JSON.stringify([MetricName, ...Dimensions.map(({ Name }) => Name).sort()]);
 }
 
@@ -143,7 +143,7 @@ export class CloudWatch {
       await this.log(group, stream, ofStream);
     }
     const data = documents.flatMap(dataOf);
-    await this.putData(data.filter(({ datum }) => this.watched.has(seriesOf(datum))));
+    await this.putData(data.filter(({ datum }) => this.watched.has(metricKey(datum))));
   }
 
   async putAwsData(data: readonly AwsDatum[]): Promise<void> {
@@ -178,7 +178,7 @@ export class CloudWatch {
   async putAlarm(alarm: PutMetricAlarmCommandInput): Promise<void> {
     await this.metrics.send(new PutMetricAlarmCommand(alarm));
     for (const { MetricStat } of queriesOf(alarm))
-      if (MetricStat?.Metric) this.watched.add(seriesOf(MetricStat.Metric));
+      if (MetricStat?.Metric) this.watched.add(metricKey(MetricStat.Metric));
     await this.set(String(alarm.AlarmName), 'INSUFFICIENT_DATA');
   }
 

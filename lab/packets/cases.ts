@@ -241,19 +241,15 @@ function strays(all: readonly Case[], { atSink, strayAtSource }: Outcome): strin
 }
 
 /** Knocks every second from power-on; resolves with the seconds until the first datagram was delivered. */
-export async function firstDatagram(
-  vm: Computer,
-  receiver: Receiver,
-  limitSeconds: number = LIMIT.cloudInit,
-): Promise<number> {
+export async function firstDatagram(vm: Computer, receiver: Receiver): Promise<number> {
   const from = '192.0.2.77';
   const knock = Packet.udp({ from: `${from}:40000`, to: `${TARGET}:${TARGET_PORT}` })
     .totalLength(1428)
     .df();
   const arrived = (): boolean => receiver.datagrams.some((datagram) => datagram.from === `${from}:40000`);
   for (let id = 1; !arrived(); id++) {
-    if (Date.now() - vm.bootedAt > limitSeconds * 1000)
-      throw new Error(`no datagram delivered within ${limitSeconds} s`);
+    if (Date.now() - vm.bootedAt > LIMIT.cloudInit * 1000)
+      throw new Error(`no datagram delivered within ${LIMIT.cloudInit} s`);
     await send(VM_PATH.source, [onto(VM_PATH, knock.id(id & 0xffff).build())]);
     await sleep(950);
   }
