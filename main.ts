@@ -2,7 +2,7 @@
 // The app that cdktf runs: settings in, one synthesized stack out. What people get wrong is reported without a stack trace.
 import { App } from 'cdktf';
 import { loadConfig } from './constructs/config/config';
-import { writeEniBundle } from './constructs/fleet/eni-bundle';
+import { writeEniBundle, writeRolloutBundle } from './constructs/fleet/eni-bundle';
 import { GatewayStack } from './constructs/gateway-stack';
 import { baseName } from './constructs/config/names';
 import { Problem } from './constructs/config/problem';
@@ -11,7 +11,8 @@ function main(): void {
   // Stack traces would put this machine's paths into what is synthesized.
   const app = new App({ stackTraces: false });
   const config = loadConfig(app.node.getAllContext() as Record<string, unknown>, process.env);
-  new GatewayStack(app, baseName(config), { config, eniBundlePath: writeEniBundle() });
+  const bundles = { eniBundlePath: writeEniBundle(), rolloutBundlePath: writeRolloutBundle() };
+  new GatewayStack(app, baseName(config), { config, ...bundles });
   app.synth();
 }
 

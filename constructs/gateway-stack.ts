@@ -11,6 +11,7 @@ import { EngineSwitch } from './fleet/engine-switch';
 import { EniFunction } from './fleet/eni-function';
 import { FleetScaling } from './fleet/scaling';
 import { GatewayAlarms } from './monitoring/alarms';
+import { MachineryAlarms } from './monitoring/machinery-alarms';
 import { GatewayBundle } from './user-data/gateway-bundle';
 import { GatewayDashboard } from './monitoring/dashboard';
 import { GatewayFleet } from './fleet/fleet';
@@ -20,7 +21,9 @@ import { logGroup } from './monitoring/logs';
 import { GatewayRole } from './fleet/role';
 import { GatewaySecurity } from './network/security';
 import { baseName, logGroupName, rateAlarmName } from './config/names';
-import { scalingTarget } from './config/rates';
+import { scalingBytes, scalingTarget } from './config/rates';
+import { TAG_PREFIX } from '../lambda/rollout/tags';
+import { Rollout } from './fleet/rollout';
 import { ReplacementGuard } from './fleet/replacement-guard';
 import { keepStateInS3, keepStateLocally } from './config/state-backend';
 import { TrafficMirror } from './network/traffic-mirror';
@@ -29,18 +32,31 @@ export interface GatewayStackProps {
   readonly config: GatewayConfig;
   /** The ENI function as a zip file. */
   readonly eniBundlePath: string;
+  /** The rollout function as a zip file. */
+  readonly rolloutBundlePath: string;
+}
+
+interface Machinery {
+  readonly base: string;
+  readonly groupName: string;
+  readonly topicArn: string | undefined;
+  readonly eniFunction: EniFunction;
+  readonly rollout: Rollout;
+  readonly guard: ReplacementGuard;
 }
 
 /** Gateways behind an internal NLB and all that watches and feeds them, named by name_prefix and environment. */
 export class GatewayStack extends TerraformStack {
-  public constructor(scope: Construct, id: string, { config, eniBundlePath }: GatewayStackProps) {
+  public constructor(scope: Construct, id: string, { config, eniBundlePath, rolloutBundlePath }: GatewayStackProps) {
     super(scope, id);
     const base = baseName(config);
     const tags = tagsOf(config);
     const { region, vpc_id: vpcId, private_subnet_ids: subnetIds, health_port: healthPort } = config;
     const groupName = `${base}-xdp-asg`;
     this.keepState(config);
-    new AwsProvider(this, 'aws', { region, defaultTags: [{ tags }] });
+    // The rollout function remembers by tags of the template, which are not the configuration's to remove.
+    const ignoreTags = [{ keyPrefixes: [TAG_PREFIX] }];
+    new AwsProvider(this, 'aws', { region, defaultTags: [{ tags }], ignoreTags });
     const account = new DataAwsCallerIdentity(this, 'account').accountId;
 
     const logs = logGroup(this, 'logs', { name: logGroupName(base), retentionDays: config.log_retention_days });
@@ -92,15 +108,15 @@ export class GatewayStack extends TerraformStack {
       largestFleet: maxInstances(config),
     });
     const notifies = config.alarm_topic_arn ?? config.alarm_email;
-    const topic =
-      notifies &&
-      new AlarmTopic(this, 'alarm-topic', {
-        baseName: base,
-        region,
-        account,
-        topicArn: config.alarm_topic_arn,
-        email: config.alarm_email,
-      });
+    const topic = notifies
+      ? new AlarmTopic(this, 'alarm-topic', {
+          baseName: base,
+          region,
+          account,
+          topicArn: config.alarm_topic_arn,
+          email: config.alarm_email,
+        })
+      : undefined;
     const watched = {
       baseName: base,
       groupName,
@@ -113,7 +129,7 @@ export class GatewayStack extends TerraformStack {
       rateAlarmName: rateAlarmName(base),
       enableXdp: config.enable_xdp,
       packetsPerSecond: config.pps_alarm_threshold,
-      topicArn: topic ? topic.arn : undefined,
+      topicArn: topic?.arn,
     });
     const fleet = new GatewayFleet(this, 'fleet', {
       name: groupName,
@@ -125,20 +141,33 @@ export class GatewayStack extends TerraformStack {
       tags: { ...tags, Name: `${base}-xdp` },
       launchHook: eniFunction.hook,
       dependsOn: [...eniFunction.listeners, loadBalancer.listener, ...security.rules],
-      rolloutAlarmNames: alarms.rolloutAlarmNames,
+    });
+    const rollout = new Rollout(this, 'rollout', {
+      baseName: base,
+      region,
+      account,
+      fleet,
+      launchTemplate,
+      gatewayRoleArn: role.arn,
+      bundlePath: rolloutBundlePath,
+      alarmNames: alarms.rolloutAlarmNames,
+      topic,
+      logRetentionDays: config.log_retention_days,
     });
     new FleetScaling(this, 'scaling', {
       baseName: base,
       groupName: fleet.name,
       packetsPerSecond: scalingTarget(config),
+      bytesPerSecond: scalingBytes(config),
     });
-    new ReplacementGuard(this, 'replacement-guard', {
+    const guard = new ReplacementGuard(this, 'replacement-guard', {
       baseName: base,
       region,
       account,
       groupName,
       alarm: alarms.replacementDoesNotHelp,
     });
+    this.watchMachinery({ base, groupName, topicArn: topic?.arn, eniFunction, rollout, guard });
     const mirror = new TrafficMirror(this, 'mirror', {
       baseName: base,
       loadBalancerArn: loadBalancer.loadBalancerArn,
@@ -162,6 +191,35 @@ export class GatewayStack extends TerraformStack {
     this.output('autoscaling_group_name', fleet.name, 'Group of the gateways');
     this.output('dashboard_url', dashboard.url, 'Where to look first');
     this.output('rollback_command', engineSwitch.rollbackCommand, 'Puts all gateways on netfilter, in place');
+  }
+
+  private watchMachinery({ base, groupName, topicArn, eniFunction, rollout, guard }: Machinery): void {
+    new MachineryAlarms(this, 'machinery-alarms', {
+      baseName: base,
+      groupName,
+      topicArn,
+      rolloutFunctionName: rollout.functionName,
+      queues: {
+        [rollout.failureQueueName]: {
+          id: 'rollout-events-undelivered',
+          what: 'News of a rollout got lost; within five minutes the function looks by itself.',
+        },
+        [guard.failureQueueName]: {
+          id: 'guard-events-undelivered',
+          what: 'The replacement guard could not act: unhealthy gateways go on being replaced, or are not replaced any more.',
+        },
+      },
+      rules: {
+        'eni-launches': { name: eniFunction.rules.launches, consequence: 'launches get no second interface' },
+        'eni-sweep': { name: eniFunction.rules.sweep, consequence: 'second interfaces that nobody uses stay' },
+        'rollout-news': { name: rollout.rules.news, consequence: 'outcomes of rollouts are told late' },
+        'rollout-looks': {
+          name: rollout.rules.looks,
+          consequence: 'a rollout that could not start does not start later',
+        },
+        'replacement-guard': { name: guard.ruleName, consequence: 'replacing is neither suspended nor resumed' },
+      },
+    });
   }
 
   private keepState(config: GatewayConfig): void {

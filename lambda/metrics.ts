@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Metrics of the function: fields of a log line, out of which CloudWatch makes them (embedded metric format), so that they
+// Metrics of the functions: fields of a log line, out of which CloudWatch makes them (embedded metric format), so that they
 // need no call and no permission.
-import type { Context } from './launch';
 import type { Facts } from './log';
 
 /** The one dimension of every metric; gateways send theirs under it, too. */
@@ -13,12 +12,26 @@ export const FUNCTION_METRICS = {
   LaunchesAbandoned: 'Count',
   /** Interfaces that a launch left behind. */
   OrphanedEnisDeleted: 'Count',
+  /** Launches that EC2 refused, or that ended before the instance was in service. */
+  LaunchesFailed: 'Count',
+  RolloutsSucceeded: 'Count',
+  RolloutsRolledBack: 'Count',
+  RolloutsFailed: 'Count',
+  RolloutsCancelled: 'Count',
+  /** Done of the rollout that runs; 0 while none does. */
+  RolloutPercent: 'Percent',
 } as const;
 
 export type FunctionMetric = keyof typeof FUNCTION_METRICS;
 
+/** Of a function's context, what a metric takes. */
+export interface Sender {
+  readonly configuration: { readonly group: string; readonly metricNamespace: string };
+  readonly pace: { now(): number };
+}
+
 /** What a log line needs besides its message to count. */
-export function metric({ configuration, pace }: Context, name: FunctionMetric, value: number): Facts {
+export function metric({ configuration, pace }: Sender, name: FunctionMetric, value: number): Facts {
   const definition = {
     Namespace: configuration.metricNamespace,
     Dimensions: [[GROUP_DIMENSION]],

@@ -25,3 +25,12 @@ export function scalingTarget(
   const gbps = bandwidthOf(config.ec2_instance_type)?.baselineGbps ?? ASSUMED_GBPS;
   return Math.floor(SCALING_SHARE * packetsPerSecond(gbps, smallestTakenFrame(config)));
 }
+
+/**
+ * Bytes/s of mirrored IP packets at which the fleet grows: the same share of the type's baseline. What is around a datagram on
+ * the wire is left out, which the share has room for from 200 bytes up.
+ */
+export function scalingBytes({ ec2_instance_type }: Pick<GatewayConfig, 'ec2_instance_type'>): number {
+  const gbps = bandwidthOf(ec2_instance_type)?.baselineGbps ?? ASSUMED_GBPS;
+  return Math.floor((SCALING_SHARE * gbps * 1e9) / 8);
+}

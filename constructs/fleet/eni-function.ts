@@ -5,24 +5,24 @@
 // Two layers can lose an event, and both end in one queue that an alarm watches: EventBridge may fail to deliver (the
 // rule's dead-letter queue), and the function may fail (its own, after Lambda's retries). Either way the hook runs out and
 // the group launches another instance.
-import { createHash } from 'node:crypto';
-import * as fs from 'node:fs';
-import { CloudwatchEventRule } from '@cdktf/provider-aws/lib/cloudwatch-event-rule';
-import { CloudwatchEventTarget } from '@cdktf/provider-aws/lib/cloudwatch-event-target';
 import type { CloudwatchLogGroup } from '@cdktf/provider-aws/lib/cloudwatch-log-group';
 import { IamRole } from '@cdktf/provider-aws/lib/iam-role';
 import { IamRolePolicy } from '@cdktf/provider-aws/lib/iam-role-policy';
-import { LambdaFunction } from '@cdktf/provider-aws/lib/lambda-function';
+import type { LambdaFunction } from '@cdktf/provider-aws/lib/lambda-function';
 import { LambdaFunctionEventInvokeConfig } from '@cdktf/provider-aws/lib/lambda-function-event-invoke-config';
-import { LambdaPermission } from '@cdktf/provider-aws/lib/lambda-permission';
-import { SqsQueue } from '@cdktf/provider-aws/lib/sqs-queue';
-import { SqsQueuePolicy } from '@cdktf/provider-aws/lib/sqs-queue-policy';
-import { AssetType, type ITerraformDependable, TerraformAsset } from 'cdktf';
+import type { SqsQueue } from '@cdktf/provider-aws/lib/sqs-queue';
+import type { ITerraformDependable } from 'cdktf';
 import { Construct } from 'constructs';
-import { HANDLER, RUNTIME } from '../../lambda/bundle';
 import { MAXIMUM_EVENT_AGE_SECONDS, MAXIMUM_RETRIES, TIMEOUT_SECONDS } from '../../lambda/limits';
-import { skipChecks } from '../checkov';
 import { logGroup } from '../monitoring/logs';
+import {
+  calledOn,
+  failureQueue,
+  letRulesUse,
+  type Occasion,
+  runtimeStatements,
+  zippedFunction,
+} from './event-function';
 import { assumedBy, groupArn, partitionOf, policyOf, type Statement } from './iam';
 import { METRIC_NAMESPACE } from '../monitoring/metrics';
 
@@ -31,12 +31,9 @@ const HEARTBEAT = 600;
 /** How long EventBridge tries to deliver an event. With the event's age in Lambda and the last run, it ends before the
  * heartbeat does. */
 const DELIVERY_AGE = 120;
-/** Kept for whoever looks at the queue (SQS, the longest there is). */
-const MESSAGE_RETENTION = 1_209_600;
 
 /** Runs at once: as many as gateways may launch at once, within what an account spares. More events wait their turn. */
 const CONCURRENCY = [5, 50] as const;
-const MEMORY_MIB = 512;
 
 /** The hook of the group whose launches the function serves. */
 export interface LaunchHook {
@@ -70,6 +67,7 @@ export class EniFunction extends Construct {
   public readonly hook: LaunchHook;
   public readonly functionName: string;
   public readonly failureQueueName: string;
+  public readonly rules: { readonly launches: string; readonly sweep: string };
   /** What must be there before the first launch, or its event finds nobody. */
   public readonly listeners: ITerraformDependable[];
 
@@ -77,13 +75,23 @@ export class EniFunction extends Construct {
     super(scope, id);
     this.functionName = `${props.baseName}-eni`;
     this.hook = { name: `${props.baseName}-second-interface`, heartbeatSeconds: HEARTBEAT };
-    const queue = this.failureQueue(props);
+    const queue = failureQueue(this, `${this.functionName}-failures`);
     const logs = logGroup(this, 'logs', {
       name: `/aws/lambda/${this.functionName}`,
       retentionDays: props.logRetentionDays,
     });
     const role = this.role(props, logs, queue);
-    const fn = this.function(props, role.arn, queue.arn, [role.policy, logs]);
+    const fn = zippedFunction(this, {
+      functionName: this.functionName,
+      description: `Attaches the second interface to each gateway of ${props.groupName}`,
+      role: role.arn,
+      bundlePath: props.bundlePath,
+      timeoutSeconds: TIMEOUT_SECONDS,
+      concurrency: Math.min(Math.max(props.largestFleet, CONCURRENCY[0]), CONCURRENCY[1]),
+      failures: queue,
+      environment: this.environment(props),
+      dependsOn: [role.policy, logs],
+    });
     const limits = new LambdaFunctionEventInvokeConfig(this, 'limits', {
       functionName: fn.functionName,
       maximumEventAgeInSeconds: MAXIMUM_EVENT_AGE_SECONDS,
@@ -101,17 +109,10 @@ export class EniFunction extends Construct {
       description: 'Deletes second interfaces that nobody has used for an hour',
       scheduleExpression: 'rate(1 hour)',
     });
-    const mayFail = this.letRulesUse(queue, [launches.rule, sweeps.rule]);
+    const mayFail = letRulesUse(this, queue, [launches.rule, sweeps.rule]);
     this.failureQueueName = queue.name;
+    this.rules = { launches: launches.rule.name, sweep: sweeps.rule.name };
     this.listeners = [limits, ...launches.parts, role.policy, mayFail];
-  }
-
-  private failureQueue({ baseName }: EniFunctionProps): SqsQueue {
-    return new SqsQueue(this, 'failures', {
-      name: `${baseName}-eni-failures`,
-      messageRetentionSeconds: MESSAGE_RETENTION,
-      sqsManagedSseEnabled: true,
-    });
   }
 
   private role(props: EniFunctionProps, logs: CloudwatchLogGroup, queue: SqsQueue) {
@@ -129,43 +130,9 @@ export class EniFunction extends Construct {
     return { arn: role.arn, policy };
   }
 
-  private function(
-    props: EniFunctionProps,
-    role: string,
-    failures: string,
-    dependsOn: ITerraformDependable[],
-  ): LambdaFunction {
-    // The hash of the content: an archive's own times would make every synth a change.
-    const hash = createHash('sha256').update(fs.readFileSync(props.bundlePath));
-    const asset = new TerraformAsset(this, 'bundle', {
-      path: props.bundlePath,
-      type: AssetType.FILE,
-      assetHash: hash.copy().digest('hex').slice(0, 32),
-    });
-    const fn = new LambdaFunction(this, 'function', {
-      functionName: this.functionName,
-      description: `Attaches the second interface to each gateway of ${props.groupName}`,
-      role,
-      filename: asset.path,
-      sourceCodeHash: hash.digest('base64'),
-      runtime: RUNTIME,
-      architectures: ['arm64'],
-      handler: HANDLER,
-      timeout: TIMEOUT_SECONDS,
-      memorySize: MEMORY_MIB,
-      reservedConcurrentExecutions: Math.min(Math.max(props.largestFleet, CONCURRENCY[0]), CONCURRENCY[1]),
-      tracingConfig: { mode: 'Active' },
-      // Not an on-failure destination: what lies in this queue is the event itself, ready to be sent again.
-      deadLetterConfig: { targetArn: failures },
-      environment: { variables: this.environment(props) },
-      dependsOn,
-    });
-    return skipChecks(fn, {
-      CKV_AWS_117: 'it calls AWS APIs only and reaches nothing in the VPC; inside, it would need a NAT to do its work',
-      CKV_AWS_173:
-        'its variables are names and ids that the state and the console show anyway; Lambda encrypts them at rest',
-      CKV_AWS_272: 'the code is built from the sources beside the stack and pinned by its SHA-256 in the plan',
-    });
+  private calledOn(fn: LambdaFunction, queue: SqsQueue, id: string, occasion: Omit<Occasion, 'name'>) {
+    const delivery = { queue, maximumAgeSeconds: DELIVERY_AGE, maximumRetries: MAXIMUM_RETRIES };
+    return calledOn(this, id, fn, { name: `${this.functionName}-${id}`, ...occasion }, delivery);
   }
 
   private environment(props: EniFunctionProps): Record<string, string> {
@@ -179,41 +146,6 @@ export class EniFunction extends Construct {
       EXTRA_TAGS: JSON.stringify(props.tags),
       METRIC_NAMESPACE,
     };
-  }
-
-  private calledOn(
-    fn: LambdaFunction,
-    queue: SqsQueue,
-    id: string,
-    what: { readonly description: string; readonly eventPattern?: string; readonly scheduleExpression?: string },
-  ) {
-    const rule = new CloudwatchEventRule(this, id, { name: `${this.functionName}-${id}`, ...what });
-    const permission = new LambdaPermission(this, `${id}-permission`, {
-      functionName: fn.functionName,
-      action: 'lambda:InvokeFunction',
-      principal: 'events.amazonaws.com',
-      sourceArn: rule.arn,
-    });
-    const target = new CloudwatchEventTarget(this, `${id}-target`, {
-      rule: rule.name,
-      arn: fn.arn,
-      retryPolicy: { maximumEventAgeInSeconds: DELIVERY_AGE, maximumRetryAttempts: MAXIMUM_RETRIES },
-      deadLetterConfig: { arn: queue.arn },
-      dependsOn: [permission],
-    });
-    return { rule, parts: [permission, target] };
-  }
-
-  private letRulesUse(queue: SqsQueue, rules: readonly CloudwatchEventRule[]): SqsQueuePolicy {
-    return new SqsQueuePolicy(this, 'failures-policy', {
-      queueUrl: queue.url,
-      policy: policyOf({
-        Principal: { Service: 'events.amazonaws.com' },
-        Action: 'sqs:SendMessage',
-        Resource: queue.arn,
-        Condition: { ArnEquals: { 'aws:SourceArn': rules.map((rule) => rule.arn) } },
-      }),
-    });
   }
 }
 
@@ -268,15 +200,5 @@ function interfaceStatements(props: EniFunctionProps): readonly Statement[] {
       Action: 'autoscaling:CompleteLifecycleAction',
       Resource: groupArn(region, account, groupName),
     },
-  ];
-}
-
-/** What Lambda does in the function's name. */
-function runtimeStatements(logs: CloudwatchLogGroup, queue: SqsQueue): readonly Statement[] {
-  return [
-    { Sid: 'Log', Action: ['logs:CreateLogStream', 'logs:PutLogEvents'], Resource: `${logs.arn}:log-stream:*` },
-    { Sid: 'KeepFailures', Action: 'sqs:SendMessage', Resource: queue.arn },
-    // X-Ray knows no resources for these two (Service Authorization Reference).
-    { Sid: 'Trace', Action: ['xray:PutTelemetryRecords', 'xray:PutTraceSegments'], Resource: '*' },
   ];
 }

@@ -3,6 +3,7 @@
 import { AutoscalingGroup } from '@cdktf/provider-aws/lib/autoscaling-group';
 import type { ITerraformDependable } from 'cdktf';
 import { Construct } from 'constructs';
+import type { Preferences } from '../../lambda/rollout/configuration';
 import type { LaunchHook } from './eni-function';
 import type { GatewayLaunchTemplate } from './launch-template';
 
@@ -29,17 +30,19 @@ export interface GatewayFleetProps {
   readonly launchHook?: LaunchHook;
   /** What must be there before the first launch. @default - nothing */
   readonly dependsOn?: ITerraformDependable[];
-  /** Alarms that stop a rollout and turn it back while they fire; it does not start either. @default - none */
-  readonly rolloutAlarmNames?: readonly string[];
 }
 
 /**
- * Starts at its minimum, keeps the size that scaling or somebody gave it later, launches a replacement before it stops a
- * gateway, and rolls to each new version of the template by itself; a rollout that fails goes back.
+ * Starts at its minimum, keeps the size that scaling or somebody gave it later, and launches a replacement before it stops a
+ * gateway. Later versions of the template are rolled out by somebody else, see rollout.ts.
  */
 export class GatewayFleet extends Construct {
+  /** A reference to the group. */
   public readonly name: string;
-  public readonly group: ITerraformDependable;
+  /** As it was given. */
+  public readonly groupName: string;
+  public readonly group: AutoscalingGroup;
+  public readonly rolloutPreferences: Preferences;
 
   public constructor(scope: Construct, id: string, props: GatewayFleetProps) {
     super(scope, id);
@@ -62,24 +65,25 @@ export class GatewayFleet extends Construct {
       dependsOn: props.dependsOn,
       // Long enough for a hook that runs out once.
       waitForCapacityTimeout: '25m',
+      // One refused launch (no capacity in a zone, a quota) would fail the deploy and taint the group, although the group
+      // tries again: https://github.com/hashicorp/terraform-provider-aws/issues/29753.
+      ignoreFailedScalingActivities: true,
       // A group of one would otherwise stop its only gateway first.
       instanceMaintenancePolicy: launchFirst(props.minSize),
-      instanceRefresh: {
-        strategy: 'Rolling',
-        preferences: {
-          ...launchFirst(props.minSize),
-          autoRollback: true,
-          // A successor counts after this time, if it is healthy then; only then its predecessor goes.
-          instanceWarmup: String(healthCheckGracePeriod),
-          ...(props.rolloutAlarmNames && { alarmSpecification: { alarms: [...props.rolloutAlarmNames] } }),
-        },
-      },
       enabledMetrics: [...GROUP_METRICS],
       tag: Object.entries(props.tags).map(([key, value]) => ({ key, value, propagateAtLaunch: true })),
-      // Scaling changes the one, the replacement guard the other.
-      lifecycle: { ignoreChanges: ['desired_capacity', 'suspended_processes'] },
+      // Changed by scaling, by the rollout function (rollout.ts) and by the replacement guard.
+      lifecycle: { ignoreChanges: ['desired_capacity', 'launch_template', 'suspended_processes'] },
     });
     this.name = group.name;
+    this.groupName = props.name;
+    // A successor counts after its warm-up, if it is healthy then; only then its predecessor goes.
+    const { minHealthyPercentage, maxHealthyPercentage } = launchFirst(props.minSize);
+    this.rolloutPreferences = {
+      MinHealthyPercentage: minHealthyPercentage,
+      MaxHealthyPercentage: maxHealthyPercentage,
+      InstanceWarmup: healthCheckGracePeriod,
+    };
     this.group = group;
   }
 }

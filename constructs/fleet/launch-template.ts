@@ -29,8 +29,10 @@ export interface GatewayLaunchTemplateProps {
  * Types without ENA throw; types the project was not sized for carry a warning.
  */
 export class GatewayLaunchTemplate extends Construct {
+  public readonly resource: LaunchTemplate;
   public readonly templateId: string;
-  /** A number that changes with the content, unlike $Latest, which no instance refresh ever notices. */
+  public readonly arn: string;
+  /** A number that changes with the content; no rollback takes $Latest or $Default. */
   public readonly latestVersion: string;
 
   public constructor(scope: Construct, id: string, props: GatewayLaunchTemplateProps) {
@@ -46,6 +48,9 @@ export class GatewayLaunchTemplate extends Construct {
       // EC2 wants base64 here, and the provider does not encode.
       userData: buildUserData(config, bundle.location).toString('base64'),
       updateDefaultVersion: true,
+      // Once a minute; a scaling policy on processors would otherwise see them every five
+      // (https://docs.aws.amazon.com/autoscaling/ec2/userguide/enable-as-instance-metrics.html).
+      monitoring: { enabled: true },
       iamInstanceProfile: { name: props.instanceProfileName },
       vpcSecurityGroupIds: [...props.securityGroupIds],
       // A hop limit of 1 keeps tokens from whatever the gateway forwards. By its tags an instance learns which group it is
@@ -66,7 +71,9 @@ export class GatewayLaunchTemplate extends Construct {
       tagSpecifications: ['instance', 'volume'].map((resourceType) => ({ resourceType, tags: { ...props.tags } })),
       dependsOn: [bundle.object],
     });
+    this.resource = template;
     this.templateId = template.id;
+    this.arn = template.arn;
     this.latestVersion = Token.asString(template.latestVersion);
   }
 

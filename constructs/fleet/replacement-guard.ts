@@ -18,6 +18,7 @@ import { IamRole } from '@cdktf/provider-aws/lib/iam-role';
 import { IamRolePolicy } from '@cdktf/provider-aws/lib/iam-role-policy';
 import { SsmDocument } from '@cdktf/provider-aws/lib/ssm-document';
 import { Construct } from 'constructs';
+import { failureQueue, letRulesUse } from './event-function';
 import { assumedBy, groupArn, partitionOf, policyOf } from './iam';
 
 const PROCESS = 'ReplaceUnhealthy';
@@ -31,8 +32,15 @@ export interface ReplacementGuardProps {
   readonly alarm: CloudwatchMetricAlarm;
 }
 
+/** How long EventBridge tries to start the automation: what an alarm said longer ago may not be so any more. */
+const DELIVERY_AGE = 900;
+const DELIVERY_RETRIES = 10;
+
 /** Suspends the group's ReplaceUnhealthy while the alarm fires, and resumes it after. */
 export class ReplacementGuard extends Construct {
+  public readonly ruleName: string;
+  public readonly failureQueueName: string;
+
   public constructor(scope: Construct, id: string, props: ReplacementGuardProps) {
     super(scope, id);
     const { baseName, region, account, alarm } = props;
@@ -54,12 +62,18 @@ export class ReplacementGuard extends Construct {
         detail: { state: { value: ['ALARM', 'OK'] } },
       }),
     });
+    const queue = failureQueue(this, `${name}-failures`);
+    const mayFail = letRulesUse(this, queue, [rule]);
+    this.ruleName = rule.name;
+    this.failureQueueName = queue.name;
     new CloudwatchEventTarget(this, 'target', {
       rule: rule.name,
       arn: `arn:${partitionOf(region)}:ssm:${region}:${account}:automation-definition/${document.name}:$DEFAULT`,
       roleArn: roles.starter.arn,
       inputTransformer: { inputPaths: { state: '$.detail.state.value' }, inputTemplate: '{"State":[<state>]}' },
-      dependsOn: roles.policies,
+      retryPolicy: { maximumEventAgeInSeconds: DELIVERY_AGE, maximumRetryAttempts: DELIVERY_RETRIES },
+      deadLetterConfig: { arn: queue.arn },
+      dependsOn: [...roles.policies, mayFail],
     });
   }
 
@@ -73,7 +87,15 @@ export class ReplacementGuard extends Construct {
       });
     const automation = role('automation', 'ssm.amazonaws.com', `Mirror gateways: suspends and resumes ${PROCESS}`);
     const starter = role('starter', 'events.amazonaws.com', `Mirror gateways: starts ${documentName}`);
-    const definition = `arn:${partitionOf(region)}:ssm:${region}:${account}:automation-definition/${documentName}:*`;
+    const ssm = (resource: string) => `arn:${partitionOf(region)}:ssm:${region}:${account}:${resource}`;
+    // Which of these SSM asks for has changed: the Service Authorization Reference has the definition, AWS's examples the
+    // document and the execution
+    // (https://docs.aws.amazon.com/systems-manager/latest/userguide/automation-setup-identity-based-policies.html).
+    const started = [
+      `automation-definition/${documentName}:*`,
+      `document/${documentName}`,
+      'automation-execution/*',
+    ].map(ssm);
     const policies = [
       new IamRolePolicy(this, 'automation-permissions', {
         name: 'suspend-and-resume',
@@ -87,7 +109,7 @@ export class ReplacementGuard extends Construct {
         name: 'start-automation',
         role: starter.id,
         policy: policyOf(
-          { Action: 'ssm:StartAutomationExecution', Resource: definition },
+          { Action: 'ssm:StartAutomationExecution', Resource: started },
           {
             Action: 'iam:PassRole',
             Resource: automation.arn,

@@ -21,6 +21,7 @@ export interface GatewayRoleProps {
 /** A role with AmazonSSMManagedInstanceCore and leave to read the bundle and write to one log group; its instance profile. */
 export class GatewayRole extends Construct {
   public readonly instanceProfileName: string;
+  public readonly arn: string;
 
   public constructor(scope: Construct, id: string, props: GatewayRoleProps) {
     super(scope, id);
@@ -56,5 +57,6 @@ export class GatewayRole extends Construct {
       dependsOn: [attachment, writing, reading],
     });
     this.instanceProfileName = profile.name;
+    this.arn = role.arn;
   }
 }

@@ -35,16 +35,20 @@ export interface AlarmTopicProps {
 /** A topic, and an address subscribed to it. */
 export class AlarmTopic extends Construct {
   public readonly arn: string;
+  /** Of the topic that the stack makes. */
+  public readonly keyArn?: string;
 
   public constructor(scope: Construct, id: string, props: AlarmTopicProps) {
     super(scope, id);
-    this.arn = props.topicArn ?? this.ownTopic(props);
+    const own = props.topicArn === undefined ? this.ownTopic(props) : undefined;
+    this.arn = props.topicArn ?? own?.topic.arn ?? '';
+    this.keyArn = own?.key.arn;
     if (props.email) {
       new SnsTopicSubscription(this, 'email', { topicArn: this.arn, protocol: 'email', endpoint: props.email });
     }
   }
 
-  private ownTopic({ baseName, region, account }: AlarmTopicProps): string {
+  private ownTopic({ baseName, region, account }: AlarmTopicProps) {
     // CloudWatch cannot publish to a topic under the key that AWS manages for SNS.
     const key = new KmsKey(this, 'key', {
       description: `Alarms of ${baseName}`,
@@ -65,8 +69,16 @@ export class AlarmTopic extends Construct {
           Action: ['kms:Decrypt', 'kms:GenerateDataKey'],
           Resource: '*',
         },
+        {
+          // By the account's own policies, which give this to the rollout function.
+          Sid: 'PublishOutcomes',
+          Principal: { AWS: `arn:${partitionOf(region)}:iam::${account}:root` },
+          Action: ['kms:Decrypt', 'kms:GenerateDataKey'],
+          Resource: '*',
+          Condition: { StringEquals: { 'kms:ViaService': `sns.${region}.amazonaws.com` } },
+        },
       ),
     });
-    return new SnsTopic(this, 'topic', { name: `${baseName}-alarms`, kmsMasterKeyId: key.arn }).arn;
+    return { key, topic: new SnsTopic(this, 'topic', { name: `${baseName}-alarms`, kmsMasterKeyId: key.arn }) };
   }
 }

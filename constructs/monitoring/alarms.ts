@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What wakes somebody, and what they should look at first.
-import {
-  CloudwatchMetricAlarm,
-  type CloudwatchMetricAlarmConfig,
-} from '@cdktf/provider-aws/lib/cloudwatch-metric-alarm';
+import type { CloudwatchMetricAlarm } from '@cdktf/provider-aws/lib/cloudwatch-metric-alarm';
 import { Construct } from 'constructs';
 import { EC2_FRAGMENTS_PER_SECOND } from '../config/limits';
+import { above, alarm, type Alarmed, lasting, type Rule } from './alarm';
 import { groupDimensions, METRIC_NAMESPACE, type MetricName, unitOf } from './metrics';
 
 const MINUTE = 60;
@@ -19,8 +17,7 @@ const SAMPLES_A_MINUTE = 6;
 // Longer than a replacement takes from the first failed check on: launch hook, build with its whole grace, some minutes.
 const REPLACEMENT_MINUTES = 40;
 
-export interface GatewayAlarmsProps {
-  readonly baseName: string;
+export interface GatewayAlarmsProps extends Alarmed {
   /** Name of the alarm on the packet rate. */
   readonly rateAlarmName: string;
   readonly groupName: string;
@@ -31,20 +28,18 @@ export interface GatewayAlarmsProps {
   readonly loadBalancer: { readonly LoadBalancer: string; readonly TargetGroup: string };
   readonly functionName: string;
   readonly failureQueueName: string;
-  /** Where alarms go when they fire and when they clear. @default - nowhere; they only show */
-  readonly topicArn?: string;
 }
-
-type Rule = Omit<CloudwatchMetricAlarmConfig, 'alarmName' | 'alarmActions' | 'okActions' | 'alarmDescription'>;
 
 /** Every alarm is on metrics of the list in metrics.ts or of AWS itself, and says in its description what to check first. */
 export class GatewayAlarms extends Construct {
   /** Fires when nobody is healthy although the group has replaced. */
   public readonly replacementDoesNotHelp: CloudwatchMetricAlarm;
   /**
-   * Names of the alarms that a rollout must not set off, whichever engine it brings. None on health is among them: the
-   * rollout waits for health by itself, and where nobody is healthy it must be able to start. Nor are the drops of the
-   * legacy program: a rollout to XDP is what ends them.
+   * Names of the alarms that turn a rollout back: that a gateway runs by less than it was asked for, whichever engine that is.
+   * None on health is among them: the rollout waits for health by itself, and where nobody is healthy it must be able to
+   * start. Nor is what a full queue of the legacy program sets off: a rollout to XDP is what ends that, and one to netfilter
+   * was asked for. Without data they are OK: Auto Scaling replaces nothing while one has none
+   * (https://docs.aws.amazon.com/autoscaling/ec2/userguide/instance-refresh-rollback.html).
    */
   public readonly rolloutAlarmNames: readonly string[];
 
@@ -55,11 +50,11 @@ export class GatewayAlarms extends Construct {
   ) {
     super(scope, id);
     if (props.enableXdp) this.watchXdp();
-    const standby = this.watchEngines();
+    const degraded = this.watchEngines();
     this.watchMachines();
     this.replacementDoesNotHelp = this.watchHosts();
     this.watchFunction();
-    this.rolloutAlarmNames = [standby.alarmName];
+    this.rolloutAlarmNames = [degraded.alarmName];
   }
 
   private watchXdp(): void {
@@ -92,13 +87,20 @@ export class GatewayAlarms extends Construct {
   }
 
   private watchEngines(): CloudwatchMetricAlarm {
-    this.alarm(
+    const degraded = this.alarm(
       this.named('degraded'),
       'A gateway runs, but by less than was asked for: a lower engine or mode, the standby, or nothing at all. First run "sudo ' +
         'deploy_xdp.sh health" on the gateway whose Degraded is 1: it names the reason.',
-      { ...this.gatewayMetric('Degraded'), ...above(0), statistic: 'Maximum', ...lasting(5) },
+      {
+        ...this.gatewayMetric('Degraded'),
+        ...above(0),
+        statistic: 'Maximum',
+        ...lasting(5),
+        // A rollout waits for it: see rolloutAlarmNames.
+        treatMissingData: 'notBreaching',
+      },
     );
-    const standby = this.alarm(
+    this.alarm(
       this.named('standby-carries-traffic'),
       'The standby rule clears DF because no engine does, or because the queue of the legacy program is full. First run "sudo ' +
         'deploy_xdp.sh status" on the gateway with the highest StandbyPacketsPerSecond: when nfqueue_packets grows, the program ' +
@@ -115,7 +117,7 @@ export class GatewayAlarms extends Construct {
         'traffic off the queue.',
       { ...this.gatewayMetric('NfqueueDropsPerSecond'), ...above(0), statistic: 'Maximum', ...lasting(2) },
     );
-    return standby;
+    return degraded;
   }
 
   private watchMachines(): void {
@@ -133,6 +135,20 @@ export class GatewayAlarms extends Construct {
         'the fragments. Otherwise it is that of the instance type: when the group is at its maximum size, raise ' +
         'mirroring_instance_count or take a larger ec2_instance_type.',
       { ...this.gatewayMetric('PpsAllowanceExceeded'), ...above(0), statistic: 'Maximum', ...lasting(3) },
+    );
+    this.alarm(
+      this.named('bandwidth-allowance-exceeded'),
+      'EC2 delays or drops packets because a gateway is over the bandwidth of its instance type, which is a baseline with credits ' +
+        'for bursts. First look at "Bytes/s per gateway" on the dashboard: when the group is at its maximum size, raise ' +
+        'mirroring_instance_count or take a larger ec2_instance_type; otherwise it grows by itself within minutes.',
+      { ...this.gatewayMetric('BandwidthAllowanceExceeded'), ...above(0), statistic: 'Maximum', ...lasting(3) },
+    );
+    this.alarm(
+      this.named('conntrack-allowance-exceeded'),
+      'EC2 drops packets because a gateway has more flows than security groups can track: each mirrored flow is one, since it ' +
+        'leaves under a foreign source. First raise mirroring_instance_count, or take a larger ec2_instance_type: the allowance ' +
+        'grows with it.',
+      { ...this.gatewayMetric('ConntrackAllowanceExceeded'), ...above(0), statistic: 'Maximum', ...lasting(3) },
     );
     // A gateway whose driver takes fragments past the limit sends 0, so that nobody need silence this.
     this.alarm(
@@ -309,23 +325,6 @@ export class GatewayAlarms extends Construct {
   }
 
   private alarm(alarmName: string, alarmDescription: string, rule: Rule): CloudwatchMetricAlarm {
-    const actions = this.props.topicArn ? [this.props.topicArn] : undefined;
-    const id = alarmName.replace(`${this.props.baseName}-`, '');
-    return new CloudwatchMetricAlarm(this, id, {
-      alarmName,
-      alarmDescription,
-      ...rule,
-      alarmActions: actions,
-      okActions: actions,
-    });
+    return alarm(this, this.props, alarmName, alarmDescription, rule);
   }
-}
-
-function above(threshold: number) {
-  return { comparisonOperator: 'GreaterThanThreshold', threshold };
-}
-
-/** For so many minutes without a break. */
-function lasting(minutes: number) {
-  return { period: MINUTE, evaluationPeriods: minutes, datapointsToAlarm: minutes };
 }

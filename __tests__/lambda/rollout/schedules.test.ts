@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every call of the rollout function to AWS fails in every way, before and after it was carried out, in every story; then
+// several fail, at random. Wherever that stops the function: delivered again, or woken by the schedule, it brings the wanted
+// version to every gateway by one rollout, and never another version.
+import { Refused } from '../../../lab/aws/auto-scaling';
+import { Random } from '../../random';
+import { FINISHED_MINUTES, sleepless } from './stories';
+import { LOOK, RolloutWorld } from './world';
+
+const SEED = Number(process.env.SCHEDULES_SEED ?? Date.now() % 2 ** 31);
+const RANDOM_SCHEDULES = 60;
+/** Many times what the stand-in needs on an idle machine, and short enough to wait for it in vain many times. */
+const IMPATIENT_MS = 100;
+
+const KINDS = ['throttle', 'server error', 'timeout', 'crash'] as const;
+const MOMENTS = ['before', 'after'] as const;
+
+interface Fault {
+  readonly at: number;
+  readonly kind: (typeof KINDS)[number];
+  readonly moment: (typeof MOMENTS)[number];
+}
+
+/** What the function does while calls fail. */
+interface Story {
+  readonly name: string;
+  /** Before the faults. */
+  readonly prepare: () => Promise<void>;
+  readonly event: unknown;
+  /** The version that is wanted in the end. */
+  readonly wanted: string;
+}
+
+let world: RolloutWorld;
+beforeAll(async () => {
+  world = await RolloutWorld.create();
+});
+afterAll(() => world.destroy());
+
+const STORIES: readonly Story[] = [
+  {
+    name: 'a deploy',
+    prepare: () => Promise.resolve(void world.endpoint.addVersion('second')),
+    event: { start: '2' },
+    wanted: '2',
+  },
+  {
+    name: 'the schedule, which finds a version that nobody started',
+    prepare: () => Promise.resolve(void world.endpoint.addVersion('second')),
+    event: LOOK,
+    wanted: '2',
+  },
+  {
+    name: 'a revert in mid-rollout',
+    prepare: async () => {
+      await world.deploy('bad');
+      world.group.pass(14);
+      world.endpoint.addVersion('third');
+    },
+    event: { start: '3' },
+    wanted: '3',
+  },
+  {
+    name: 'the end of a rollout',
+    prepare: async () => {
+      await world.deploy('second');
+      world.group.pass(FINISHED_MINUTES);
+      world.group.events.length = 0;
+    },
+    event: LOOK,
+    wanted: '2',
+  },
+];
+
+/** Lets these calls fail, counted from now. */
+function interfere(plan: readonly Fault[]): { readonly happened: Fault[]; readonly calls: () => number } {
+  let calls = -1;
+  const happened: Fault[] = [];
+  const strike = (moment: Fault['moment']): Refused | 'silence' | undefined => {
+    const fault = plan.find((each) => each.at === calls && each.moment === moment);
+    if (!fault) return undefined;
+    happened.push(fault);
+    if (fault.kind === 'throttle') return new Refused('Throttling', 'injected');
+    if (fault.kind === 'server error') return new Refused('InternalFailure', 'injected', 500);
+    if (fault.kind === 'crash') world.crash();
+    return 'silence';
+  };
+  world.endpoint.interference = {
+    before: () => {
+      calls += 1;
+      return strike('before');
+    },
+    after: () => strike('after'),
+  };
+  return { happened, calls: () => calls + 1 };
+}
+
+interface Told {
+  readonly calls: number;
+  readonly happened: readonly Fault[];
+  readonly complaint: string | undefined;
+}
+
+/** One story with these faults, delivered until Lambda is satisfied; then all is well and time passes. */
+async function tell({ prepare, event, wanted }: Story, plan: readonly Fault[]): Promise<Told> {
+  world.renew(2);
+  world.callMs = 5_000;
+  await prepare();
+  world.callMs = IMPATIENT_MS;
+  const { happened, calls } = interfere(plan);
+  await world.deliverUntilDone(event);
+  const made = calls();
+  world.endpoint.interference = sleepless;
+  world.callMs = 5_000;
+  // The schedule, and time enough for what it begins; events are left out, they may get lost.
+  for (const minutes of [2, FINISHED_MINUTES, 0]) {
+    await world.deliverUntilDone(LOOK);
+    world.group.pass(minutes);
+  }
+  return { calls: made, happened, complaint: complaintAbout(wanted) };
+}
+
+function complaintAbout(wanted: string): string | undefined {
+  const { saved, running, refreshes } = world.group;
+  const toWanted = refreshes.filter(({ version }) => version === wanted);
+  const told = world.endpoint.published.filter(({ message }) => message.includes(`succeeded: version ${wanted} `));
+  const brought = refreshes.map(({ version, status }) => `${version} ${status}`);
+  const state = JSON.stringify({ saved, running, brought, published: world.endpoint.published });
+  if (saved !== wanted || running.some((version) => version !== wanted)) return `another version: ${state}`;
+  if (toWanted.length !== 1) return `${toWanted.length} rollouts: ${state}`;
+  if (refreshes.some(({ version }) => Number(version) > Number(wanted))) return `a version of nobody: ${state}`;
+  if (told.length < 1 || told.length > 2) return `told ${told.length} times: ${state}`;
+  return undefined;
+}
+
+const described = (plan: readonly Fault[]) => plan.map(({ at, kind, moment }) => `${kind} ${moment} call ${at}`).join();
+
+describe('one fault', () => {
+  let schedules = 0;
+  afterAll(() => process.stderr.write(`${schedules} schedules with one fault\n`));
+
+  test.each(STORIES)('in $name, before and after every call: one rollout, of the wanted version', async (story) => {
+    const { calls, complaint } = await tell(story, []);
+    const wrong = complaint ? [`without a fault: ${complaint}`] : [];
+    for (let at = 0; at < calls; at += 1) {
+      for (const fault of KINDS.flatMap((kind) => MOMENTS.map((moment) => ({ at, kind, moment })))) {
+        schedules += 1;
+        const told = await tell(story, [fault]);
+        if (told.happened.length !== 1) wrong.push(`${described([fault])}: did not happen`);
+        if (told.complaint) wrong.push(`${described([fault])}: ${told.complaint}`);
+      }
+    }
+    expect(wrong).toEqual([]);
+  });
+
+  test('was tried in at least 200 schedules', () => {
+    expect(schedules).toBeGreaterThanOrEqual(200);
+  });
+});
+
+test(`several faults at random calls: one rollout, of the wanted version, seed ${SEED}`, async () => {
+  process.stderr.write(`${RANDOM_SCHEDULES} schedules with several faults: SCHEDULES_SEED=${SEED}\n`);
+  const random = new Random(SEED);
+  const wrong: string[] = [];
+  for (let number = 0; number < RANDOM_SCHEDULES; number += 1) {
+    const story = random.pick(STORIES);
+    const plan = Array.from({ length: 2 + random.below(3) }, () => ({
+      at: random.below(14),
+      kind: random.pick(KINDS),
+      moment: random.pick(MOMENTS),
+    }));
+    const { complaint, happened } = await tell(story, plan);
+    if (complaint) wrong.push(`${story.name}, ${described(happened)}: ${complaint}`);
+  }
+  expect(wrong).toEqual([]);
+});

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// The function's settings: environment variables that the stack writes.
+
+export interface Configuration {
+  readonly stack: string;
+  readonly group: string;
+  readonly template: string;
+  /** Alarms that stop a rollout. */
+  readonly alarms: readonly string[];
+  /** Who hears of outcomes; empty: only the log does. */
+  readonly topic: string;
+  readonly metricNamespace: string;
+  readonly preferences: Preferences;
+}
+
+/** How gateways are replaced. */
+export interface Preferences {
+  readonly MinHealthyPercentage: number;
+  readonly MaxHealthyPercentage: number;
+  readonly InstanceWarmup: number;
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+function wrong(name: string, value: string | undefined, allowed: string): Error {
+  const found = value === undefined ? 'is not set' : `is ${JSON.stringify(value)}`;
+  return new Error(`environment: ${name} ${found}, it must be ${allowed}; deploy the stack again`);
+}
+
+function matching(environment: Environment, name: string, pattern: RegExp, allowed: string): string {
+  const value = environment[name];
+  if (value !== undefined && pattern.test(value)) return value;
+  throw wrong(name, value, allowed);
+}
+
+function preferences(environment: Environment): Preferences {
+  const text = environment.PREFERENCES;
+  try {
+    const { MinHealthyPercentage, MaxHealthyPercentage, InstanceWarmup } = JSON.parse(text ?? '') as Preferences;
+    const all = { MinHealthyPercentage, MaxHealthyPercentage, InstanceWarmup };
+    if (Object.values(all).every((value) => Number.isInteger(value) && value >= 0)) return all;
+  } catch {
+    // Said below.
+  }
+  throw wrong('PREFERENCES', text, 'a JSON object of MinHealthyPercentage, MaxHealthyPercentage and InstanceWarmup');
+}
+
+/** @throws Error of one line that names the variable, its value and what is allowed */
+export function configurationOf(environment: Environment): Configuration {
+  const text = (name: string) => matching(environment, name, /\S/, 'a name');
+  const alarms = matching(environment, 'ALARM_NAMES', /^[^]*$/, 'names of alarms with commas between');
+  return {
+    stack: text('STACK'),
+    group: text('AUTO_SCALING_GROUP_NAME'),
+    template: matching(environment, 'LAUNCH_TEMPLATE_ID', /^lt-[0-9a-z-]+$/, 'the id of a launch template'),
+    alarms: alarms.split(',').filter((name) => name !== ''),
+    topic: matching(environment, 'TOPIC_ARN', /^(?:arn:[^]+)?$/, 'the ARN of a topic, or empty'),
+    metricNamespace: text('METRIC_NAMESPACE'),
+    preferences: preferences(environment),
+  };
+}
