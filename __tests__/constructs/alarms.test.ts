@@ -21,12 +21,28 @@ type Row = readonly [name: string, metric: string, fires: string, minutes: numbe
 const OURS: readonly Row[] = [
   ['xdp-packet-processing-rate', 'PacketsPerSecond', 'Average LessThanThreshold 1000000', 2, 'missing'],
   ['mirror-gateway-xdp-not-attached', 'XdpAttached', 'Minimum LessThanThreshold 1', 3, 'missing'],
-  ['mirror-gateway-degraded', 'Degraded', 'Maximum GreaterThanThreshold 0', 5, 'missing'],
+  // A rollout waits for it, and would for ever for data.
+  ['mirror-gateway-degraded', 'Degraded', 'Maximum GreaterThanThreshold 0', 5, 'notBreaching'],
   ['mirror-gateway-standby-carries-traffic', 'StandbyPacketsPerSecond', 'Maximum GreaterThanThreshold 0', 3, 'missing'],
   ['mirror-gateway-nfqueue-drops', 'NfqueueDropsPerSecond', 'Maximum GreaterThanThreshold 0', 2, 'missing'],
   ['mirror-gateway-packets-lost', 'PacketsLostPerSecond', 'Maximum GreaterThanThreshold 0', 3, 'missing'],
   ['mirror-gateway-fragment-limit', 'FragmentsPerSecond', 'Maximum GreaterThanThreshold 819.2', 2, 'missing'],
   ['mirror-gateway-pps-allowance-exceeded', 'PpsAllowanceExceeded', 'Maximum GreaterThanThreshold 0', 3, 'missing'],
+  [
+    'mirror-gateway-bandwidth-allowance-exceeded',
+    'BandwidthAllowanceExceeded',
+    'Maximum GreaterThanThreshold 0',
+    3,
+    'missing',
+  ],
+  [
+    'mirror-gateway-conntrack-allowance-exceeded',
+    'ConntrackAllowanceExceeded',
+    'Maximum GreaterThanThreshold 0',
+    3,
+    'missing',
+  ],
+  ['mirror-gateway-launches-failed', 'LaunchesFailed', 'Sum GreaterThanThreshold 0', 1, 'notBreaching'],
   ['mirror-gateway-no-data', 'PacketsPerSecond', 'SampleCount LessThanThreshold 1', 5, 'breaching'],
   ['mirror-gateway-launches-abandoned', 'LaunchesAbandoned', 'Sum GreaterThanThreshold 0', 1, 'notBreaching'],
 ];
@@ -48,7 +64,28 @@ const OF_FUNCTION: readonly Row[] = [
   ],
 ];
 
+const QUEUES = ['rollout-events-undelivered', 'guard-events-undelivered'];
+const RULES = ['eni-launches', 'eni-sweep', 'rollout-news', 'rollout-looks', 'replacement-guard'];
+const OF_MACHINERY: readonly Row[] = [
+  ['mirror-gateway-rollout-function-errors', 'Errors', 'Sum GreaterThanThreshold 0', 1, 'notBreaching'],
+  ...QUEUES.map((name): Row => [
+    `mirror-gateway-${name}`,
+    'ApproximateNumberOfMessagesVisible',
+    'Maximum GreaterThanThreshold 0',
+    1,
+    'notBreaching',
+  ]),
+  ...RULES.map((name): Row => [
+    `mirror-gateway-rule-failed-${name}`,
+    'FailedInvocations',
+    'Sum GreaterThanThreshold 0',
+    1,
+    'notBreaching',
+  ]),
+];
+
 const SILENT = 'mirror-gateway-silent-gateway';
+const MISSING = 'mirror-gateway-gateways-missing';
 
 function rowOf(alarm: Body): Row {
   const { alarm_name, metric_name, statistic, comparison_operator, threshold, evaluation_periods } = alarm;
@@ -66,11 +103,11 @@ const names = (stack: Synthesized) => all(stack, TYPE).map(({ alarm_name }) => S
 
 describe('the alarms', () => {
   test('are these and no others', () => {
-    const onOneMetric = [...OURS, ...OF_HOSTS, ...OF_FUNCTION].map(([name]) => name);
-    expect(names(xdp).sort()).toEqual([...onOneMetric, SILENT].sort());
+    const onOneMetric = [...OURS, ...OF_HOSTS, ...OF_FUNCTION, ...OF_MACHINERY].map(([name]) => name);
+    expect(names(xdp).sort()).toEqual([...onOneMetric, SILENT, MISSING].sort());
   });
 
-  test.each([...OURS, ...OF_HOSTS, ...OF_FUNCTION])(
+  test.each([...OURS, ...OF_HOSTS, ...OF_FUNCTION, ...OF_MACHINERY])(
     '%s watches %s and fires at %s for %d minutes',
     (...row: readonly unknown[]) => {
       const alarm = named(row[0] as string);
@@ -113,6 +150,42 @@ describe('the alarms', () => {
     expect(only(xdp, 'aws_autoscaling_group').enabled_metrics).toContain(inService.metric_name);
   });
 
+  test('on missing gateways compares those wanted with those in service, for longer than a launch takes', () => {
+    const dimensions = { AutoScalingGroupName: only(xdp, 'aws_autoscaling_group').name };
+    const ofGroup = (metric_name: string) => ({
+      metric: { namespace: 'AWS/AutoScaling', metric_name, dimensions, stat: 'Maximum', period: 60 },
+    });
+    const alarm = named(MISSING);
+    expect(alarm).toMatchObject({
+      ...{ comparison_operator: 'GreaterThanThreshold', threshold: 0, treat_missing_data: 'notBreaching' },
+      metric_query: [
+        { id: 'missing', expression: 'desired - in_service', return_data: true },
+        { id: 'desired', ...ofGroup('GroupDesiredCapacity') },
+        { id: 'in_service', ...ofGroup('GroupInServiceInstances') },
+      ],
+    });
+    const [hook] = only(xdp, 'aws_autoscaling_group').initial_lifecycle_hook as readonly {
+      heartbeat_timeout: number;
+    }[];
+    expect((alarm.evaluation_periods as number) * 60).toBeGreaterThan(2 * (hook?.heartbeat_timeout ?? Infinity));
+  });
+
+  test('on undelivered events there are for every rule and its queue', () => {
+    const rules = all(xdp, 'aws_cloudwatch_event_rule').map(({ name }) =>
+      reference(xdp, 'aws_cloudwatch_event_rule', 'name', { name }),
+    );
+    const watched = (metric: string, dimension: string) =>
+      all(xdp, TYPE)
+        .filter(({ metric_name }) => metric_name === metric)
+        .map(({ dimensions }) => (dimensions as Body)[dimension]);
+    expect(watched('FailedInvocations', 'RuleName').sort()).toEqual([...rules].sort());
+    const queues = watched('ApproximateNumberOfMessagesVisible', 'QueueName');
+    all(xdp, 'aws_cloudwatch_event_target').forEach(({ dead_letter_config }) => {
+      const { arn } = dead_letter_config as { arn: string };
+      expect(queues).toContain(arn.replace(/\.arn\}$/, '.name}'));
+    });
+  });
+
   test('on hosts carry both dimensions that a network load balancer sends', () => {
     OF_HOSTS.forEach(([name]) =>
       expect(named(name)).toMatchObject({
@@ -128,11 +201,11 @@ describe('the alarms', () => {
   test('on the function and its queue name them', () => {
     expect(named('mirror-gateway-eni-function-errors')).toMatchObject({
       namespace: 'AWS/Lambda',
-      dimensions: { FunctionName: only(xdp, 'aws_lambda_function').function_name },
+      dimensions: { FunctionName: 'mirror-gateway-eni' },
     });
     expect(named('mirror-gateway-eni-events-undelivered')).toMatchObject({
       namespace: 'AWS/SQS',
-      dimensions: { QueueName: reference(xdp, 'aws_sqs_queue', 'name') },
+      dimensions: { QueueName: reference(xdp, 'aws_sqs_queue', 'name', { name: 'mirror-gateway-eni-failures' }) },
     });
   });
 

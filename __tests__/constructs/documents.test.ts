@@ -54,8 +54,12 @@ function changes(before: Synthesized, after: Synthesized): string[] {
         (key) => JSON.stringify(body[key]) !== JSON.stringify(now[key]),
       );
       if (changed.length > 0) return [`${label(type, body)} | ${changed.map((key) => `\`${key}\``).join(', ')}`];
-      const follows = Object.entries(body).filter(([, value]) => JSON.stringify(value).includes('.latest_version}'));
-      return follows.map(([key]) => `${label(type, body)} | \`${key}.version\``);
+      // The group ignores versions after its first one.
+      const ignored = (body.lifecycle as { ignore_changes?: string[] } | undefined)?.ignore_changes ?? [];
+      const follows = Object.entries(body).filter(
+        ([key, value]) => JSON.stringify(value).includes('.latest_version}') && !ignored.includes(key),
+      );
+      return follows.map(([key]) => `${label(type, body)} | \`${key}\``);
     }),
   );
   const added = Object.entries(after.resource).flatMap(([type, resources]) =>

@@ -2,7 +2,7 @@
 // The group of gateways: its size, how a launch waits, how a rollout goes and goes back, and when the fleet grows.
 import { DIMENSION_SETS, METRIC_NAMESPACE, METRICS } from '../../constructs/monitoring/metrics';
 import { GatewayFleet } from '../../constructs/fleet/fleet';
-import { address, all, type Body, only, reference, synth, synthOwn, VARIANTS } from './synthesized';
+import { address, all, type Body, only, reference, synth, synthOwn, type Synthesized, VARIANTS } from './synthesized';
 
 const xdp = synth();
 
@@ -11,7 +11,7 @@ describe('the fleet', () => {
 
   test('starts with its minimum and keeps the size it is given later', () => {
     expect(group).toMatchObject({ name: 'mirror-gateway-xdp-asg', min_size: 1, desired_capacity: 1, max_size: 2 });
-    expect(group.lifecycle).toEqual({ ignore_changes: ['desired_capacity', 'suspended_processes'] });
+    expect(group.lifecycle).toEqual({ ignore_changes: ['desired_capacity', 'launch_template', 'suspended_processes'] });
   });
 
   test.each([
@@ -30,7 +30,7 @@ describe('the fleet', () => {
     expect(only(stack, 'aws_lb').subnets).toEqual(ids.split(','));
   });
 
-  test('names the version of the template by number, since $Latest never starts a refresh', () => {
+  test('names the version of the template by number, since no rollback takes $Latest', () => {
     const [template] = Object.keys(xdp.resource.aws_launch_template ?? {});
     expect(group.launch_template).toEqual({
       id: `\${aws_launch_template.${template}.id}`,
@@ -40,10 +40,8 @@ describe('the fleet', () => {
 
   test('launches a replacement before it stops a gateway', () => {
     expect(group.instance_maintenance_policy).toEqual({ min_healthy_percentage: 100, max_healthy_percentage: 200 });
-    expect(group.instance_refresh).toMatchObject({
-      strategy: 'Rolling',
-      preferences: { min_healthy_percentage: 100, max_healthy_percentage: 200 },
-    });
+    // Terraform's own rollouts cannot go back: docs/adr/0009-rollouts.md.
+    expect(group).not.toHaveProperty('instance_refresh');
   });
 
   test('believes the health check of the load balancer, after time enough to build', () => {
@@ -97,8 +95,8 @@ describe('a launch', () => {
         address(xdp, 'aws_cloudwatch_event_target', rule),
         address(xdp, 'aws_lambda_permission', caller),
         address(xdp, 'aws_iam_role_policy', { name: 'attach-second-interfaces' }),
-        address(xdp, 'aws_lambda_function_event_invoke_config'),
-        address(xdp, 'aws_sqs_queue_policy'),
+        'aws_lambda_function_event_invoke_config.eni-function_limits_FA1B380F',
+        expect.stringMatching(/^aws_sqs_queue_policy\.eni-function_/),
       ]),
     );
   });
@@ -116,7 +114,8 @@ describe('a launch', () => {
 
   test('is not waited for by what it waits for, although that knows the group by name', () => {
     const { aws_lambda_function, aws_iam_role_policy, aws_cloudwatch_event_rule } = xdp.resource;
-    const listeners = JSON.stringify({ aws_lambda_function, aws_iam_role_policy, aws_cloudwatch_event_rule });
+    const every = Object.entries({ ...aws_lambda_function, ...aws_iam_role_policy, ...aws_cloudwatch_event_rule });
+    const listeners = JSON.stringify(every.filter(([name]) => name.startsWith('eni-function_')));
     expect(listeners).toContain('mirror-gateway-xdp-asg');
     // graph.test.ts proves that there is no longer way round either.
     expect(listeners).not.toContain('aws_autoscaling_group.');
@@ -130,28 +129,62 @@ describe('a launch', () => {
 });
 
 describe('a rollout', () => {
-  const refreshOf = (body: Body) =>
-    (body.instance_refresh as { preferences: Body & { alarm_specification?: { alarms: string[] } } }).preferences;
+  const FUNCTION = { function_name: 'mirror-gateway-rollout' };
+  const environmentOf = (stack: Synthesized, name = FUNCTION) =>
+    (only(stack, 'aws_lambda_function', name).environment as { variables: Record<string, string> }).variables;
 
-  test('goes back by itself, and counts a successor only after its grace', () => {
+  test('counts a successor only after its grace, and launches it before its predecessor goes', () => {
     const group = only(xdp, 'aws_autoscaling_group');
-    expect(refreshOf(group)).toMatchObject({
-      auto_rollback: true,
-      instance_warmup: String(group.health_check_grace_period as number),
+    expect(JSON.parse(environmentOf(xdp).PREFERENCES ?? '')).toEqual({
+      MinHealthyPercentage: 100,
+      MaxHealthyPercentage: 200,
+      InstanceWarmup: group.health_check_grace_period,
     });
     expect(group.default_instance_warmup).toBe(group.health_check_grace_period);
     // What no rollback accepts: a moving version, or an image that EC2 resolves itself.
     expect(JSON.stringify(xdp)).not.toMatch(/\$Latest|resolve:ssm/);
   });
 
-  test.each(VARIANTS)('stops on alarms that exist and that either engine can set off: %s', (_, settings) => {
-    const stack = synth(settings);
-    const { alarms = [] } = refreshOf(only(stack, 'aws_autoscaling_group')).alarm_specification ?? {};
-    const named = alarms.map((alarm) => {
-      const [, name = ''] = /^\$\{aws_cloudwatch_metric_alarm\.([\w-]+)\.alarm_name\}$/.exec(alarm) ?? [];
-      return String(stack.resource.aws_cloudwatch_metric_alarm?.[name]?.alarm_name).replace('-staging', '');
-    });
-    expect(named).toEqual(['mirror-gateway-standby-carries-traffic']);
+  test.each(VARIANTS)(
+    'stops on an alarm that exists, has an opinion without data, and that either engine can set off: %s',
+    (_, settings) => {
+      const stack = synth(settings);
+      const [fn] = all(stack, 'aws_lambda_function').filter(({ function_name }) =>
+        /-rollout$/.test(String(function_name)),
+      );
+      const { variables } = fn?.environment as { variables: Record<string, string> };
+      const alarms = (variables.ALARM_NAMES ?? '').split(',').map((alarm) => {
+        const [, name = ''] = /^\$\{aws_cloudwatch_metric_alarm\.([\w-]+)\.alarm_name\}$/.exec(alarm) ?? [];
+        return stack.resource.aws_cloudwatch_metric_alarm?.[name];
+      });
+      expect(alarms).toEqual([
+        expect.objectContaining({ metric_name: 'Degraded', treat_missing_data: 'notBreaching' }),
+      ]);
+    },
+  );
+
+  test('begins with a new version of the template, and is one at a time', () => {
+    const [template] = Object.keys(xdp.resource.aws_launch_template ?? {});
+    expect(only(xdp, 'aws_lambda_invocation', { lifecycle_scope: 'CREATE_ONLY' }).input).toBe(
+      `{"start":"\${aws_launch_template.${template}.latest_version}"}`,
+    );
+    expect(only(xdp, 'aws_lambda_function', FUNCTION).reserved_concurrent_executions).toBe(1);
+  });
+
+  test('is cancelled before the group is destroyed', () => {
+    const stop = only(xdp, 'aws_lambda_invocation', { lifecycle_scope: 'CRUD' });
+    expect(stop.depends_on).toContain(address(xdp, 'aws_autoscaling_group'));
+  });
+
+  test('that is due is said by each plan', () => {
+    const { check } = xdp as unknown as { check: { rollout: { assert: { condition: string }[] } } };
+    expect(check.rollout.assert[0]?.condition).toMatch(/launch_template\[0\]\.version == tostring\(.*latest_version\)/);
+  });
+
+  test('tells whoever gets the alarms', () => {
+    const topic = 'arn:aws:sns:eu-central-1:111122223333:oncall';
+    expect(environmentOf(synth({ alarm_topic_arn: topic })).TOPIC_ARN).toBe(topic);
+    expect(environmentOf(xdp).TOPIC_ARN).toBe('');
   });
 });
 
@@ -173,6 +206,18 @@ describe('the fleet’s growth', () => {
     expect(DIMENSION_SETS).toContainEqual(['AutoScalingGroupName']);
   });
 
+  test('follows bytes/s, by what the type carries for ever', () => {
+    // 70 % of the 3 Gbit/s of a c5n.large.
+    expect(configurationOf('mirror-gateway-bytes')).toMatchObject({
+      target_value: 262_500_000,
+      customized_metric_specification: { metric_name: 'BytesPerSecond', unit: METRICS.BytesPerSecond.unit },
+    });
+  });
+
+  test('sees processors once a minute', () => {
+    expect(only(xdp, 'aws_launch_template').monitoring).toEqual({ enabled: true });
+  });
+
   test('follows the processors too, which netfilter fills long before the packets are many', () => {
     expect(configurationOf('mirror-gateway-processors')).toEqual({
       target_value: 60,
@@ -182,7 +227,7 @@ describe('the fleet’s growth', () => {
 
   test('is all by target tracking, on this group', () => {
     const policies = all(xdp, 'aws_autoscaling_policy');
-    expect(policies).toHaveLength(2);
+    expect(policies).toHaveLength(3);
     policies.forEach((policy) =>
       expect(policy).toMatchObject({
         policy_type: 'TargetTrackingScaling',
@@ -209,7 +254,6 @@ test('a fleet in somebody else’s stack needs neither hook nor alarms', () => {
   expect(group).toMatchObject({ health_check_grace_period: 90, default_instance_warmup: 90, desired_capacity: 2 });
   expect(group).not.toHaveProperty('initial_lifecycle_hook');
   expect(group).not.toHaveProperty('depends_on');
-  expect(group.instance_refresh).not.toHaveProperty('preferences.alarm_specification');
 });
 
 test.each([

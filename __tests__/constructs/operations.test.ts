@@ -123,9 +123,10 @@ describe('the replacement guard', () => {
     expect(target).toMatchObject({
       role_arn: reference(xdp, 'aws_iam_role', 'arn', STARTER),
       input_transformer: { input_paths: { state: '$.detail.state.value' }, input_template: '{"State":[<state>]}' },
-      depends_on: ['suspend-and-resume', 'start-automation'].map((name) =>
-        address(xdp, 'aws_iam_role_policy', { name }),
-      ),
+      depends_on: [
+        ...['suspend-and-resume', 'start-automation'].map((name) => address(xdp, 'aws_iam_role_policy', { name })),
+        expect.stringMatching(/^aws_sqs_queue_policy\.replacement-guard/),
+      ],
     });
   });
 
@@ -168,7 +169,8 @@ describe('the replacement guard', () => {
         Condition: { StringEquals: { 'iam:PassedToService': 'ssm.amazonaws.com' } },
       },
     ]);
-    expect(JSON.stringify(xdp.resource).split('iam:PassRole')).toHaveLength(2);
+    // The rollout function passes the gateways' role, and nobody passes another.
+    expect(JSON.stringify(xdp.resource).split('iam:PassRole')).toHaveLength(3);
   });
 
   test('waits longer than a whole replacement takes, so that one dead gateway is replaced', () => {

@@ -27,7 +27,10 @@ function statementsOf(stack: Synthesized): Found[] {
 const KNOWN = ['Sid', 'Effect', 'Principal', 'Action', 'Resource', 'Condition'];
 
 // AWS knows no narrower resource for these (Service Authorization Reference).
-const ANYWHERE = /^(?:ec2:Describe[A-Z]\w+|xray:PutTelemetryRecords|xray:PutTraceSegments)$/;
+const ANYWHERE = /^(?:(?:autoscaling|ec2):Describe[A-Z]\w+|xray:PutTelemetryRecords|xray:PutTraceSegments)$/;
+
+// An execution has an id that SSM makes up, and this role can start one of one document alone.
+const OF_EXECUTION = /:automation-execution\/\*$/;
 
 const ONE_SERVICE = /^[a-z0-9-]+\.amazonaws\.com$/;
 
@@ -50,7 +53,10 @@ function problemsOf({ at, statement }: Found): string[] {
     [actions.length === 0, 'names no action'],
     [actions.some((action) => !/^[a-z0-9-]+:[A-Za-z]+$/.test(action)), 'has a wildcard in an action'],
     [resources.includes('*') && !mayBeAnything, 'is good for any resource'],
-    [resources.some((arn) => arn.endsWith('/*')) && !Condition, 'is good for all resources of a type'],
+    [
+      resources.some((arn) => arn.endsWith('/*') && !OF_EXECUTION.test(arn)) && !Condition,
+      'is good for all resources of a type',
+    ],
     [resources.length === 0 && !trust, 'names no resource'],
     [trust && !(typeof service === 'string' && ONE_SERVICE.test(service)), 'trusts other than one service'],
     [JSON.stringify(Principal ?? '').includes('"*"'), 'lets everybody in'],

@@ -46,6 +46,8 @@ describe('names and tags', () => {
       {
         region: 'eu-central-1',
         default_tags: [{ tags: { Product: 'Tunnel', Component: 'Mirror', Environment: 'staging' } }],
+        // Of the rollout function.
+        ignore_tags: [{ key_prefixes: ['mirror-gateway:rollout-'] }],
       },
     ]);
   });
@@ -57,11 +59,13 @@ describe('names and tags', () => {
     all(stack, 'aws_iam_role').forEach(({ name_prefix }) =>
       expect((name_prefix as string).length).toBeLessThanOrEqual(38),
     );
-    expect((only(stack, 'aws_lambda_function').function_name as string).length).toBeLessThanOrEqual(64);
+    all(stack, 'aws_lambda_function').forEach(({ function_name }) =>
+      expect((function_name as string).length).toBeLessThanOrEqual(64),
+    );
     all(stack, 'aws_cloudwatch_event_rule').forEach(({ name }) =>
       expect((name as string).length).toBeLessThanOrEqual(64),
     );
-    expect((only(stack, 'aws_sqs_queue').name as string).length).toBeLessThanOrEqual(80);
+    all(stack, 'aws_sqs_queue').forEach(({ name }) => expect((name as string).length).toBeLessThanOrEqual(80));
     expect((only(stack, 'aws_s3_bucket').bucket as string).length).toBeLessThanOrEqual(63);
   });
 });
@@ -174,7 +178,11 @@ describe('the synthesized stack', () => {
   test('can stand beside another one in the same app', () => {
     const app = Testing.app();
     const other = loadConfig({ ...REQUIRED, environment: 'other' }, {});
-    const first = new GatewayStack(app, 'first', { config: loadConfig(REQUIRED, {}), eniBundlePath: BUNDLE, rolloutBundlePath: BUNDLE });
+    const first = new GatewayStack(app, 'first', {
+      config: loadConfig(REQUIRED, {}),
+      eniBundlePath: BUNDLE,
+      rolloutBundlePath: BUNDLE,
+    });
     const second = new GatewayStack(app, 'second', { config: other, eniBundlePath: BUNDLE, rolloutBundlePath: BUNDLE });
     expect(() => [Testing.synth(first, true), Testing.synth(second, true)]).not.toThrow();
   });

@@ -32,5 +32,5 @@ export function scalingTarget(
  */
 export function scalingBytes({ ec2_instance_type }: Pick<GatewayConfig, 'ec2_instance_type'>): number {
   const gbps = bandwidthOf(ec2_instance_type)?.baselineGbps ?? ASSUMED_GBPS;
-  return Math.floor((SCALING_SHARE * gbps * 1e9) / 8);
+  return Math.round((SCALING_SHARE * gbps * 1e9) / 8);
 }

@@ -56,7 +56,8 @@ export class Project {
   readonly root: string;
   private readonly configuration: string;
 
-  constructor() {
+  /** @param endpoint where the provider's stand-in finds one for AWS. @default - there is none */
+  constructor(private readonly endpoint?: string) {
     this.root = mkdtempSync(join(tmpdir(), 'mirror-gateway-terraform-'));
     this.folder = join(this.root, 'project');
     mkdirSync(this.folder);
@@ -112,6 +113,7 @@ export class Project {
       ...Object.fromEntries(inherited),
       TF_CLI_ARGS: '-no-color',
       ...variables,
+      ...(this.endpoint && { AWS_ENDPOINT_URL: this.endpoint }),
       TF_CLI_CONFIG_FILE: this.configuration,
       CHECKPOINT_DISABLE: '1',
       CI: '1',

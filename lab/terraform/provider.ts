@@ -16,7 +16,8 @@ import { join } from 'node:path';
 import { Problem } from '../../constructs/config/problem';
 import { answer } from './answers';
 import { selfSigned } from './certificate';
-import { apply, complete, plan, type ProviderSettings, unconfigurable } from './resources';
+import { AwsEndpoint } from './aws';
+import { apply, complete, madeAnewBy, plan, type ProviderSettings, unconfigurable } from './resources';
 import { type Block, dataSchema, providerSchema, resourceSchema } from './schema';
 import { launchedTypes, usedTypes } from './stack';
 import { decodeValue, encodeValue, type Fields, isFields, type Value } from './value';
@@ -41,12 +42,14 @@ interface Request {
   readonly planned_state: Wire;
 }
 
-type Procedure = (request: Request) => object;
+type Procedure = (request: Request) => object | Promise<object>;
 
 const open = ({ msgpack }: Wire): Value => decodeValue(msgpack);
 const wrap = (value: Value): Wire => ({ msgpack: encodeValue(value) });
 
 // --- what Terraform asks --------------------------------------------------------------------------------------------
+
+const aws = process.env.AWS_ENDPOINT_URL ? new AwsEndpoint(process.env.AWS_ENDPOINT_URL) : undefined;
 
 let settings: ProviderSettings = { region: '', defaultTags: {} };
 
@@ -68,16 +71,22 @@ const procedures: Readonly<Record<string, Procedure>> = {
   ValidateDataSourceConfig: ({ type_name: type, config }) => validated(required(type, dataSchema), open(config)),
   // The state was written with these very schemas, so that its JSON is good as it is.
   UpgradeResourceState: ({ raw_state }) => ({ state: { json: raw_state.json } }),
-  // Nobody but Terraform changes what does not exist.
-  ReadResource: ({ current_state }) => ({ state: current_state }),
+  // Without a stand-in for AWS nobody but Terraform changes what does not exist.
+  ReadResource: async ({ type_name: type, current_state }) =>
+    aws ? { state: wrap(await aws.read(type, open(current_state))) } : { state: current_state },
   PlanResourceChange: ({ type_name: type, prior_state, proposed_new_state, config }) => {
     const schema = required(type, resourceSchema);
     const proposed = open(proposed_new_state);
-    return { state: wrap(plan({ type, schema, prior: open(prior_state), proposed, config: open(config) }, settings)) };
+    const prior = open(prior_state);
+    const planned = plan({ type, schema, prior, proposed, config: open(config) }, settings);
+    const anew = madeAnewBy(type, prior, planned).map((name) => ({ steps: [{ attribute_name: name }] }));
+    return { state: wrap(planned), requires_replace: anew };
   },
-  ApplyResourceChange: ({ type_name: type, prior_state, planned_state }) => {
+  ApplyResourceChange: async ({ type_name: type, prior_state, planned_state }) => {
     const schema = required(type, resourceSchema);
-    return { state: wrap(apply({ type, schema, prior: open(prior_state), planned: open(planned_state) }, settings)) };
+    const [prior, planned] = [open(prior_state), open(planned_state)];
+    const state = apply({ type, schema, prior, planned }, settings);
+    return { state: wrap(aws ? await aws.applied({ type, prior, planned, state }) : state) };
   },
   ReadDataSource: ({ type_name: type, config }) => {
     const given = open(config);
@@ -140,11 +149,12 @@ function diagnostic(error: unknown): object {
 
 function handler(procedure: Procedure): handleUnaryCall<Request, object> {
   return ({ request }, reply) => {
-    try {
-      reply(null, procedure(request));
-    } catch (error) {
-      reply(null, { diagnostics: [diagnostic(error)] });
-    }
+    Promise.resolve()
+      .then(() => procedure(request))
+      .then(
+        (answer) => reply(null, answer),
+        (error: unknown) => reply(null, { diagnostics: [diagnostic(error)] }),
+      );
   };
 }
 

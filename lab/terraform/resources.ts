@@ -88,6 +88,13 @@ function countersOf(type: string, fields: Fields): string[] {
   return fields.update_default_version === true ? ['latest_version', 'default_version'] : ['latest_version'];
 }
 
+/** Attributes whose change the real provider answers with another resource: of one type alone, see aws.ts. */
+export function madeAnewBy(type: string, prior: Value, planned: Value): string[] {
+  if (type !== 'aws_lambda_invocation' || !isFields(prior) || !isFields(planned)) return [];
+  if (planned.lifecycle_scope === 'CRUD') return ['function_name'].filter((name) => prior[name] !== planned[name]);
+  return ['function_name', 'input'].filter((name) => prior[name] !== planned[name]);
+}
+
 // --- apply ----------------------------------------------------------------------------------------------------------
 
 /** The state after apply: as planned, and made up where it was unknown. */

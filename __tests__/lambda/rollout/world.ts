@@ -11,7 +11,7 @@ import type { AutoScalingGroup } from '../../../lab/aws/auto-scaling';
 import { RolloutEndpoint } from '../../../lab/aws/rollout-endpoint';
 import type { Facts, Log } from '../../../lambda/log';
 import type { Pace } from '../../../lambda/pace';
-import { Aws } from '../../../lambda/rollout/aws';
+import { Aws, type Clients } from '../../../lambda/rollout/aws';
 import type { Configuration } from '../../../lambda/rollout/configuration';
 import { type Answer, handle } from '../../../lambda/rollout/handler';
 import { LOOKS_EVERY_MINUTES, MAXIMUM_RETRIES, TIMEOUT_SECONDS } from '../../../lambda/rollout/limits';
@@ -45,6 +45,13 @@ export interface Line {
   readonly facts: Facts;
 }
 
+/** An invocation that is under way. */
+interface Running {
+  readonly id: string;
+  dead: boolean;
+  die: () => void;
+}
+
 export class RolloutWorld {
   readonly lines: Line[] = [];
   configuration = CONFIGURATION;
@@ -53,9 +60,25 @@ export class RolloutWorld {
   private skippedMs = 0;
   private passedMs = 0;
   private invocations = 0;
-  private dying: (() => void) | undefined;
+  private current: Running | undefined;
+  private readonly clients: Clients;
 
-  private constructor(readonly endpoint: RolloutEndpoint) {}
+  private constructor(readonly endpoint: RolloutEndpoint) {
+    const connection = {
+      region: 'eu-central-1',
+      endpoint: this.endpoint.url,
+      credentials: { accessKeyId: 'test', secretAccessKey: 'test' },
+      maxAttempts: 1,
+    };
+    this.clients = {
+      autoScaling: new AutoScalingClient(connection),
+      // The SDK would speak another protocol, which the stand-in does not know.
+      cloudWatch: new CloudWatchClient({ ...connection, protocol: AwsQueryProtocol }),
+      ec2: new EC2Client(connection),
+      sns: new SNSClient(connection),
+    };
+    for (const { middlewareStack } of Object.values(this.clients)) label(middlewareStack, () => this.current);
+  }
 
   static async create(): Promise<RolloutWorld> {
     const world = new RolloutWorld(await RolloutEndpoint.start());
@@ -64,6 +87,7 @@ export class RolloutWorld {
   }
 
   destroy(): Promise<void> {
+    Object.values(this.clients).forEach((client) => client.destroy());
     return this.endpoint.stop();
   }
 
@@ -85,22 +109,22 @@ export class RolloutWorld {
 
   /** The invocation that is under way ends here. */
   crash(): void {
-    this.dying?.();
+    this.current?.die();
   }
 
   /** One invocation. */
   async deliver(event: unknown): Promise<End> {
-    const invocation = String(++this.invocations);
-    let dead = false;
+    const running: Running = { id: String(++this.invocations), dead: false, die: () => undefined };
     const crash = new Promise<End>((die) => {
-      this.dying = () => {
-        dead = true;
+      running.die = () => {
+        running.dead = true;
         die('crashed');
       };
     });
+    // Lambda runs one at a time.
+    this.current = running;
     const startedAt = this.pace().now();
-    const clients = this.clients(invocation, () => dead);
-    const aws = new Aws(clients, this.configuration, this.pace());
+    const aws = new Aws(this.clients, this.configuration, this.pace());
     const context = { aws, configuration: this.configuration, pace: this.pace(), log: this.log() };
     const remaining = {
       getRemainingTimeInMillis: () => TIMEOUT_SECONDS * 1000 - (this.pace().now() - startedAt),
@@ -108,9 +132,7 @@ export class RolloutWorld {
     const work = handle(context, event, remaining).catch((error: unknown): End =>
       error instanceof Error ? error : new Error(String(error)),
     );
-    const end = await Promise.race([work, crash]);
-    Object.values(clients).forEach((client) => client.destroy());
-    return end;
+    return Promise.race([work, crash]);
   }
 
   /** As Lambda does it with events: again after a failure, twice at most. */
@@ -160,24 +182,6 @@ export class RolloutWorld {
     };
   }
 
-  private clients(invocation: string, isDead: () => boolean) {
-    const connection = {
-      region: 'eu-central-1',
-      endpoint: this.endpoint.url,
-      credentials: { accessKeyId: 'test', secretAccessKey: 'test' },
-      maxAttempts: 1,
-    };
-    const clients = {
-      autoScaling: new AutoScalingClient(connection),
-      // The SDK would speak another protocol, which the stand-in does not know.
-      cloudWatch: new CloudWatchClient({ ...connection, protocol: AwsQueryProtocol }),
-      ec2: new EC2Client(connection),
-      sns: new SNSClient(connection),
-    };
-    for (const { middlewareStack } of Object.values(clients)) label(middlewareStack, invocation, isDead);
-    return clients;
-  }
-
   private log(): Log {
     const add = (level: string) => (message: string, facts: Facts) => {
       this.lines.push({ level, message, facts });
@@ -197,16 +201,17 @@ function answered(end: End): Answer {
 const NEVER = new Promise<never>(() => undefined);
 
 /** Marks each call with its invocation, and lets a dead invocation learn of no answer. */
-function label(stack: unknown, invocation: string, isDead: () => boolean): void {
+function label(stack: unknown, current: () => Running | undefined): void {
   (stack as EC2Client['middlewareStack']).add(
     (next) => async (call) => {
-      if (isDead()) return NEVER;
-      (call.request as { headers: Record<string, string> }).headers[INVOCATION] = invocation;
+      const mine = current();
+      if (mine?.dead) return NEVER;
+      (call.request as { headers: Record<string, string> }).headers[INVOCATION] = mine?.id ?? '';
       try {
         const answer = await next(call);
-        return isDead() ? NEVER : answer;
+        return mine?.dead ? NEVER : answer;
       } catch (error) {
-        if (isDead()) return NEVER;
+        if (mine?.dead) return NEVER;
         throw error;
       }
     },
