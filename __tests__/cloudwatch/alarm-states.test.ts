@@ -47,7 +47,8 @@ const WITH_XDP: Readonly<Record<string, Outcome>> = {
   'every gateway dead': {
     ALARM: ['no-data', ...FAILING_HOSTS],
     INSUFFICIENT_DATA: [
-      ...['degraded', 'fragment-limit', 'nfqueue-drops', 'packets-lost', 'pps-allowance-exceeded'],
+      ...['bandwidth-allowance-exceeded', 'conntrack-allowance-exceeded'],
+      ...['fragment-limit', 'nfqueue-drops', 'packets-lost', 'pps-allowance-exceeded'],
       ...['standby-carries-traffic', RATE, 'silent-gateway', 'xdp-not-attached'],
     ],
   },
@@ -69,7 +70,8 @@ const ON_NETFILTER: Readonly<Record<string, Outcome>> = {
   'every gateway dead': {
     ALARM: ['no-data', ...FAILING_HOSTS],
     INSUFFICIENT_DATA: [
-      ...['degraded', 'fragment-limit', 'nfqueue-drops', 'packets-lost', 'pps-allowance-exceeded'],
+      ...['bandwidth-allowance-exceeded', 'conntrack-allowance-exceeded'],
+      ...['fragment-limit', 'nfqueue-drops', 'packets-lost', 'pps-allowance-exceeded'],
       ...['standby-carries-traffic', 'silent-gateway'],
     ],
   },

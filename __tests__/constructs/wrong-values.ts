@@ -389,6 +389,22 @@ export const WRONG: readonly (readonly [settings: Record<string, unknown>, messa
     'name_prefix = "Mirror_Gateway": must be 1 to 28 of a-z, 0-9 and single hyphens, beginning with a letter (write mirror-gateway)',
   ],
   [
+    { name_prefix: 'aws-mirror' },
+    'name_prefix = "aws-mirror": must be 1 to 28 of a-z, 0-9 and single hyphens, beginning with a letter (AWS reserves names that begin with "aws")',
+  ],
+  [
+    { name_prefix: 'amazon-gateway' },
+    'name_prefix = "amazon-gateway": must be 1 to 28 of a-z, 0-9 and single hyphens, beginning with a letter (AWS reserves names that begin with "amazon")',
+  ],
+  [
+    { name_prefix: 'amzn' },
+    'name_prefix = "amzn": must be 1 to 28 of a-z, 0-9 and single hyphens, beginning with a letter (AWS reserves names that begin with "amzn")',
+  ],
+  [
+    { name_prefix: 'sthree-gateway' },
+    'name_prefix = "sthree-gateway": must be 1 to 28 of a-z, 0-9 and single hyphens, beginning with a letter (AWS reserves names that begin with "sthree-")',
+  ],
+  [
     { name_prefix: 'internal-gateway' },
     'name_prefix = "internal-gateway": must be 1 to 28 of a-z, 0-9 and single hyphens, beginning with a letter (AWS reserves names that begin with "internal-")',
   ],

@@ -284,7 +284,7 @@ const KEYS = {
     allowed: 'the code of an AWS region, such as eu-central-1, or empty',
   }),
   name_prefix: text(
-    kind.namePart(LONGEST_NAME),
+    kind.firstNamePart(LONGEST_NAME),
     {
       meaning: 'first part of every resource name',
       allowed: `1 to ${LONGEST_NAME} of a-z, 0-9 and single hyphens, beginning with a letter`,

@@ -252,6 +252,17 @@ export const region: Check = (value) => {
 };
 
 /** A piece of a resource name: what every AWS service involved accepts. */
+/**
+ * Begins every name. SSM refuses documents whose names begin so (CreateDocument: "reserved by Amazon Web Services"), S3 buckets
+ * (https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html). A name part has small letters only.
+ */
+export const firstNamePart =
+  (maxLength: number): Check =>
+  (value) => {
+    const [reserved] = /^(?:aws|amazon|amzn|sthree-)/.exec(value) ?? [];
+    return reserved ? `AWS reserves names that begin with "${reserved}"` : namePart(maxLength)(value);
+  };
+
 export const namePart =
   (maxLength: number): Check =>
   (value) => {

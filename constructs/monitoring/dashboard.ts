@@ -172,7 +172,7 @@ function sectionsOf(props: GatewayDashboardProps): readonly Section[] {
     },
     {
       question: 'Which gateway is it?',
-      hint: 'Each by its instance id. One in service that is not here sends no metrics.',
+      hint: 'Each by its instance id. One in service that is not here sends no metrics. A rollout replaces all of them.',
       graphs: [
         {
           title: 'By less than was asked for (1) or not (0), each gateway',
@@ -180,6 +180,17 @@ function sectionsOf(props: GatewayDashboardProps): readonly Section[] {
           metrics: [each('Degraded', 'Maximum')],
         },
         { title: 'Packets/s, each gateway', stat: 'Average', metrics: [each('PacketsPerSecond', 'Average')] },
+        {
+          title: 'Rollouts: percent done, and how they ended',
+          stat: 'Maximum',
+          metrics: [
+            gateway('RolloutPercent'),
+            gateway('RolloutsSucceeded'),
+            gateway('RolloutsRolledBack'),
+            gateway('RolloutsFailed'),
+            gateway('RolloutsCancelled'),
+          ],
+        },
         {
           title: 'IP fragments/s that count against EC2’s limit, each gateway; what is beyond is dropped',
           stat: 'Maximum',
