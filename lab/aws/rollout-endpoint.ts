@@ -137,6 +137,10 @@ export class RolloutEndpoint {
       CreateLaunchTemplateVersion: (given) => this.create(given),
       DescribeLaunchTemplates: () => this.templates(),
       DescribeLaunchTemplateVersions: () => this.templateVersions(),
+      ModifyLaunchTemplate: ({ DefaultVersion = '' }) => {
+        this.defaultVersion = Number(DefaultVersion);
+        return {};
+      },
       CreateTags: (given) => this.tag(given),
       CreateAutoScalingGroup: (given) => {
         const [name = '', template = ''] = [given.AutoScalingGroupName, given['LaunchTemplate.LaunchTemplateId']];
@@ -250,7 +254,7 @@ function lowered(value: Json): Json {
   );
 }
 
-const EC2 = /^(?:CreateLaunchTemplate|DescribeLaunchTemplate|CreateTags)/;
+const EC2 = /^(?:CreateLaunchTemplate|ModifyLaunchTemplate|DescribeLaunchTemplate|CreateTags)/;
 
 function xmlOf(action: string, answer: Json): string {
   const member = EC2.test(action) ? 'item' : 'member';
