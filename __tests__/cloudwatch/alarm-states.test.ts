@@ -33,6 +33,18 @@ const UNFORTUNATE = {
   ALARM: ['eni-events-undelivered', 'eni-function-errors', 'launches-abandoned', 'pps-allowance-exceeded'],
 };
 
+const FUNCTIONS = ['rollout-function-errors'];
+const QUEUES = ['guard-events-undelivered', 'rollout-events-undelivered'];
+const RULES = ['eni-launches', 'eni-sweep', 'replacement-guard', 'rollout-looks', 'rollout-news'].map(
+  (name) => `rule-failed-${name}`,
+);
+const HELPLESS = {
+  ALARM: [
+    ...['bandwidth-allowance-exceeded', 'conntrack-allowance-exceeded', 'gateways-missing', 'launches-failed'],
+    ...[...FUNCTIONS, ...QUEUES, ...RULES],
+  ],
+};
+
 const WITH_XDP: Readonly<Record<string, Outcome>> = {
   '2 000 000 packets/s': {},
   '500 000 packets/s': { ALARM: [RATE] },
@@ -53,6 +65,7 @@ const WITH_XDP: Readonly<Record<string, Outcome>> = {
     ],
   },
   'EC2 over its allowance, and no launch succeeds': UNFORTUNATE,
+  'EC2 over its other allowances, launches refused, and nothing acts on the fleet': HELPLESS,
 };
 
 const ON_NETFILTER: Readonly<Record<string, Outcome>> = {
@@ -76,6 +89,7 @@ const ON_NETFILTER: Readonly<Record<string, Outcome>> = {
     ],
   },
   'EC2 over its allowance, and no launch succeeds': UNFORTUNATE,
+  'EC2 over its other allowances, launches refused, and nothing acts on the fleet': HELPLESS,
 };
 
 const FLEETS: readonly (readonly [kind: string, settings: Body, carry: Carrier, expected: typeof WITH_XDP])[] = [
@@ -149,6 +163,11 @@ function fleetOf(stack: Synthesized): Fleet {
     loadBalancer: dimensions('no-healthy-hosts'),
     functionName: String(dimensions('eni-function-errors').FunctionName),
     queueName: String(dimensions('eni-events-undelivered').QueueName),
+    machinery: {
+      functions: FUNCTIONS.map(dimensions),
+      queues: QUEUES.map(dimensions),
+      rules: RULES.map(dimensions),
+    },
   };
 }
 

@@ -3,7 +3,6 @@
 // The gateways' documents come from the shipped xdp-monitoring.jq, fed with samples of ten seconds; what AWS sends about its
 // own load balancer, group, function and queue stands here as AWS documents it, once a minute.
 import { type FunctionMetric, metric } from '../../lambda/metrics';
-import type { Context } from '../../lambda/launch';
 import type { AwsDatum } from '../../lab/aws/cloudwatch';
 import type { Emf } from '../../lab/aws/emf';
 import { groupDimensions, METRIC_NAMESPACE } from '../../constructs/monitoring/metrics';
@@ -20,6 +19,7 @@ export const WELL_MINUTES = 6;
  */
 const SITUATION_MINUTES = 20;
 const WITHOUT_HOSTS_MINUTES = 45;
+const WITHOUT_LAUNCHES_MINUTES = 30;
 
 export const minutesOf = ({ minutes = SITUATION_MINUTES }: Situation): number => WELL_MINUTES + minutes;
 
@@ -42,6 +42,12 @@ interface Surroundings {
   readonly undelivered: number;
   /** As many launches given up. */
   readonly abandoned: number;
+  /** As many launches that EC2 refuses. */
+  readonly refused: number;
+  /** Gateways that the group wants. */
+  readonly wanted: number;
+  /** As many failures of each of the other functions, queues and rules. */
+  readonly machinery: number;
 }
 
 /** In service, whatever happens: what AWS takes out of service is replaced. */
@@ -53,6 +59,9 @@ const PEACE: Surroundings = {
   functionErrors: 0,
   undelivered: 0,
   abandoned: 0,
+  refused: 0,
+  wanted: GATEWAYS,
+  machinery: 0,
 };
 
 export interface Situation {
@@ -133,6 +142,14 @@ export function situationsOf(carry: Carrier): Readonly<Record<string, Situation>
       gateways: [{ ...well, machine: { ena_pps_allowance_exceeded: 1000 } }, well],
       surroundings: { functionErrors: 1, undelivered: 1, abandoned: 1 },
     },
+    'EC2 over its other allowances, launches refused, and nothing acts on the fleet': {
+      gateways: [
+        { ...well, machine: { ena_bw_in_allowance_exceeded: 1000, ena_conntrack_allowance_exceeded: 9 } },
+        well,
+      ],
+      surroundings: { refused: 1, wanted: GATEWAYS + 1, machinery: 1 },
+      minutes: WITHOUT_LAUNCHES_MINUTES,
+    },
   };
 }
 
@@ -143,6 +160,8 @@ export interface Fleet {
   readonly loadBalancer: Readonly<Record<string, string>>;
   readonly functionName: string;
   readonly queueName: string;
+  /** Dimensions of what else acts on the fleet. */
+  readonly machinery: Readonly<Record<'functions' | 'queues' | 'rules', readonly Readonly<Record<string, string>>[]>>;
 }
 
 export interface Told {
@@ -162,7 +181,10 @@ export function tell(fleet: Fleet, well: Behaviour, situation: Situation, from: 
     documents: [
       ...documentsOfLife(fleet, 'i-00000000000000001', [well, first], minutesOf(situation), from),
       ...documentsOfLife(fleet, 'i-00000000000000002', [well, second], minutesOf(situation), from),
-      ...minutes.flatMap(({ timestamp, now }) => (now.abandoned ? [abandoned(fleet, now.abandoned, timestamp)] : [])),
+      ...minutes.flatMap(({ timestamp, now }) => [
+        ...(now.abandoned ? [counted(fleet, 'LaunchesAbandoned', now.abandoned, timestamp)] : []),
+        ...(now.refused ? [counted(fleet, 'LaunchesFailed', now.refused, timestamp)] : []),
+      ]),
     ],
     ofAws: minutes.flatMap(({ timestamp, now }) => ofAws(fleet, now, timestamp)),
   };
@@ -196,13 +218,23 @@ function documentsOfLife(
   return documentsOfGateway(about, samples);
 }
 
-/** The function's log line of a launch that it gave up. */
-function abandoned({ group, functionName }: Fleet, launches: number, timestamp: number): Emf {
+/** A function's log line of a launch that it gave up, or that EC2 refused. */
+function counted({ group, functionName }: Fleet, name: FunctionMetric, launches: number, timestamp: number): Emf {
   const context = { configuration: { metricNamespace: METRIC_NAMESPACE, group }, pace: { now: () => timestamp } };
-  const name: FunctionMetric = 'LaunchesAbandoned';
-  const line = metric(context as unknown as Context, name, launches) as unknown as Emf;
+  const line = metric(context, name, launches) as unknown as Emf;
   // Lambda itself knows where it logs.
   return { ...line, _aws: { ...line._aws, LogGroupName: `/aws/lambda/${functionName}`, LogStreamName: 'one' } };
+}
+
+/** Lambda and SQS send zeros, EventBridge nothing while nothing fails. */
+function ofMachinery({ machinery }: Fleet, value: number, timestamp: number): AwsDatum[] {
+  const each = (dimensions: readonly Readonly<Record<string, string>>[], namespace: string, name: string) =>
+    dimensions.map((its) => ({ namespace, name, dimensions: its, value, timestamp }));
+  return [
+    ...each(machinery.functions, 'AWS/Lambda', 'Errors'),
+    ...each(machinery.queues, 'AWS/SQS', 'ApproximateNumberOfMessagesVisible'),
+    ...(value > 0 ? each(machinery.rules, 'AWS/Events', 'FailedInvocations') : []),
+  ];
 }
 
 function ofAws(fleet: Fleet, now: Surroundings, timestamp: number): AwsDatum[] {
@@ -214,6 +246,8 @@ function ofAws(fleet: Fleet, now: Surroundings, timestamp: number): AwsDatum[] {
     { ...hosts, name: 'HealthyHostCount', value: now.healthyHosts },
     { ...hosts, name: 'UnHealthyHostCount', value: now.unhealthyHosts },
     { ...group, name: 'GroupInServiceInstances', value: GATEWAYS },
+    { ...group, name: 'GroupDesiredCapacity', value: now.wanted },
+    ...ofMachinery(fleet, now.machinery, timestamp),
     { ...calls, name: 'Errors', value: now.functionErrors },
     { ...queue, name: 'ApproximateNumberOfMessagesVisible', value: now.undelivered },
   ];

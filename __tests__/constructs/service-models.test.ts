@@ -4,6 +4,7 @@
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
+import { REPOSITORY } from '../../lab/support/host';
 import { heldAgainstModels } from '../../lab/aws/service-models';
 import { type Body, synth, type Synthesized, VARIANTS } from './synthesized';
 
@@ -23,6 +24,12 @@ test('AWS would take every resource and every policy of the three stacks, also u
   const { faults, checked } = await heldAgainstModels(stacks);
   expect(faults).toEqual([]);
   expect(checked).toBeGreaterThan(200);
+});
+
+test('docs/deploy-policy.json lets a role deploy the three stacks, and names no action that there is not', async () => {
+  const stacks = VARIANTS.map(([name, settings]) => written(name, synth(settings)));
+  const { faults } = await heldAgainstModels([...stacks, path.join(REPOSITORY, 'docs/deploy-policy.json')]);
+  expect(faults).toEqual([]);
 });
 
 test('what AWS would refuse is found: a range, an enumeration, a pattern, a reserved name, an action, a resource', async () => {

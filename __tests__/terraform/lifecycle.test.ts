@@ -89,17 +89,14 @@ terraformTest('a mirror source gets a session of its own, unless it is a gateway
   );
 });
 
-terraformTest(
-  'the rollback, once applied, has the next version rolled out, and leaves nothing to do',
-  async () => {
-    const { code } = await project.cdktf(['deploy', '--auto-approve'], WITHOUT_XDP);
-    expect(code).toBe(0);
-    expect(onlyInState(project, 'aws_launch_template')).toMatchObject({ latest_version: 2, default_version: 2 });
-    // The group follows when the new version runs everywhere: rollout.test.ts.
-    expect(onlyInState(project, 'aws_autoscaling_group')).toMatchObject({ launch_template: [{ version: '1' }] });
-    expect(await plannedWith(project, WITHOUT_XDP)).toEqual({ resources: [], outputs: [] });
-  },
-);
+terraformTest('the rollback, once applied, has the next version rolled out, and leaves nothing to do', async () => {
+  const { code } = await project.cdktf(['deploy', '--auto-approve'], WITHOUT_XDP);
+  expect(code).toBe(0);
+  expect(onlyInState(project, 'aws_launch_template')).toMatchObject({ latest_version: 2, default_version: 2 });
+  // The group follows when the new version runs everywhere: rollout.test.ts.
+  expect(onlyInState(project, 'aws_autoscaling_group')).toMatchObject({ launch_template: [{ version: '1' }] });
+  expect(await plannedWith(project, WITHOUT_XDP)).toEqual({ resources: [], outputs: [] });
+});
 
 terraformTest('destroy leaves an empty state', async () => {
   const { code } = await project.cdktf(['destroy', '--auto-approve']);

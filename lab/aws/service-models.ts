@@ -10,7 +10,7 @@ export interface Held {
   readonly checked: number;
 }
 
-/** @param folders each with a cdk.tf.json */
+/** @param folders each with a cdk.tf.json; or a policy in a .json file, to be held against what they need */
 export async function heldAgainstModels(folders: readonly string[]): Promise<Held> {
   const { stdout, stderr } = await run(pythonTool('python3'), [join(__dirname, 'service_models.py'), ...folders]);
   const lines = stdout.trimEnd().split('\n');

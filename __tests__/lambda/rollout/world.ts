@@ -87,7 +87,8 @@ export class RolloutWorld {
   }
 
   destroy(): Promise<void> {
-    Object.values(this.clients).forEach((client) => client.destroy());
+    const { autoScaling, cloudWatch, ec2, sns } = this.clients;
+    [autoScaling, cloudWatch, ec2, sns].forEach((client) => client.destroy());
     return this.endpoint.stop();
   }
 
