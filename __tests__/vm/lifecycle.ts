@@ -135,7 +135,7 @@ export function itOutlives(machine: Machine): void {
           expect(Object.keys(answers)).toEqual([
             expect.stringMatching(/^HTTP\/1\.1 200 OK\r\n[^]*"state":"healthy"/) as unknown,
           ]);
-          expect(refused).toBeLessThan(500);
+          expect(refused).toBeLessThan(1000); // how many, depends on who else wants the processor
           await healthy();
         }
       });
