@@ -32,7 +32,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "direct.h"
-#include "journal.h"
+#include "../lib/journal.h"
 #include "preflight.h"
 #include "udp_df_modifier.h"
 

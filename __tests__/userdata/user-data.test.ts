@@ -158,6 +158,8 @@ describe('the bundle', () => {
         'bpf/Makefile',
         'bpf/udp_df_modifier.bpf.c',
         'bpf/udp_df_modifier_loader.c',
+        'health/health_endpoint.c',
+        'lib/journal.c',
         'netfilter/Makefile',
         'netfilter/modify_udp_df.cpp',
         'userdata/deploy_xdp.sh',
@@ -165,13 +167,15 @@ describe('the bundle', () => {
         'userdata/xdp-processor.service',
       ]),
     );
-    expect(paths.filter((file) => /\.o$|\/tests\/|cloud-config|fetch_|_loader$|modify_udp_df$/.test(file))).toEqual([]);
+    expect(
+      paths.filter((file) => /\.o$|\/tests\/|cloud-config|fetch_|_loader$|_endpoint$|modify_udp_df$/.test(file)),
+    ).toEqual([]);
     expect(paths).toEqual([...paths].sort());
   });
 
   test('is the same archive whatever the time, the order and the modes of a checkout', () => {
     const copy = path.join(scratch, 'checkout');
-    for (const folder of ['userdata', 'netfilter', 'bpf']) {
+    for (const folder of ['userdata', 'netfilter', 'lib', 'health', 'bpf']) {
       fs.cpSync(path.join(REPOSITORY, folder), path.join(copy, folder), { recursive: true });
     }
     fs.chmodSync(path.join(copy, 'userdata/deploy_xdp.sh'), 0o600);
@@ -191,8 +195,9 @@ describe('the bundle', () => {
     fs.mkdirSync(path.join(empty, 'userdata'), { recursive: true });
     fs.writeFileSync(path.join(empty, 'userdata/packages.txt'), 'clang\n');
     expect(() => bundleFiles(empty)).toThrow(
-      'user data: the bundle lacks bpf/Makefile, bpf/udp_df_modifier.bpf.c, bpf/udp_df_modifier_loader.c, netfilter/Makefile, ' +
-        'netfilter/modify_udp_df.cpp, userdata/deploy_xdp.sh; restore them from git',
+      'user data: the bundle lacks bpf/Makefile, bpf/udp_df_modifier.bpf.c, bpf/udp_df_modifier_loader.c, ' +
+        'health/Makefile, health/health_endpoint.c, lib/journal.c, netfilter/Makefile, netfilter/modify_udp_df.cpp, ' +
+        'userdata/deploy_xdp.sh; restore them from git',
     );
   });
 

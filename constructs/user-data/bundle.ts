@@ -26,8 +26,12 @@ export const FETCH_SCRIPT = 'userdata/fetch_bundle.sh';
 const GENERATED = /(?:\.skel\.h|^vmlinux\.h)$/;
 const EDITOR_LEFTOVER = /^\.|~$|\.(?:swp|orig|rej|bak)$/;
 
+const isSource = (name: string): boolean => name === 'Makefile' || (/\.[ch]$/.test(name) && !GENERATED.test(name));
+
 const FOLDERS: Record<string, (name: string) => boolean> = {
-  bpf: (name) => name === 'Makefile' || (/\.[ch]$/.test(name) && !GENERATED.test(name)),
+  bpf: isSource,
+  health: isSource,
+  lib: isSource,
   netfilter: (name) => name === 'Makefile' || (/\.(?:c|cpp|h|hpp|nft)$/.test(name) && !GENERATED.test(name)),
   userdata: (name) => !name.endsWith('.md'),
 };
@@ -37,6 +41,9 @@ const REQUIRED = [
   'bpf/Makefile',
   'bpf/udp_df_modifier.bpf.c',
   'bpf/udp_df_modifier_loader.c',
+  'health/Makefile',
+  'health/health_endpoint.c',
+  'lib/journal.c',
   'netfilter/Makefile',
   'netfilter/modify_udp_df.cpp',
   'userdata/deploy_xdp.sh',
