@@ -37,7 +37,7 @@ const FAULTS: readonly Fault[] = [
   {
     name: 'a number beyond its maximum',
     target: 'fuzz_loader',
-    file: 'bpf/udp_df_modifier_loader.c',
+    file: 'bpf/loader/options.c',
     from: 'value > max)',
     to: 'value > max + 1)',
   },

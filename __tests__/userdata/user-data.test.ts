@@ -158,6 +158,7 @@ describe('the bundle', () => {
         'bpf/Makefile',
         'bpf/udp_df_modifier.bpf.c',
         'bpf/udp_df_modifier_loader.c',
+        'bpf/loader/options.c',
         'health/health_endpoint.c',
         'lib/journal.c',
         'netfilter/Makefile',
@@ -195,7 +196,7 @@ describe('the bundle', () => {
     fs.mkdirSync(path.join(empty, 'userdata'), { recursive: true });
     fs.writeFileSync(path.join(empty, 'userdata/packages.txt'), 'clang\n');
     expect(() => bundleFiles(empty)).toThrow(
-      'user data: the bundle lacks bpf/Makefile, bpf/udp_df_modifier.bpf.c, bpf/udp_df_modifier_loader.c, ' +
+      'user data: the bundle lacks bpf/Makefile, bpf/loader/options.c, bpf/udp_df_modifier.bpf.c, bpf/udp_df_modifier_loader.c, ' +
         'health/Makefile, health/health_endpoint.c, lib/journal.c, netfilter/Makefile, netfilter/modify_udp_df.cpp, ' +
         'userdata/deploy_xdp.sh; restore them from git',
     );

@@ -28,8 +28,10 @@ const EDITOR_LEFTOVER = /^\.|~$|\.(?:swp|orig|rej|bak)$/;
 
 const isSource = (name: string): boolean => name === 'Makefile' || (/\.[ch]$/.test(name) && !GENERATED.test(name));
 
+// Each folder's own files: what lies in folders below is shipped where they are named too.
 const FOLDERS: Record<string, (name: string) => boolean> = {
   bpf: isSource,
+  'bpf/loader': isSource,
   health: isSource,
   lib: isSource,
   netfilter: (name) => name === 'Makefile' || (/\.(?:c|cpp|h|hpp|nft)$/.test(name) && !GENERATED.test(name)),
@@ -39,6 +41,7 @@ const FOLDERS: Record<string, (name: string) => boolean> = {
 // Without one of these an instance cannot even report what is missing.
 const REQUIRED = [
   'bpf/Makefile',
+  'bpf/loader/options.c',
   'bpf/udp_df_modifier.bpf.c',
   'bpf/udp_df_modifier_loader.c',
   'health/Makefile',

@@ -8,7 +8,7 @@ import { must, REPOSITORY } from '../support/host';
 /** By file, the line behind which another goes. */
 const ADDITIONS = [
   ['bpf/udp_df_modifier.h', '__u64 fragments_seen;', '__u64 packets_of_tomorrow;'],
-  ['bpf/udp_df_modifier_loader.c', '\t"fragments_seen",', '\t"packets_of_tomorrow",'],
+  ['bpf/loader/status.c', '\t"fragments_seen",', '\t"packets_of_tomorrow",'],
   ['bpf/udp_df_modifier.bpf.c', 'count->packets_seen++;', 'count->packets_of_tomorrow++;'],
 ] as const;
 
