@@ -148,6 +148,30 @@ describe('the instance', () => {
     expect(fs.statSync(path.join(home, 'userdata/deploy_xdp.sh')).mode & 0o777).toBe(0o755);
     expect(fs.statSync(path.join(home, 'userdata/packages.txt')).mode & 0o777).toBe(0o644);
   });
+
+  testWith(
+    'cc',
+    'builds its health endpoint before and without anything else: no BPF program may keep it silent',
+    () => {
+      const folder = path.join(scratch, 'health');
+      fs.mkdirSync(folder);
+      files
+        .filter((file) => file.path.startsWith('health/'))
+        .forEach(({ path: file, content }) => fs.writeFileSync(path.join(scratch, file), content));
+      const env = { ...process.env, CLANG: 'false' };
+      expect(spawnSync('make', ['-s', '-C', folder], { env, encoding: 'utf8' })).toMatchObject({
+        status: 0,
+        stderr: '',
+      });
+      expect(spawnSync(path.join(folder, 'health_endpoint'), ['--help'], { encoding: 'utf8' })).toMatchObject({
+        status: 0,
+        stdout: 'usage: health_endpoint FILE\n',
+      });
+      expect(files.map(({ content }) => content.toString()).join('\n')).toContain(
+        'for folder in health bpf netfilter; do',
+      );
+    },
+  );
 });
 
 describe('the bundle', () => {
