@@ -17,7 +17,7 @@ export CHECKPOINT_DISABLE := 1
 PACKAGES := $(shell cat userdata/packages.txt lab/packages.txt)
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
 TS := node -r ts-node/register/transpile-only
-C_SOURCES = $(wildcard bpf/*.[ch] bpf/tests/*.[ch] netfilter/*.cpp netfilter/tests/*.cpp lab/*.c bench/*.[ch])
+C_SOURCES = $(wildcard bpf/*.[ch] bpf/loader/*.[ch] bpf/tests/*.[ch] lib/*.[ch] health/*.c netfilter/*.cpp netfilter/tests/*.cpp lab/*.c bench/*.[ch])
 SCRIPTS := userdata/deploy_xdp.sh userdata/xdp-monitoring.sh userdata/fetch_bundle.sh __tests__/support/isolated .ci/run .ci/diff-comment
 
 .PHONY: help setup packages build synth dashboard user-data-size lint lint-rules lint-types lint-format python-tools plan test-unit test-terraform test-lambda test-bpf test-lab test-vm test test-all fuzz bench performance lab-up lab-down lab-status demo clean
@@ -46,7 +46,8 @@ node_modules/.package-lock.json: package.json package-lock.json
 python-tools: setup ## install the Python tools of lab/requirements.txt into a virtual environment in the cache
 	@$(TS) lab/support/python-tools.ts
 
-build: setup ## build the XDP object, its loader, the legacy program and the lab's traffic
+build: setup ## build the XDP programs, their loader, the health endpoint, the NFQUEUE daemon and the lab's traffic
+	@$(MAKE) -s --no-print-directory -C health
 	@$(MAKE) -s --no-print-directory -C bpf
 	@$(MAKE) -s --no-print-directory -C netfilter
 	@$(MAKE) -s --no-print-directory -C lab
@@ -130,6 +131,7 @@ demo: build python-tools ## boot a machine from the synthesized user data, send 
 	@$(ROOT) $(TS) lab/demo.ts '$(ENGINE)' '$(MODE)'
 
 clean: ## remove what was built here (virtual machine images stay in the cache)
+	@$(MAKE) -s --no-print-directory -C health clean
 	@$(MAKE) -s --no-print-directory -C bpf clean
 	@$(MAKE) -s --no-print-directory -C netfilter clean
 	@$(MAKE) -s --no-print-directory -C lab clean

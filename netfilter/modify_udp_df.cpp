@@ -22,7 +22,7 @@
 #include <iterator>
 #include <string>
 
-#include "../bpf/journal.h"
+#include "../lib/journal.h"
 
 namespace
 {

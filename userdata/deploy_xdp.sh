@@ -35,7 +35,7 @@ usage: deploy_xdp.sh VERB
   health                    can packets flow? exit 0 or 1
 for the units:
   run network|xdp|legacy    keep the network whole; the programs, in the foreground
-  build bpf|netfilter       what is not built yet, or runs no more since a library changed
+  build FOLDER              bpf, health or netfilter: what is not built yet, or runs no more since a library changed
   share                     modify_udp_df runs if XDP leaves flows, else not
   ended network|xdp         after a unit's program: what goes with a stop, and not with a crash or a restart
   queue add|delete          feed modify_udp_df or not
@@ -1104,8 +1104,9 @@ build_what_fails() {
 	local program
 	case $1 in
 	bpf) program=$LOADER ;;
+	health) program=$HOME_DIR/health/health_endpoint ;;
 	netfilter) program=$LEGACY ;;
-	*) fail "build: '$1' is neither bpf nor netfilter" ;;
+	*) fail "build: '$1' is not allowed; give bpf, health or netfilter" ;;
 	esac
 	if "$program" --help &>/dev/null; then build "$1"; else build "$1" -B; fi
 }
@@ -1145,7 +1146,7 @@ install_all() {
 	if [[ $ENABLE_XDP == true ]]; then engines=('xdp-processor'); fi
 	if ((XDP_TRAFFIC_PERCENT < 100)); then engines+=(modify_udp); fi
 	install_packages
-	for folder in bpf netfilter; do build_what_fails $folder || failed=1; done
+	for folder in health bpf netfilter; do build_what_fails $folder || failed=1; done
 	install_units
 	systemctl -q enable mirror-gateway-network "${engines[@]}"
 	start_health_endpoint

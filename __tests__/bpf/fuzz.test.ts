@@ -37,7 +37,7 @@ const FAULTS: readonly Fault[] = [
   {
     name: 'a number beyond its maximum',
     target: 'fuzz_loader',
-    file: 'bpf/udp_df_modifier_loader.c',
+    file: 'bpf/loader/options.c',
     from: 'value > max)',
     to: 'value > max + 1)',
   },
@@ -80,7 +80,7 @@ describe('the fuzz targets', () => {
 
   test.each(FAULTS)('$target finds $name', async ({ target, file, from, to, name }) => {
     const root = path.join(scratch, name.replaceAll(' ', '-'));
-    for (const folder of ['bpf', 'netfilter']) {
+    for (const folder of ['lib', 'bpf', 'netfilter']) {
       fs.cpSync(path.join(REPOSITORY, folder), path.join(root, folder), {
         recursive: true,
         filter: (source) => !path.basename(source).startsWith('fuzz_') || /\.c(pp)?$/.test(source),

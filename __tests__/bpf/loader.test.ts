@@ -293,7 +293,7 @@ describe('attach', () => {
     afterAll(() => fs.rmSync(other, { recursive: true }));
 
     const upgrade = (...args: string[]): string =>
-      execute([...inside(GATEWAY), `${other}/udp_df_modifier_loader`, ...args, '--pin-dir', PINS]).err;
+      execute([...inside(GATEWAY), `${other}/bpf/udp_df_modifier_loader`, ...args, '--pin-dir', PINS]).err;
 
     test('moves the counters, keeps the link, and so does the way back', () => {
       attach();

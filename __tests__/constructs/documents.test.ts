@@ -92,7 +92,7 @@ test('the README names every output that tells an operator what comes next', () 
 });
 
 test('the page on the direct engine explains every counter that its loader prints, and no other', () => {
-  const [, names = ''] = /direct_counters\[\] = \{([^}]+)\}/.exec(textOf('bpf/direct.c')) ?? [];
+  const [, names = ''] = /direct_counters\[\] = \{([^}]+)\}/.exec(textOf('bpf/loader/direct.c')) ?? [];
   const printed = [...names.matchAll(/"(\w+)"/g)].map(([, name]) => name);
   const explained = [...page.slice(0, page.indexOf('## Modes')).matchAll(/^\| `(\w+)` \|/gm)].map(([, name]) => name);
   expect(explained.sort()).toEqual(printed.sort());

@@ -6,7 +6,7 @@ import { REPOSITORY } from '../../lab/support/host';
 /** Moved by a `make test-all` that passed on a clean checkout. */
 const PASSED = 'refs/test-all/passed';
 
-const PROGRAMS = /^(bpf|netfilter|userdata)\//;
+const PROGRAMS = /^(bpf|health|lib|netfilter|userdata)\//;
 const MACHINES =
   /^lab\/vm\/(apt|computer|image|programs|qemu|surroundings|vm)\.ts|^__tests__\/vm\/(emulated|lifecycle|machine|unbaked|upgrades)/;
 /** Whatever a machine boots from. */

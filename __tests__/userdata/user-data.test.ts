@@ -148,6 +148,30 @@ describe('the instance', () => {
     expect(fs.statSync(path.join(home, 'userdata/deploy_xdp.sh')).mode & 0o777).toBe(0o755);
     expect(fs.statSync(path.join(home, 'userdata/packages.txt')).mode & 0o777).toBe(0o644);
   });
+
+  testWith(
+    'cc',
+    'builds its health endpoint before and without anything else: no BPF program may keep it silent',
+    () => {
+      const folder = path.join(scratch, 'health');
+      fs.mkdirSync(folder);
+      files
+        .filter((file) => file.path.startsWith('health/'))
+        .forEach(({ path: file, content }) => fs.writeFileSync(path.join(scratch, file), content));
+      const env = { ...process.env, CLANG: 'false' };
+      expect(spawnSync('make', ['-s', '-C', folder], { env, encoding: 'utf8' })).toMatchObject({
+        status: 0,
+        stderr: '',
+      });
+      expect(spawnSync(path.join(folder, 'health_endpoint'), ['--help'], { encoding: 'utf8' })).toMatchObject({
+        status: 0,
+        stdout: 'usage: health_endpoint FILE\n',
+      });
+      expect(files.map(({ content }) => content.toString()).join('\n')).toContain(
+        'for folder in health bpf netfilter; do',
+      );
+    },
+  );
 });
 
 describe('the bundle', () => {
@@ -158,6 +182,9 @@ describe('the bundle', () => {
         'bpf/Makefile',
         'bpf/udp_df_modifier.bpf.c',
         'bpf/udp_df_modifier_loader.c',
+        'bpf/loader/options.c',
+        'health/health_endpoint.c',
+        'lib/journal.c',
         'netfilter/Makefile',
         'netfilter/modify_udp_df.cpp',
         'userdata/deploy_xdp.sh',
@@ -165,13 +192,15 @@ describe('the bundle', () => {
         'userdata/xdp-processor.service',
       ]),
     );
-    expect(paths.filter((file) => /\.o$|\/tests\/|cloud-config|fetch_|_loader$|modify_udp_df$/.test(file))).toEqual([]);
+    expect(
+      paths.filter((file) => /\.o$|\/tests\/|cloud-config|fetch_|_loader$|_endpoint$|modify_udp_df$/.test(file)),
+    ).toEqual([]);
     expect(paths).toEqual([...paths].sort());
   });
 
   test('is the same archive whatever the time, the order and the modes of a checkout', () => {
     const copy = path.join(scratch, 'checkout');
-    for (const folder of ['userdata', 'netfilter', 'bpf']) {
+    for (const folder of ['userdata', 'netfilter', 'lib', 'health', 'bpf']) {
       fs.cpSync(path.join(REPOSITORY, folder), path.join(copy, folder), { recursive: true });
     }
     fs.chmodSync(path.join(copy, 'userdata/deploy_xdp.sh'), 0o600);
@@ -191,8 +220,9 @@ describe('the bundle', () => {
     fs.mkdirSync(path.join(empty, 'userdata'), { recursive: true });
     fs.writeFileSync(path.join(empty, 'userdata/packages.txt'), 'clang\n');
     expect(() => bundleFiles(empty)).toThrow(
-      'user data: the bundle lacks bpf/Makefile, bpf/udp_df_modifier.bpf.c, bpf/udp_df_modifier_loader.c, netfilter/Makefile, ' +
-        'netfilter/modify_udp_df.cpp, userdata/deploy_xdp.sh; restore them from git',
+      'user data: the bundle lacks bpf/Makefile, bpf/loader/options.c, bpf/udp_df_modifier.bpf.c, bpf/udp_df_modifier_loader.c, ' +
+        'health/Makefile, health/health_endpoint.c, lib/journal.c, netfilter/Makefile, netfilter/modify_udp_df.cpp, ' +
+        'userdata/deploy_xdp.sh; restore them from git',
     );
   });
 

@@ -244,7 +244,7 @@ export function itOutlives(machine: Machine): void {
         [
           `cd ${sources}`,
           "sed -i 's/__u64 fragments_seen;/&\\n__u64 packets_of_tomorrow;/' udp_df_modifier.h",
-          'sed -i \'s/"fragments_seen",/&\\n"packets_of_tomorrow",/\' udp_df_modifier_loader.c',
+          'sed -i \'s/"fragments_seen",/&\\n"packets_of_tomorrow",/\' loader/status.c',
           'deploy_xdp.sh install',
         ].join('\n'),
         { timeoutSeconds: 600 },

@@ -26,8 +26,14 @@ export const FETCH_SCRIPT = 'userdata/fetch_bundle.sh';
 const GENERATED = /(?:\.skel\.h|^vmlinux\.h)$/;
 const EDITOR_LEFTOVER = /^\.|~$|\.(?:swp|orig|rej|bak)$/;
 
+const isSource = (name: string): boolean => name === 'Makefile' || (/\.[ch]$/.test(name) && !GENERATED.test(name));
+
+// Each folder's own files: what lies in folders below is shipped where they are named too.
 const FOLDERS: Record<string, (name: string) => boolean> = {
-  bpf: (name) => name === 'Makefile' || (/\.[ch]$/.test(name) && !GENERATED.test(name)),
+  bpf: isSource,
+  'bpf/loader': isSource,
+  health: isSource,
+  lib: isSource,
   netfilter: (name) => name === 'Makefile' || (/\.(?:c|cpp|h|hpp|nft)$/.test(name) && !GENERATED.test(name)),
   userdata: (name) => !name.endsWith('.md'),
 };
@@ -35,8 +41,12 @@ const FOLDERS: Record<string, (name: string) => boolean> = {
 // Without one of these an instance cannot even report what is missing.
 const REQUIRED = [
   'bpf/Makefile',
+  'bpf/loader/options.c',
   'bpf/udp_df_modifier.bpf.c',
   'bpf/udp_df_modifier_loader.c',
+  'health/Makefile',
+  'health/health_endpoint.c',
+  'lib/journal.c',
   'netfilter/Makefile',
   'netfilter/modify_udp_df.cpp',
   'userdata/deploy_xdp.sh',

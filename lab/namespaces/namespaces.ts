@@ -95,7 +95,7 @@ async function install(lab: Standing, config: GatewayConfig): Promise<void> {
   fs.mkdirSync(STATE, { recursive: true });
   fs.writeFileSync(MARK, lab.engine);
   if (lab.ec2FragmentLimit) fs.writeFileSync(LIMIT_MARK, '');
-  for (const folder of ['bpf', 'netfilter', 'userdata']) {
+  for (const folder of ['lib', 'health', 'bpf', 'netfilter', 'userdata']) {
     const source = path.join(REPOSITORY, folder);
     if (fs.existsSync(path.join(source, 'Makefile'))) await must('make', ['-C', source]);
     fs.cpSync(source, path.join(INSTALLED, folder), { recursive: true });

@@ -5,13 +5,13 @@
 // brings the same operations, pauses and interruptions again.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cp, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DEPLOY_SCRIPT, INSTALLED } from '../../constructs/user-data/user-data';
-import { must, type Progress, REPOSITORY, run, type RunResult, sleep } from '../support/host';
+import { must, type Progress, run, type RunResult, sleep } from '../support/host';
 import { LAB, RUNTIME, SETTINGS_FILE } from './namespaces';
-import { makeNextVersion } from './next-version';
+import { buildSources, copySources, makeNextVersion } from './next-version';
 import { inside } from '../packets/traffic';
 
 const LOCK = join(RUNTIME, 'lock');
@@ -236,8 +236,8 @@ export class Builds {
   static async make(): Promise<Builds> {
     const folder = await mkdtemp(join(tmpdir(), 'storm-'));
     const builds = new Builds(folder);
-    await cp(join(REPOSITORY, 'bpf'), builds.place(0), { recursive: true });
-    await must('make', ['-s', '-B', '-C', builds.place(0)], { timeoutMs: 120_000 });
+    await copySources(builds.place(0));
+    await buildSources(builds.place(0));
     await makeNextVersion(builds.place(1));
     return builds;
   }
@@ -247,7 +247,7 @@ export class Builds {
     this.current = 1 - this.current;
     const script = ['udp_df_modifier.bpf.o', 'udp_df_direct.bpf.o', 'udp_df_modifier_loader'].flatMap((name) => {
       const target = join(INSTALLED, 'bpf', name);
-      return [`cp ${join(this.place(this.current), name)} ${target}.new`, `mv ${target}.new ${target}`];
+      return [`cp ${join(this.place(this.current), 'bpf', name)} ${target}.new`, `mv ${target}.new ${target}`];
     });
     await must('flock', ['-w', '60', LOCK, 'sh', '-ec', script.join('\n')], { timeoutMs: VERB_MS });
   }

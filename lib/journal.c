@@ -13,7 +13,7 @@
 
 #include "journal.h"
 
-/* systemd.exec(5): JOURNAL_STREAM is device:inode of what it has connected; a redirected stderr is another file. */
+/* Compares device:inode of what systemd has connected (JOURNAL_STREAM: systemd.exec(5)); a redirected stderr is another file. */
 static bool stderr_is_the_journal(void)
 {
 	const char *stream = getenv("JOURNAL_STREAM");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Answers GET /healthz out of the file in which deploy_xdp.sh keeps its verdict. One process with room for so many
+ * Answers GET /healthz out of the file in which deploy_xdp.sh keeps the health state. One process with room for so many
  * connections and no more: a request starts nothing, so a flood of them takes neither memory nor processors from the packets,
  * and who connects and says nothing keeps nobody out. The listening socket comes from systemd; nothing else is needed.
  */
@@ -20,7 +20,7 @@
 #define CONNECTIONS 256
 #define PATIENCE_MS 2000
 #define LONGEST_REQUEST 8192
-#define FRESH_SECONDS 30 /* twice what passes between two verdicts at most */
+#define FRESH_SECONDS 30 /* twice what passes between two health states at most */
 #define WANTED "GET /healthz "
 #define die(...) (fprintf(stderr, "health_endpoint: " __VA_ARGS__), exit(EXIT_FAILURE))
 
@@ -30,7 +30,7 @@ struct request {
 	char start[sizeof(WANTED) - 1];
 };
 
-/* In the order they came: the first is the oldest. */
+/* Stand in the order they came: the first is the oldest. */
 static struct request requests[CONNECTIONS];
 static struct pollfd watched[1 + CONNECTIONS] = { { .fd = LISTENER, .events = POLLIN } };
 static int count;
@@ -50,8 +50,8 @@ static int print_response(char *to, size_t size, const char *status, const char 
 		status, strlen(body), body);
 }
 
-/* The file: seconds since boot and the HTTP status, then the body. A watch that has stopped is no sign of health. */
-static int print_verdict(char *to, size_t size, const char *path)
+/* Prints the file: seconds since boot and the HTTP status, then the body. A watch that has stopped is no sign of health. */
+static int print_health(char *to, size_t size, const char *path)
 {
 	char text[2048] = "", status[32], reason[64], body[256];
 	long long at, age;
@@ -77,11 +77,11 @@ static int print_verdict(char *to, size_t size, const char *path)
 	return print_response(to, size, "503 Service Unavailable", body);
 }
 
-/* Into a socket that has sent nothing yet: there is room for all of it. */
+/* Sends into a socket that has sent nothing yet: there is room for all of it. */
 static void answer(int connection, bool is_wanted, const char *path)
 {
 	char response[4096];
-	int length = is_wanted ? print_verdict(response, sizeof(response), path)
+	int length = is_wanted ? print_health(response, sizeof(response), path)
 			       : print_response(response, sizeof(response), "404 Not Found",
 					 "{\"error\":\"only GET /healthz is served\"}\n");
 
@@ -98,7 +98,7 @@ static bool ends_here(struct request *request, char byte)
 	return (request->last_bytes & 0xffff) == 0x0a0a || (request->last_bytes & 0xffffff) == 0x0a0d0a;
 }
 
-/* Everything that has come is read: closing over unread bytes would reset the connection under its answer. */
+/* Reads everything that has come: closing over unread bytes would reset the connection under its answer. */
 static bool is_done(int connection, struct request *request, const char *path)
 {
 	char bytes[1024];
@@ -141,7 +141,7 @@ static void welcome(int connection, const char *path)
 	watched[count] = (struct pollfd){ .fd = connection, .events = POLLIN };
 }
 
-/* Not all that wait at once: those inside may have said their request by now. */
+/* Takes in not all that wait at once: those inside may have said their request by now. */
 static void welcome_some(const char *path)
 {
 	for (int i = 0; i < 16; i++) {
@@ -161,6 +161,9 @@ int main(int argc, char **argv)
 	int listens = 0;
 	socklen_t size = sizeof(listens);
 
+	/* Proves that it starts, before an image's program is taken (deploy_xdp.sh). */
+	if (argc == 2 && !strcmp(argv[1], "--help"))
+		return puts("usage: health_endpoint FILE") < 0;
 	if (argc != 2)
 		die("%d arguments, 1 is needed: the file with the verdict; usage: health_endpoint FILE\n", argc - 1);
 	if (getsockopt(LISTENER, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) || !listens)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the direct engine asks of its loader beside what the bridge engine does. */
+/* Does what only the direct engine asks of its loader. */
 #ifndef DIRECT_H
 #define DIRECT_H
 
@@ -16,8 +16,8 @@ struct direct_interfaces {
 };
 
 /*
- * Each function returns NULL, or in one line what is wrong; it then has changed nothing but, where it says so, maps that
- * no packet sees yet, and errno says whether a retry may heal it.
+ * Each function that returns a string returns NULL, or an error in one line; it then has changed nothing but, where it says
+ * so, maps that no packet sees yet, and errno says whether a retry may heal it.
  */
 
 /* Completes settings by what the interfaces say. Rules, VNI, MTU and destination are the caller's. */
@@ -25,35 +25,35 @@ const char *direct_describe(
 	const struct direct_interfaces *interfaces, bool is_driver_mode, struct direct_config *config);
 
 /*
- * Before loading: nothing is loaded that this mode does not need, and that an older kernel would refuse. `watches`: what
- * becomes of redirected frames will be counted.
+ * Before loading: leaves out what this mode does not need, and an older kernel would refuse. `watches`: what the kernel
+ * loses of redirected frames will be counted.
  */
 const char *direct_prepare(struct bpf_object *object, bool is_driver_mode, bool watches);
 
 /* After loading with `watches`: counts until this process ends. */
 const char *direct_watch(struct bpf_object *object);
 
-/* Whether this kernel has the type information that watching needs. */
+/* Returns whether this kernel has the type information that watching needs. */
 bool direct_can_watch(void);
 
-/* After loading and before attaching: every entry of the device maps. */
+/* After loading and before attaching: fills every entry of the device maps. */
 const char *direct_fill(struct bpf_object *object, const struct direct_config *config);
 
-/* After loading and before attaching, where the map of identifications is new: every counter begins at random. */
+/* After loading and before attaching, where the map of identifications is new: lets every counter begin at random. */
 const char *direct_seed_ids(int map);
 
-/* All settings at once, between two packets; and those in force. */
+/* Write all settings at once, between two packets; and read those in force. */
 const char *direct_write(int map, const struct direct_config *config);
 const char *direct_read(int map, struct direct_config *config);
 
-/* The source address of what is handed over, which netfilter knows from its rules. Returns whether it is one host's. */
-bool direct_take_mac(const char *text, struct direct_config *config);
+/* Parses the source address of what is punted to the stack, by which netfilter knows it. Returns whether it is one host's. */
+bool direct_parse_mac(const char *text, struct direct_config *config);
 
-/* Whether this kernel redirects to all entries of a device map: Linux 5.13 and later. If not, errno says why. */
+/* Returns whether this kernel redirects to all entries of a device map: Linux 5.13 and later. If not, errno says why. */
 bool direct_can_copy(void);
 
-/* A packet that began before may still be in the program; after this it is not. membarrier(2) is a grace period of RCU. */
-void await_packets_on_the_way(void);
+/* Waits for an RCU grace period, by membarrier(2): no packet that began before is in the program any more. */
+void wait_rcu_grace_period(void);
 
 /* In the order of enum passed and of the rest of struct direct_stats. */
 extern const char *const direct_counters[];

@@ -20,7 +20,7 @@
 
 #include "direct.h"
 
-/* net/core/dev.h: an interface takes its MTU, an Ethernet header and a tag. */
+/* An interface takes its MTU, an Ethernet header and a tag: net/core/dev.h. */
 #define FRAME_BEYOND_MTU (ETH_HLEN + 4)
 
 const char *const direct_counters[] = {
@@ -53,24 +53,24 @@ const char *const direct_counters[] = {
 };
 _Static_assert(sizeof(direct_counters) / sizeof(*direct_counters) == DIRECT_COUNTERS, "every counter has a name");
 
-static char complaint[256];
-
-__attribute__((format(printf, 1, 2))) static const char *complain(const char *format, ...)
+/* Returns the line, which lasts until the next one. Leaves errno as it is. */
+__attribute__((format(printf, 1, 2))) static const char *error_line(const char *format, ...)
 {
+	static char line[256];
 	int error = errno;
 	va_list values;
 
 	va_start(values, format);
-	vsnprintf(complaint, sizeof(complaint), format, values);
+	vsnprintf(line, sizeof(line), format, values);
 	va_end(values);
 	errno = error;
-	return complaint;
+	return line;
 }
 
-/* What no retry heals, and no errno tells. */
-#define complain_finally(...) (errno = EINVAL, complain(__VA_ARGS__))
+/* For what no retry heals, and no errno tells. */
+#define final_error_line(...) (errno = EINVAL, error_line(__VA_ARGS__))
 
-/* Asks about one interface. Returns false if it cannot answer. */
+/* Asks the kernel about one interface. Returns false if there is no answer. */
 static bool ask(const char *interface, unsigned long question, struct ifreq *answer)
 {
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -89,15 +89,15 @@ static const char *address_of(const char *interface, __be32 *address)
 	struct ifreq answer;
 
 	if (!ask(interface, SIOCGIFADDR, &answer))
-		return complain("interface '%s' has no IPv4 address: %s", interface, strerror(errno));
+		return error_line("interface '%s' has no IPv4 address: %s", interface, strerror(errno));
 	*address = ((struct sockaddr_in *)&answer.ifr_addr)->sin_addr.s_addr;
 	return NULL;
 }
 
-/* What encapsulation adds to a mirrored datagram's IP total length, in an interface's MTU: IP, UDP, VXLAN, Ethernet. */
+/* Bytes that encapsulation adds to a mirrored datagram's IP total length, in an interface's MTU: IP, UDP, VXLAN, Ethernet. */
 #define ENCAPSULATION 50
 
-/* In driver mode a datagram is no longer than the primary interface takes. */
+/* Needs no fragmenting where the primary interface takes nothing that br0 does not: in driver mode no datagram is longer. */
 static const char *describe_fragmenting(
 	const struct direct_interfaces *interfaces, bool is_driver_mode, struct direct_config *config)
 {
@@ -107,7 +107,7 @@ static const char *describe_fragmenting(
 	if (!is_driver_mode)
 		return NULL;
 	if (!ask(interfaces->primary, SIOCGIFMTU, &primary) || !ask(interfaces->bridge, SIOCGIFMTU, &bridge))
-		return complain("interfaces '%s' and '%s' do not tell their MTUs: %s", interfaces->primary,
+		return error_line("interfaces '%s' and '%s' do not tell their MTUs: %s", interfaces->primary,
 			interfaces->bridge, strerror(errno));
 	if (primary.ifr_mtu - ENCAPSULATION <= bridge.ifr_mtu)
 		config->fragmenting = FRAGMENT_NEVER;
@@ -118,27 +118,27 @@ const char *direct_describe(
 	const struct direct_interfaces *interfaces, bool is_driver_mode, struct direct_config *config)
 {
 	struct ifreq answer;
-	const char *wrong = address_of(interfaces->primary, &config->primary_ip);
+	const char *error = address_of(interfaces->primary, &config->primary_ip);
 
-	if (!wrong)
-		wrong = address_of(interfaces->bridge, &config->secondary_ip);
-	if (wrong)
-		return wrong;
+	if (!error)
+		error = address_of(interfaces->bridge, &config->secondary_ip);
+	if (error)
+		return error;
 	config->primary_ifindex = if_nametoindex(interfaces->primary);
 	config->bridge_ifindex = if_nametoindex(interfaces->bridge);
 	config->egress_ifindex = if_nametoindex(interfaces->secondary);
 	if (!ask(interfaces->secondary, SIOCGIFMTU, &answer))
-		return complain("interface '%s' does not tell its MTU: %s", interfaces->secondary, strerror(errno));
+		return error_line("interface '%s' does not tell its MTU: %s", interfaces->secondary, strerror(errno));
 	config->longest_frame = answer.ifr_mtu + FRAME_BEYOND_MTU;
 	if (!ask(interfaces->primary, SIOCGIFHWADDR, &answer))
-		return complain("interface '%s' does not tell its address: %s", interfaces->primary, strerror(errno));
+		return error_line("interface '%s' does not tell its address: %s", interfaces->primary, strerror(errno));
 	if (answer.ifr_hwaddr.sa_family != ARPHRD_ETHER)
-		return complain_finally("interface '%s' has no Ethernet address", interfaces->primary);
+		return final_error_line("interface '%s' has no Ethernet address", interfaces->primary);
 	memcpy(config->primary_mac, answer.ifr_hwaddr.sa_data, sizeof(config->primary_mac));
 	return describe_fragmenting(interfaces, is_driver_mode, config);
 }
 
-bool direct_take_mac(const char *text, struct direct_config *config)
+bool direct_parse_mac(const char *text, struct direct_config *config)
 {
 	__u8 *mac = (__u8 *)config->handover_mac;
 
@@ -158,9 +158,9 @@ static struct direct_config_slots *map_slots(int map)
 	return all == MAP_FAILED ? NULL : all;
 }
 
-void await_packets_on_the_way(void)
+void wait_rcu_grace_period(void)
 {
-	/* Not on kernels with nohz_full: there a time that no packet takes. */
+	/* Kernels with nohz_full have no membarrier(2): there a time that no packet takes. */
 	if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0))
 		usleep(100000);
 }
@@ -170,14 +170,14 @@ const char *direct_write(int map, const struct direct_config *config)
 	struct direct_config_slots *all = map_slots(map);
 
 	if (!all)
-		return complain("cannot map the settings: %s", strerror(errno));
+		return error_line("cannot map the settings: %s", strerror(errno));
 	__u32 idle = !(all->active & 1);
 
 	/* The idle slot may have readers yet, if whoever wrote last was killed before it had waited for them. */
-	await_packets_on_the_way();
+	wait_rcu_grace_period();
 	all->slots[idle] = *config;
 	__atomic_store_n(&all->active, idle, __ATOMIC_RELEASE);
-	await_packets_on_the_way();
+	wait_rcu_grace_period();
 	munmap(all, sizeof(*all));
 	return NULL;
 }
@@ -187,7 +187,7 @@ const char *direct_read(int map, struct direct_config *config)
 	struct direct_config_slots *all = map_slots(map);
 
 	if (!all)
-		return complain("cannot map the settings: %s", strerror(errno));
+		return error_line("cannot map the settings: %s", strerror(errno));
 	*config = all->slots[all->active & 1];
 	munmap(all, sizeof(*all));
 	return NULL;
@@ -227,7 +227,7 @@ static const char *load_if(struct bpf_object *object, const char *name, bool is_
 	struct bpf_program *program = bpf_object__find_program_by_name(object, name);
 
 	if (!program)
-		return complain_finally("the BPF object lacks its program '%s'", name);
+		return final_error_line("the BPF object lacks its program '%s'", name);
 	bpf_program__set_autoload(program, is_wanted);
 	return NULL;
 }
@@ -238,33 +238,31 @@ bool direct_can_watch(void)
 	       libbpf_find_vmlinux_btf_id("xdp_redirect_err", BPF_TRACE_RAW_TP) > 0;
 }
 
-static bool lays_out; /* as the program is told */
-
-/* Linux 5.18 and later. Before 5.15 generic mode runs no program on copies, and refuses maps that have room for one. */
-static bool can_lay_out(void)
+/* Needs Linux 5.18. Before 5.15 generic mode runs no program on copies, and refuses maps that have room for one. */
+static bool can_fragment_in_buffer(void)
 {
 	return libbpf_probe_bpf_helper(BPF_PROG_TYPE_XDP, BPF_FUNC_xdp_store_bytes, NULL) > 0;
 }
 
-static const char *tell_whether_it_lays_out(struct bpf_object *object)
+/* Tells the program, in its one constant. */
+static const char *set_fragments_in_buffer(struct bpf_object *object, __u32 value)
 {
 	struct bpf_map *map = bpf_object__find_map_by_name(object, ".rodata");
-	__u32 value = lays_out;
 
 	if (!map || bpf_map__set_initial_value(map, &value, sizeof(value)))
-		return complain_finally("the BPF object lacks its constant 'lays_out'");
+		return final_error_line("the BPF object lacks its section .rodata");
 	return NULL;
 }
 
 const char *direct_prepare(struct bpf_object *object, bool is_driver_mode, bool watches)
 {
-	lays_out = !is_driver_mode && can_lay_out();
+	bool in_buffer = !is_driver_mode && can_fragment_in_buffer();
 
 	const struct {
 		const char *name;
 		bool is_wanted;
 	} programs[] = {
-		{ CUT_PROGRAM, is_driver_mode || lays_out },
+		{ CUT_PROGRAM, is_driver_mode || in_buffer },
 		{ PASS_PROGRAM, is_driver_mode },
 		{ UNSENT_PROGRAM, watches },
 		{ REFUSED_PROGRAM, watches },
@@ -272,13 +270,13 @@ const char *direct_prepare(struct bpf_object *object, bool is_driver_mode, bool 
 	struct bpf_map *map;
 
 	for (size_t i = 0; i < sizeof(programs) / sizeof(*programs); i++) {
-		const char *wrong = load_if(object, programs[i].name, programs[i].is_wanted);
+		const char *error = load_if(object, programs[i].name, programs[i].is_wanted);
 
-		if (wrong)
-			return wrong;
+		if (error)
+			return error;
 	}
-	if (is_driver_mode || lays_out)
-		return tell_whether_it_lays_out(object);
+	if (is_driver_mode || in_buffer)
+		return set_fragments_in_buffer(object, in_buffer);
 	/* Before Linux 5.15 generic mode takes no program whose device maps have room for another one. */
 	bpf_object__for_each_map(map, object)
 	{
@@ -295,9 +293,9 @@ const char *direct_watch(struct bpf_object *object)
 	for (size_t i = 0; i < sizeof(programs) / sizeof(*programs); i++) {
 		struct bpf_program *program = bpf_object__find_program_by_name(object, programs[i]);
 
-		/* The descriptor is the hook: it stays open. */
+		/* The program stays attached while this descriptor is open. */
 		if (bpf_raw_tracepoint_open(NULL, bpf_program__fd(program)) < 0)
-			return complain("cannot hook '%s': %s", programs[i], strerror(errno));
+			return error_line("cannot hook '%s': %s", programs[i], strerror(errno));
 	}
 	return NULL;
 }
@@ -311,14 +309,14 @@ const char *direct_seed_ids(int map)
 		ssize_t got = getrandom((char *)starts + done, sizeof(starts) - done, 0);
 
 		if (got < 0 && errno != EINTR)
-			return complain("no random numbers to begin identifications at: %s", strerror(errno));
+			return error_line("no random numbers to begin identifications at: %s", strerror(errno));
 		done += got > 0 ? got : 0;
 	}
 	for (__u32 i = 0; i < ID_COUNTERS; i++) {
 		const struct id_counter counter = { .blocks = starts[i] };
 
 		if (bpf_map_update_elem(map, &i, &counter, BPF_ANY))
-			return complain("cannot let identifications begin at random: %s", strerror(errno));
+			return error_line("cannot let identifications begin at random: %s", strerror(errno));
 	}
 	return NULL;
 }
@@ -328,29 +326,30 @@ static const char *fill(struct bpf_object *object, const char *name, const struc
 	struct bpf_map *map = bpf_object__find_map_by_name(object, name);
 
 	if (!map)
-		return complain_finally("the BPF object lacks its map '%s'", name);
+		return final_error_line("the BPF object lacks its map '%s'", name);
 	for (__u32 entry = 0; entry < bpf_map__max_entries(map); entry++)
 		if (bpf_map_update_elem(bpf_map__fd(map), &entry, value, BPF_ANY))
-			return complain("the kernel refuses interface %u in map '%s': %s", value->ifindex, name,
+			return error_line("the kernel refuses interface %u in map '%s': %s", value->ifindex, name,
 				strerror(errno));
 	return NULL;
 }
 
 const char *direct_fill(struct bpf_object *object, const struct direct_config *config)
 {
-	struct bpf_program *cut = bpf_object__find_program_by_name(object, CUT_PROGRAM);
+	struct bpf_program *fragments = bpf_object__find_program_by_name(object, CUT_PROGRAM);
 	struct bpf_devmap_val value = { .ifindex = config->egress_ifindex };
 	char name[] = COPIES_MAP "n";
-	const char *wrong;
+	const char *error;
 
 	if (config->fragmenting == FRAGMENT_COPIES)
-		value.bpf_prog.fd = bpf_program__fd(cut);
-	wrong = fill(object, WHOLE_MAP, &value);
-	if (config->fragmenting == FRAGMENT_IN_BUFFER && lays_out)
-		value.bpf_prog.fd = bpf_program__fd(cut);
-	for (char digit = '2'; value.bpf_prog.fd && !wrong && digit <= '0' + MOST_FRAGMENTS; digit++) {
+		value.bpf_prog.fd = bpf_program__fd(fragments);
+	error = fill(object, WHOLE_MAP, &value);
+	/* In generic mode that program is loaded only where the kernel lets it fragment in the buffer. */
+	if (config->fragmenting == FRAGMENT_IN_BUFFER && bpf_program__autoload(fragments))
+		value.bpf_prog.fd = bpf_program__fd(fragments);
+	for (char digit = '2'; value.bpf_prog.fd && !error && digit <= '0' + MOST_FRAGMENTS; digit++) {
 		name[sizeof(name) - 2] = digit;
-		wrong = fill(object, name, &value);
+		error = fill(object, name, &value);
 	}
-	return wrong;
+	return error;
 }
