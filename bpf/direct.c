@@ -340,12 +340,12 @@ const char *direct_fill(struct bpf_object *object, const struct direct_config *c
 {
 	struct bpf_program *cut = bpf_object__find_program_by_name(object, CUT_PROGRAM);
 	struct bpf_devmap_val value = { .ifindex = config->egress_ifindex };
-	char name[] = COPIES_MAP "n";
+	char name[] = TX_BROADCAST_MAP "n";
 	const char *wrong;
 
 	if (config->fragmenting == FRAGMENT_COPIES)
 		value.bpf_prog.fd = bpf_program__fd(cut);
-	wrong = fill(object, WHOLE_MAP, &value);
+	wrong = fill(object, TX_SINGLE_MAP, &value);
 	if (config->fragmenting == FRAGMENT_IN_BUFFER && lays_out)
 		value.bpf_prog.fd = bpf_program__fd(cut);
 	for (char digit = '2'; value.bpf_prog.fd && !wrong && digit <= '0' + MOST_FRAGMENTS; digit++) {

@@ -55,7 +55,7 @@ bool direct_can_copy(void);
 /* A packet that began before may still be in the program; after this it is not. membarrier(2) is a grace period of RCU. */
 void await_packets_on_the_way(void);
 
-/* In the order of enum passed and of the rest of struct direct_stats. */
+/* In the order of enum pass_reason and of the rest of struct direct_stats. */
 extern const char *const direct_counters[];
 #define DIRECT_COUNTERS (sizeof(struct direct_stats) / sizeof(__u64) - ROOM_FOR_RULE)
 

@@ -158,6 +158,7 @@ describe('the bundle', () => {
         'bpf/Makefile',
         'bpf/udp_df_modifier.bpf.c',
         'bpf/udp_df_modifier_loader.c',
+        'bpf/xdp/match.h',
         'netfilter/Makefile',
         'netfilter/modify_udp_df.cpp',
         'userdata/deploy_xdp.sh',

@@ -28,6 +28,7 @@ const EDITOR_LEFTOVER = /^\.|~$|\.(?:swp|orig|rej|bak)$/;
 
 const FOLDERS: Record<string, (name: string) => boolean> = {
   bpf: (name) => name === 'Makefile' || (/\.[ch]$/.test(name) && !GENERATED.test(name)),
+  'bpf/xdp': (name) => name.endsWith('.h') && !GENERATED.test(name),
   netfilter: (name) => name === 'Makefile' || (/\.(?:c|cpp|h|hpp|nft)$/.test(name) && !GENERATED.test(name)),
   userdata: (name) => !name.endsWith('.md'),
 };
