@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The legacy path: clears DF of large UDP datagrams to one port in userspace, over NFQUEUE, by the XDP program's rule.
-// Nothing is ever dropped: all else is accepted as it came, and the kernel fails open when the queue overflows.
+// The engine `nfqueue`, the NFQUEUE daemon: clears DF of large UDP datagrams to one port in userspace, by the XDP programs'
+// rule. Nothing is ever dropped: all else is accepted as it came, and the kernel fails open when the queue overflows.
 
 #include <arpa/inet.h>
 #include <getopt.h>

@@ -23,14 +23,14 @@ const FAULTS: readonly Fault[] = [
   {
     name: 'a read before its bounds check',
     target: 'fuzz_parsing',
-    file: 'bpf/parsing.h',
-    from: 'if (taken + size > frame->end)',
-    to: 'if (taken > frame->end)',
+    file: 'bpf/xdp/parsing.h',
+    from: 'if (bytes + size > frame->end)',
+    to: 'if (bytes > frame->end)',
   },
   {
     name: 'a checksum without its carry',
     target: 'fuzz_parsing',
-    file: 'bpf/rule.h',
+    file: 'bpf/xdp/checksum.h',
     from: 'sum = (sum & 0xffff) + (sum >> 16);',
     to: 'sum &= 0xffff;',
   },

@@ -419,7 +419,6 @@ describe('attach says what is wrong', () => {
 
   test('a program that the verifier refuses, in the words of the verifier; nothing stays behind', () => {
     const source = fs.readFileSync(path.join(BPF_FOLDER, 'udp_df_modifier.bpf.c'), 'utf8');
-    fs.copyFileSync(path.join(BPF_FOLDER, 'parsing.h'), path.join(folder, 'parsing.h'));
     const unsafe = source.replace('__u32 only = 0,', '__u32 only = *(__u32 *)frame.at,');
     expect(unsafe).not.toBe(source);
     const result = loader('attach', '--interface', 'br0', '--object', compile('unsafe', unsafe));
@@ -849,7 +848,7 @@ describe('the direct engine, in driver mode', () => {
     gateway(`ip link set br0 mtu ${mtu}`); // the primary interface has 1500, of which 50 are the mirror's headers
     complete();
     const ids = (JSON.parse(gateway('bpftool -j map list')) as { id: number; name?: string; type: string }[])
-      .filter(({ name, type }) => name === 'whole' && type === 'devmap')
+      .filter(({ name, type }) => name === 'tx_single' && type === 'devmap')
       .map(({ id }) => id);
     // struct bpf_devmap_val: the interface, then the number of the program, 32 bits each.
     const [entry] = dump<{ value: string[] }>(`id ${Math.max(...ids)}`);

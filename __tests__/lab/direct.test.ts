@@ -422,7 +422,7 @@ async function loseCopies(object?: string): Promise<{ othersArrive: boolean; cou
   const receiver = await Receiver.start(gateway.path.sink, ADDRESSES.sink.address, ADDRESSES.sink.port);
   try {
     await gateway.use('driver', { object });
-    await gateway.losesCopy('copies_3');
+    await gateway.losesCopy('tx_broadcast_3');
     const packets = Array.from({ length: 60 }, (_, id) => datagram(id % 3 ? 1428 : 2852, id));
     const frames = packets.map((packet) => onto(gateway.path, packet.build()));
     const capture = await Capture.start(gateway.path.sink);
@@ -471,20 +471,20 @@ const FAULTS: readonly { readonly name: string; readonly from: string; readonly 
     from: 'reader->is_copied = byte & 0x80;',
     to: 'reader->is_copied = 1;',
   },
-  { name: 'a header sum that forgets changed options', from: 'changes = slip.options;', to: 'changes = 0;' },
+  { name: 'a header sum that forgets changed options', from: 'diff = meta.options_diff;', to: 'diff = 0;' },
   { name: 'options that routers work on, carried', from: 'type == 7 /*', to: 'type == 255 /*' },
   { name: 'a UDP checksum made where there was none', from: 'if (udp->check) {', to: 'if (udp->check || 1) {' },
   {
     name: 'a UDP checksum that forgets the port',
-    from: 'changes + change(udp->dest, rules->ipsec_vm_port)',
-    to: 'changes',
+    from: 'diff + checksum_diff(udp->dest, rules->ipsec_vm_port)',
+    to: 'diff',
   },
   { name: 'a TTL that stays', from: 'old - bpf_htons(0x0100)', to: 'old' },
   { name: 'padding sent along', from: 'return !behind ||', to: 'return 1 || !behind ||' },
   {
     name: 'a wrong IP checksum mended',
-    from: '!= 0xffff)\n\t\treturn PASSED_MALFORMED;',
-    to: '== 1)\n\t\treturn PASSED_MALFORMED;',
+    from: '!= 0xffff)\n\t\treturn PASS_MALFORMED;',
+    to: '== 1)\n\t\treturn PASS_MALFORMED;',
   },
   { name: 'a wrong outer UDP checksum overlooked', from: 'if (outer->check &&', to: 'if (0 && outer->check &&' },
   { name: 'congestion marks overlooked', from: 'ip->tos & IP_ECN', to: '0' },
@@ -499,8 +499,8 @@ const FAULTS: readonly { readonly name: string; readonly from: string; readonly 
   { name: 'an identification that stays', from: 'ip->id = id;', to: '' },
   {
     name: 'a header sum that forgets the identification',
-    from: 'changes + frame->id_change + more',
-    to: 'changes + more',
+    from: 'diff + frame->id_diff + extra_diff',
+    to: 'diff + extra_diff',
   },
   { name: 'an outer length that lies', from: 'datagram->size + sizeof(struct ethhdr) > frame->length', to: '0' },
 ];
@@ -510,7 +510,7 @@ const LAYOUT_FAULTS: typeof FAULTS = [
   { name: 'fragments one byte apart', from: 'length - (number + 1) * each', to: 'length - (number + 1) * each - 1' },
   { name: 'the last one with MF', from: 'is_last ? offset / 8 :', to: 'is_last ? offset / 8 | IP_MF :' },
   { name: 'options of the first in all', from: 'number ? later_options : ', to: '' },
-  { name: 'a header sum that forgets options', from: 'number ? layout->options_change : 0', to: '0' },
+  { name: 'a header sum that forgets options', from: 'number ? plan->options_diff : 0', to: '0' },
   { name: 'no end before the others', from: 'if (number && bpf_xdp_adjust_tail', to: 'if (0 && bpf_xdp_adjust_tail' },
 ];
 
@@ -538,10 +538,12 @@ describe('a program with a fault', () => {
   async function plant({ name, from, to }: (typeof FAULTS)[number]): Promise<string> {
     const copy = path.join(folder, name.replaceAll(/\W+/g, '-'));
     fs.cpSync(path.join(REPOSITORY, 'bpf'), copy, { recursive: true, filter: (file) => !file.endsWith('.o') });
-    const source = path.join(copy, 'udp_df_direct.bpf.c');
-    const sound = fs.readFileSync(source, 'utf8');
-    if (!sound.includes(from)) throw new Error(`${source} no longer contains "${from}": plant the fault elsewhere`);
-    fs.writeFileSync(source, sound.replaceAll(from, to));
+    const headers = fs.readdirSync(path.join(copy, 'xdp')).map((header) => path.join(copy, 'xdp', header));
+    const sources = [path.join(copy, 'udp_df_direct.bpf.c'), ...headers].filter((file) =>
+      fs.readFileSync(file, 'utf8').includes(from),
+    );
+    if (sources.length === 0) throw new Error(`the direct program no longer has "${from}": plant the fault elsewhere`);
+    for (const file of sources) fs.writeFileSync(file, fs.readFileSync(file, 'utf8').replaceAll(from, to));
     await must('make', ['-C', copy, 'udp_df_direct.bpf.o']);
     return path.join(copy, 'udp_df_direct.bpf.o');
   }
@@ -555,8 +557,8 @@ describe('a program with a fault', () => {
   });
 
   test('a count that goes on where copies were lost: is found', async () => {
-    const from = 'if (group->sequence != slip->sequence) {';
-    const object = await plant({ name: 'count', from, to: 'if (group->cut >= group->fragments) {' });
+    const from = 'if (group->sequence != meta->sequence) {';
+    const object = await plant({ name: 'count', from, to: 'if (group->seen >= group->fragments) {' });
     expect((await loseCopies(object)).othersArrive).toBe(false);
   });
 });

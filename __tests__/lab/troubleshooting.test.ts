@@ -113,7 +113,7 @@ async function makeUnsafe(): Promise<void> {
   await deploy('detach');
   const folder = join(INSTALLED, 'bpf');
   const source = readFileSync(join(folder, 'udp_df_direct.bpf.c'), 'utf8');
-  const unsafe = source.replace('__u32 only = 0;', '__u32 only = *(__u32 *)(long)ctx->data;');
+  const unsafe = source.replace('__u32 only = 0,', '__u32 only = *(__u32 *)(long)ctx->data,');
   writeFileSync(join(folder, 'unsafe.bpf.c'), unsafe);
   await must('make', ['-C', folder, 'unsafe.bpf.o']);
   copyFileSync(join(folder, 'unsafe.bpf.o'), join(folder, 'udp_df_direct.bpf.o'));

@@ -73,7 +73,7 @@ describe('what a change asks of make test-all', () => {
   });
 
   test('is kernels, storms, emulated machines and plain images for a BPF program', () => {
-    expect(partsFor(['bpf/ids.h'])).toEqual([
+    expect(partsFor(['bpf/xdp/ids.h'])).toEqual([
       'plain Debian images',
       "all of Debian's kernels",
       'storms of full length',

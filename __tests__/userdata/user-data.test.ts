@@ -185,6 +185,7 @@ describe('the bundle', () => {
         'bpf/loader/options.c',
         'health/health_endpoint.c',
         'lib/journal.c',
+        'bpf/xdp/match.h',
         'netfilter/Makefile',
         'netfilter/modify_udp_df.cpp',
         'userdata/deploy_xdp.sh',

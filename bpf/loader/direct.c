@@ -338,12 +338,12 @@ const char *direct_fill(struct bpf_object *object, const struct direct_config *c
 {
 	struct bpf_program *fragments = bpf_object__find_program_by_name(object, CUT_PROGRAM);
 	struct bpf_devmap_val value = { .ifindex = config->egress_ifindex };
-	char name[] = COPIES_MAP "n";
+	char name[] = TX_BROADCAST_MAP "n";
 	const char *error;
 
 	if (config->fragmenting == FRAGMENT_COPIES)
 		value.bpf_prog.fd = bpf_program__fd(fragments);
-	error = fill(object, WHOLE_MAP, &value);
+	error = fill(object, TX_SINGLE_MAP, &value);
 	/* In generic mode that program is loaded only where the kernel lets it fragment in the buffer. */
 	if (config->fragmenting == FRAGMENT_IN_BUFFER && bpf_program__autoload(fragments))
 		value.bpf_prog.fd = bpf_program__fd(fragments);

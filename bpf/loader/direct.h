@@ -55,7 +55,7 @@ bool direct_can_copy(void);
 /* Waits for an RCU grace period, by membarrier(2): no packet that began before is in the program any more. */
 void wait_rcu_grace_period(void);
 
-/* In the order of enum passed and of the rest of struct direct_stats. */
+/* In the order of enum pass_reason and of the rest of struct direct_stats. */
 extern const char *const direct_counters[];
 #define DIRECT_COUNTERS (sizeof(struct direct_stats) / sizeof(__u64) - ROOM_FOR_RULE)
 

@@ -32,6 +32,7 @@ const isSource = (name: string): boolean => name === 'Makefile' || (/\.[ch]$/.te
 const FOLDERS: Record<string, (name: string) => boolean> = {
   bpf: isSource,
   'bpf/loader': isSource,
+  'bpf/xdp': isSource,
   health: isSource,
   lib: isSource,
   netfilter: (name) => name === 'Makefile' || (/\.(?:c|cpp|h|hpp|nft)$/.test(name) && !GENERATED.test(name)),

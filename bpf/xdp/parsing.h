@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A cursor walks the frame from header to header. Each take_*() checks that its header is there and
+ * Walks a frame from header to header with a cursor. Each parse_*() checks that its header is there and
  * sound before it reads a byte of it, steps over it, and answers with what comes next.
  */
-#ifndef PARSING_H
-#define PARSING_H
+#ifndef XDP_PARSING_H
+#define XDP_PARSING_H
 
 #include <linux/if_ether.h>
 #include <linux/ip.h>
@@ -35,20 +35,21 @@ struct vlan_tag {
 	__be16 type;
 };
 
-static __always_inline void *take(struct cursor *frame, __u32 size)
+/* Returns NULL, and stays where it is, unless so many bytes are left. */
+static __always_inline void *parse_bytes(struct cursor *frame, __u32 size)
 {
-	void *taken = frame->at;
+	void *bytes = frame->at;
 
-	if (taken + size > frame->end)
+	if (bytes + size > frame->end)
 		return NULL;
-	frame->at = taken + size;
-	return taken;
+	frame->at = bytes + size;
+	return bytes;
 }
 
 /* Returns the EtherType behind the VLAN tags in host byte order, or 0, which is none, if the frame ends first. */
-static __always_inline __u16 take_ethernet(struct cursor *frame)
+static __always_inline __u16 parse_ethernet(struct cursor *frame)
 {
-	const struct ethhdr *eth = take(frame, sizeof(*eth));
+	const struct ethhdr *eth = parse_bytes(frame, sizeof(*eth));
 	__u16 type;
 
 	if (!eth)
@@ -60,7 +61,7 @@ static __always_inline __u16 take_ethernet(struct cursor *frame)
 
 		if (type != ETH_P_8021Q && type != ETH_P_8021AD)
 			break;
-		tag = take(frame, sizeof(*tag));
+		tag = parse_bytes(frame, sizeof(*tag));
 		if (!tag)
 			return 0;
 		type = bpf_ntohs(tag->type);
@@ -69,7 +70,7 @@ static __always_inline __u16 take_ethernet(struct cursor *frame)
 }
 
 /* Returns NULL unless a whole IPv4 packet is there. Padding may follow it; its checksum is not verified. */
-static __always_inline struct iphdr *take_ipv4(struct cursor *frame)
+static __always_inline struct iphdr *parse_ipv4(struct cursor *frame)
 {
 	struct iphdr *ip = frame->at;
 	__u32 header, total;
@@ -80,23 +81,23 @@ static __always_inline struct iphdr *take_ipv4(struct cursor *frame)
 	total = bpf_ntohs(ip->tot_len);
 	if (ip->version != 4 || header < sizeof(*ip) || total < header)
 		return NULL;
-	/* Compared as a length: Linux 6.12 loses the bounds of a swapped number, and then refuses to add it to a pointer. */
+	/* Compares lengths: Linux 6.12 loses the bounds of a swapped number, and then refuses to add it to a pointer. */
 	if (total > frame->end - (void *)ip)
 		return NULL;
-	return take(frame, header);
+	return parse_bytes(frame, header);
 }
 
-/* A first fragment counts: what follows its UDP header is not the whole datagram. */
+/* Counts a first fragment, too: what follows its UDP header is not the whole datagram. */
 static __always_inline int is_fragment(const struct iphdr *ip)
 {
 	return ip->frag_off & bpf_htons(IP_MF | IP_OFFSET);
 }
 
 /* Returns NULL unless the whole datagram lies inside its IP packet. */
-static __always_inline struct udphdr *take_udp(struct cursor *frame, const struct iphdr *ip)
+static __always_inline struct udphdr *parse_udp(struct cursor *frame, const struct iphdr *ip)
 {
 	__u32 payload = bpf_ntohs(ip->tot_len) - ip->ihl * 4;
-	struct udphdr *udp = take(frame, sizeof(*udp));
+	struct udphdr *udp = parse_bytes(frame, sizeof(*udp));
 	__u32 length;
 
 	if (!udp || payload < sizeof(*udp))
