@@ -9,14 +9,14 @@ export const ENGINES = ['nfqueue', 'standby', 'bridge', 'generic', 'driver'] as 
 export type Engine = (typeof ENGINES)[number];
 
 /**
- * `ceiling` is a program that only takes off the outer headers and redirects, in the driver; `path` is no gateway at all: what
+ * `baseline` is a program that only takes off the outer headers and redirects, in the driver; `path` is no gateway at all: what
  * the generator offers is counted at the primary interface.
  */
-export const SUBJECTS = [...ENGINES, 'ceiling', 'path'] as const;
+export const SUBJECTS = [...ENGINES, 'baseline', 'path'] as const;
 export type Subject = (typeof SUBJECTS)[number];
 
 /** Those whose frames never become the kernel's packets. */
-export const IN_DRIVER: readonly Subject[] = ['driver', 'ceiling', 'path'];
+export const IN_DRIVER: readonly Subject[] = ['driver', 'baseline', 'path'];
 
 /** Rates are whole datagrams a second, times nanoseconds. */
 export interface Latency {
@@ -92,7 +92,7 @@ export interface Memory {
 export interface Run {
   readonly date: string;
   readonly seconds: number;
-  /** Discarded before one counted, or counted all the same: with the processors apart (nearness.ts). */
+  /** Discarded before one counted, or counted all the same: with the processors apart (cpu-affinity.ts). */
   readonly trials: { readonly counted: number; readonly discarded: number; readonly apart: number };
   readonly points: readonly Point[];
   readonly flows: readonly FlowPoint[];

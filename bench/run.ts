@@ -24,7 +24,7 @@ import { writeDocuments } from './report/performance';
 import { compareWith, summaryTables } from './report/report';
 import { CHECKED_IN, readResults, type Results, type Run, SUBJECTS } from './results';
 import { MEASURED_EGRESS_MTU } from './report/sizing';
-import { Bench } from './measure/subjects';
+import { Bench } from './measure/devices-under-test';
 import { OVERLOAD } from './measure/trials';
 
 const progress = new Progress('bench');

@@ -6,12 +6,12 @@ import { Annotations, TerraformOutput, TerraformStack } from 'cdktf';
 import type { Construct } from 'constructs';
 import { AlarmTopic } from './monitoring/alarm-topic';
 import type { GatewayConfig } from './config/config';
-import { adviceOn, type ConstructId, maxInstances } from './config/rules';
+import { warningsFor, type ConstructId, maxInstances } from './config/rules';
 import { EngineSwitch } from './fleet/engine-switch';
 import { EniFunction } from './fleet/eni-function';
 import { FleetScaling } from './fleet/scaling';
 import { GatewayAlarms } from './monitoring/alarms';
-import { GatewayBundle } from './user-data/gateway-bundle';
+import { BundleBucket } from './user-data/bundle-bucket';
 import { GatewayDashboard } from './monitoring/dashboard';
 import { GatewayFleet } from './fleet/fleet';
 import { GatewayLaunchTemplate } from './fleet/launch-template';
@@ -28,12 +28,12 @@ import { TrafficMirror } from './network/traffic-mirror';
 export interface GatewayStackProps {
   readonly config: GatewayConfig;
   /** The ENI function as a zip file. */
-  readonly eniBundlePath: string;
+  readonly eniPackagePath: string;
 }
 
 /** Gateways behind an internal NLB and all that watches and feeds them, named by name_prefix and environment. */
 export class GatewayStack extends TerraformStack {
-  public constructor(scope: Construct, id: string, { config, eniBundlePath }: GatewayStackProps) {
+  public constructor(scope: Construct, id: string, { config, eniPackagePath }: GatewayStackProps) {
     super(scope, id);
     const base = baseName(config);
     const tags = tagsOf(config);
@@ -53,7 +53,7 @@ export class GatewayStack extends TerraformStack {
       mirrorSourceCidrs: config.mirror_source_cidrs,
       managementCidrs: config.management_cidrs,
     });
-    const bundle = new GatewayBundle(this, 'bundle', { baseName: base, region, vpcId });
+    const bundle = new BundleBucket(this, 'bundle', { baseName: base, region, vpcId });
     const role = new GatewayRole(this, 'role', {
       baseName: base,
       region,
@@ -83,7 +83,7 @@ export class GatewayStack extends TerraformStack {
       region,
       account,
       groupName,
-      bundlePath: eniBundlePath,
+      bundlePath: eniPackagePath,
       securityGroupId: security.secondaryGroupId,
       subnetIds,
       secondarySubnetIds: config.secondary_subnet_ids,
@@ -175,7 +175,7 @@ export class GatewayStack extends TerraformStack {
 
   private warn(config: GatewayConfig): void {
     const place = (at: ConstructId): Construct => this.node.findChild(at);
-    adviceOn(config).forEach(({ at, text, isNote }) => {
+    warningsFor(config).forEach(({ at, text, isNote }) => {
       const annotations = Annotations.of(place(at));
       if (isNote) annotations.addInfo(text);
       else annotations.addWarning(text);

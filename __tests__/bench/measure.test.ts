@@ -2,14 +2,14 @@
 // One complete run, on a bench whose engines are known.
 import { LONGER_BELOW, type Measured, Measurement, type Plan } from '../../bench/measure/measure';
 import type { Run, Subject } from '../../bench/results';
-import type { Near } from '../../bench/measure/nearness';
-import type { Observed } from '../../bench/measure/subjects';
+import type { Near } from '../../bench/measure/cpu-affinity';
+import type { Observed } from '../../bench/measure/devices-under-test';
 import type { TrialOptions } from '../../bench/measure/trials';
 
 /** What each can take, datagrams/s. */
 const CAPACITY: Readonly<Record<Subject, number>> = {
   ...{ nfqueue: 50_000, standby: 120_000, bridge: 130_000, generic: 400_000, driver: 2_000_000 },
-  ...{ ceiling: 4_000_000, path: 6_000_000 },
+  ...{ baseline: 4_000_000, path: 6_000_000 },
 };
 const GENERATOR = 1_500_000;
 const WORK_NS = 2500;
@@ -134,14 +134,14 @@ describe('a run', () => {
   });
 
   test('gives what stays in the driver the first round of each kind, and then each fourth', async () => {
-    const one = { subjects: ['bridge', 'driver', 'ceiling', 'path'], sizes: [1428], hasGrowth: false } as const;
+    const one = { subjects: ['bridge', 'driver', 'baseline', 'path'], sizes: [1428], hasGrowth: false } as const;
     const { run } = await measured(new KnownBench(), { ...one, repetitions: 9, searches: 5 });
     const had = (subject: Subject): number[] => {
       const { overload = [], offered = [], lossless = [] } = pointOf(run, subject) ?? {};
       return [overload.length, offered.length, lossless.length];
     };
     expect(had('bridge')).toEqual([9, 9, 5]);
-    for (const subject of ['driver', 'ceiling', 'path'] as const) expect(had(subject)).toEqual([3, 3, 2]);
+    for (const subject of ['driver', 'baseline', 'path'] as const) expect(had(subject)).toEqual([3, 3, 2]);
   });
 
   test('lets trials of a search last longer below a rate, in proportion', async () => {

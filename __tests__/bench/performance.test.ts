@@ -6,7 +6,7 @@ import { type Claim, claimsOf, verdictOf } from '../../bench/report/claims';
 import { documentOf, filesOf } from '../../bench/report/performance';
 import { CHECKED_IN, readResults, type Results, type Run, type Subject } from '../../bench/results';
 import { REPOSITORY } from '../../lab/support/host';
-import { results, run, SIZES } from './made-up';
+import { results, run, SIZES } from './fixtures';
 
 describe('the checked-in figures', () => {
   test('are those that the README, docs and charts show (npm run performance writes them anew)', () => {

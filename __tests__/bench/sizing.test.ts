@@ -10,7 +10,7 @@ import { checkedInContext } from '../../constructs/config/context';
 import { bandwidthOf, isRecommended } from '../../constructs/config/instance-types';
 import { EC2_FRAGMENTS_PER_SECOND, fragmentsOf, LARGEST_IN_DRIVER_MODE } from '../../constructs/config/limits';
 import { REPOSITORY, run } from '../../lab/support/host';
-import { results as madeUp } from './made-up';
+import { results as madeUp } from './fixtures';
 
 const SIZES = [1380, 1428, 2852, 3400];
 const CAREFUL = { headroom: 0.5, spare: 0, speed: 1, fragmentBypass: false };

@@ -174,8 +174,8 @@ describe('the synthesized stack', () => {
   test('can stand beside another one in the same app', () => {
     const app = Testing.app();
     const other = loadConfig({ ...REQUIRED, environment: 'other' }, {});
-    const first = new GatewayStack(app, 'first', { config: loadConfig(REQUIRED, {}), eniBundlePath: BUNDLE });
-    const second = new GatewayStack(app, 'second', { config: other, eniBundlePath: BUNDLE });
+    const first = new GatewayStack(app, 'first', { config: loadConfig(REQUIRED, {}), eniPackagePath: BUNDLE });
+    const second = new GatewayStack(app, 'second', { config: other, eniPackagePath: BUNDLE });
     expect(() => [Testing.synth(first, true), Testing.synth(second, true)]).not.toThrow();
   });
 });

@@ -35,7 +35,7 @@ function newApp() {
 
 export function newStack(settings: Body = {}): GatewayStack {
   const config = loadConfig({ ...REQUIRED, ...settings }, {});
-  return new GatewayStack(newApp(), baseName(config), { config, eniBundlePath: BUNDLE });
+  return new GatewayStack(newApp(), baseName(config), { config, eniPackagePath: BUNDLE });
 }
 
 export function synth(settings: Body = {}): Synthesized {

@@ -9,10 +9,10 @@ import { join } from 'node:path';
 import { DEPLOY_SCRIPT, INSTALLED } from '../../constructs/user-data/user-data';
 import { DRIVER_MODE_MTU, LARGEST_IN_DRIVER_MODE } from '../../constructs/config/limits';
 import { inNamespace, must, Progress, run, type RunResult, waitFor } from '../../lab/support/host';
-import { payloadHash } from '../../lab/packets/judge';
+import { payloadHash } from '../../lab/packets/decode';
 import { deploy, LAB, plugSecondary, RUNTIME, SETTINGS_FILE, unplugSecondary } from '../../lab/namespaces/namespaces';
 import { Packet } from '../../lab/packets/packet';
-import { Unit } from '../../lab/namespaces/storm';
+import { Unit } from '../../lab/namespaces/stress';
 import { Stream } from '../../lab/packets/traffic-stream';
 import { mirror, status, useLab } from './gateway';
 

@@ -7,7 +7,7 @@ import * as path from 'node:path';
 import { exchange, type ExchangeOptions, onto, type Outcome } from '../../lab/packets/exchange';
 import { must, REPOSITORY } from '../../lab/support/host';
 import { givesId } from '../../lab/namespaces/engines';
-import { type Datagram, payloadHash } from '../../lab/packets/judge';
+import { type Datagram, payloadHash } from '../../lab/packets/decode';
 import {
   ETHERNET_HEADER,
   ETHERTYPE,
@@ -18,10 +18,10 @@ import {
 } from '../../lab/packets/packet';
 import {
   ADDRESSES,
-  SmallGateway,
-  type SmallEngine,
-  type SmallGatewayOptions,
-} from '../../lab/namespaces/small-gateway';
+  MinimalGateway,
+  type MinimalEngine,
+  type MinimalGatewayOptions,
+} from '../../lab/namespaces/minimal-gateway';
 import { Capture, Receiver, send } from '../../lab/packets/traffic';
 import { Random } from '../random';
 import { sharedIds } from './gateway';
@@ -38,7 +38,7 @@ const PACKETS_PER_SECOND = 6_000;
 /** Of IP packets inside a mirror: what fits the MTU of a driver with XDP, and a jumbo frame. */
 const LONGEST = { driver: 3434, other: 8900 };
 
-const gateway = new SmallGateway(`mgd${process.pid}`);
+const gateway = new MinimalGateway(`mgd${process.pid}`);
 beforeAll(() => gateway.up());
 afterAll(() => gateway.down());
 
@@ -51,8 +51,8 @@ const DF = 0x4000;
  * Identifications that the gateway gave are no part of it, so that engines can be compared, but what they hold together is.
  */
 async function through(
-  engine: SmallEngine,
-  options: SmallGatewayOptions,
+  engine: MinimalEngine,
+  options: MinimalGatewayOptions,
   frames: readonly Buffer[],
 ): Promise<string[]> {
   await gateway.use(engine, options);
@@ -110,7 +110,7 @@ function explain(frames: readonly Generated[], lines: readonly string[]): string
 }
 
 /** Every other time the default, under which nothing is fragmented. */
-function randomOptions(random: Random, round: number): SmallGatewayOptions {
+function randomOptions(random: Random, round: number): MinimalGatewayOptions {
   const smaller = random.pick([1400, 1400, 1400, 576, 577, 583, 1001, 1279, 1399, 1401, 1500] as const);
   const egressMtu = round % 2 ? smaller : EGRESS_MTU;
   const minPacketSize = random.pick([1400, 1400, 28, 575, 1500] as const);
@@ -118,7 +118,7 @@ function randomOptions(random: Random, round: number): SmallGatewayOptions {
   return { egressMtu, minPacketSize, maxPacketSize };
 }
 
-describe.each<[SmallEngine, number]>([
+describe.each<[MinimalEngine, number]>([
   ['driver', LONGEST.driver],
   ['generic', LONGEST.driver],
   ['generic', LONGEST.other],
@@ -521,7 +521,7 @@ describe('a program with a fault', () => {
 
   const FRAMES = 4_000;
   const random = (): Random => new Random(4711);
-  const options: SmallGatewayOptions = { egressMtu: 577 };
+  const options: MinimalGatewayOptions = { egressMtu: 577 };
   let frames: Buffer[];
   let expected: string[];
   beforeAll(async () => {

@@ -14,7 +14,7 @@ import {
   unplugSecondary,
   wantedOptions,
 } from '../../lab/namespaces/namespaces';
-import { withDeepBacklog } from '../../lab/namespaces/storm';
+import { withDeepBacklog } from '../../lab/namespaces/stress';
 import { type Finished, Stream } from '../../lab/packets/traffic-stream';
 
 const PPS = 20_000;

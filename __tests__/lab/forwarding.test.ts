@@ -2,7 +2,7 @@
 // The job, engine by engine: which mirrored datagrams come out at the sink, and that they come out right; whole, as by
 // default, and fragmented, after the egress MTU of the same gateway was lowered.
 import { type Outcome } from '../../lab/packets/exchange';
-import { payloadHash } from '../../lab/packets/judge';
+import { payloadHash } from '../../lab/packets/decode';
 import {
   type Engine,
   ENGINES,

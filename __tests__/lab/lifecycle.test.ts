@@ -15,10 +15,10 @@ import {
 import { join } from 'node:path';
 import { DEPLOY_SCRIPT, INSTALLED } from '../../constructs/user-data/user-data';
 import { inNamespace, must, Progress, run, type RunResult, waitFor } from '../../lab/support/host';
-import { payloadHash } from '../../lab/packets/judge';
+import { payloadHash } from '../../lab/packets/decode';
 import { deploy, LAB, LEGACY_PID_FILE, plugSecondary, unplugSecondary } from '../../lab/namespaces/namespaces';
 import { Packet } from '../../lab/packets/packet';
-import { Unit } from '../../lab/namespaces/storm';
+import { Unit } from '../../lab/namespaces/stress';
 import { mirror, status, untranslated, useLab } from './gateway';
 
 const GATEWAY = LAB.primary.namespace;

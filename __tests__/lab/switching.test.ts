@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Changing engines under traffic: whatever an engine lets go of, netfilter takes with the very next packet.
 import { readFileSync } from 'node:fs';
-import { payloadHash } from '../../lab/packets/judge';
+import { payloadHash } from '../../lab/packets/decode';
 import { ENGINES, isXdp, statusOf } from '../../lab/namespaces/engines';
 import { deploy, LEGACY_PID_FILE } from '../../lab/namespaces/namespaces';
 import { Packet } from '../../lab/packets/packet';

@@ -20,7 +20,7 @@ import {
   unplugSecondary,
 } from '../../lab/namespaces/namespaces';
 import { Packet, pcap } from '../../lab/packets/packet';
-import { Unit } from '../../lab/namespaces/storm';
+import { Unit } from '../../lab/namespaces/stress';
 import { send } from '../../lab/packets/traffic';
 import { type Cause, isShown, type Step, troubleshooting } from '../../lab/namespaces/troubleshooting';
 import { expectDelivered, mirror, useLab } from './gateway';

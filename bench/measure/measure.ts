@@ -17,7 +17,7 @@ import {
   type Subject,
 } from '../results';
 import { type Found, highestWithoutLoss, isConclusive, isOffered, mean, percentile, type Verdict } from './statistics';
-import type { Bench, Observed } from './subjects';
+import type { Bench, Observed } from './devices-under-test';
 import { OVERLOAD, type TrialOptions } from './trials';
 
 export interface Plan {
@@ -81,7 +81,7 @@ const SEARCH_TRIALS = 5;
 
 /** The driver's programs take no jumbo frames (docs/direct-engine.md). */
 function isPossible(subject: Subject, bytes: number): boolean {
-  return bytes <= LARGEST_IN_DRIVER_MODE || !['driver', 'ceiling'].includes(subject);
+  return bytes <= LARGEST_IN_DRIVER_MODE || !['driver', 'baseline'].includes(subject);
 }
 
 const secondsOf = (milliseconds: number): number => milliseconds / 1000 + AROUND_SECONDS;

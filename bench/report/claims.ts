@@ -390,7 +390,7 @@ function place(results: Results, bytes: number): Claim[] {
 const OPERATION: readonly Claim[] = [
   {
     claim: 'Rollback to netfilter in less than 2 minutes',
-    measured: 'a gateway in less than 2 s: `__tests__/lab/storm.test.ts`',
+    measured: 'a gateway in less than 2 s: `__tests__/lab/stress.test.ts`',
     verdict: 'true',
   },
   {

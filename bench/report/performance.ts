@@ -22,7 +22,7 @@ import {
   type Measure,
   MEASURES,
   memoryOf,
-  NEAR_CEILING,
+  NEAR_LIMIT,
   offeredOf,
   percent,
   rateOf,
@@ -95,7 +95,7 @@ const SUBJECTS_ARE: Readonly<Record<Subject, string>> = {
   bridge: "the migration report's design: XDP on br0, in generic mode",
   generic: 'the `direct` engine in generic mode, on the primary interface',
   driver: 'the `direct` engine in driver mode',
-  ceiling: 'no gateway: a program in the driver that only takes off the outer headers and redirects',
+  baseline: 'no gateway: a program in the driver that only takes off the outer headers and redirects',
   path: 'no gateway: what the generator can offer, counted at the primary interface',
 };
 
@@ -157,13 +157,13 @@ function howItIsMeasured(results: Results): string {
       '**Generator**: frames that an XDP program writes and paces in the kernel (live frames of `BPF_PROG_TEST_RUN`). **Sink**: an ' +
         'XDP program in the driver behind the secondary interface. It counts datagrams whose fragments all came; a fragment alone ' +
         'is worth nothing.',
-      `**Their own ceiling** is the subject \`path\`. A figure above ${percent(NEAR_CEILING)} of it in any run is a lower bound (≥): ` +
+      `**Their own limit** is the subject \`path\`. A figure above ${percent(NEAR_LIMIT)} of it in any run is a lower bound (≥): ` +
         'the generator is as much its limit as the engine. So is, at overload, one where in any of its trials more than ' +
         `${percent(ALL)} came of what the generator offered, or the frames for which the sink's ring had no room could be more than ` +
         `${percent(REFUSED)} of what the engine sent; without loss, one where in any of its searches the generator could offer no more, or such ` +
         'frames could be all that was lost at the rate above. Every trial counts them.',
       '**Rates and latency**: the generator and the polling of the primary interface share core 0; RPS hands what becomes a ' +
-        'packet of the kernel to core 1. What stays in the driver (`driver`, `ceiling`, `path`) shares core 0 with the generator and ' +
+        'packet of the kernel to core 1. What stays in the driver (`driver`, `baseline`, `path`) shares core 0 with the generator and ' +
         'the sink, so its figures contain their work, too. Behind the others the sink works on core 1: a kernel that sends a packet ' +
         'to it copies it into a frame first. The legacy program is kept on core 1, too.',
       `**Without loss**: the search of RFC 2544, section 26.1: the highest rate of a trial in which every datagram came. A run's first ` +
@@ -203,7 +203,7 @@ interface RatioRow {
 const OF: Readonly<Record<Reference, string>> = {
   bridge: "rate, in multiples of `bridge`'s",
   nfqueue: "rate, in multiples of `nfqueue`'s",
-  ceiling: "rate, as a part of `ceiling`'s, for driver mode",
+  baseline: "rate, as a part of `baseline`'s, for driver mode",
 };
 
 function ratioTable(results: Results, measure: Measure, explained: boolean): string {
@@ -551,11 +551,11 @@ function genericLimit(results: Results, bytes: number): string {
 function driverLimit(results: Results, bytes: number): string {
   const [rate, ratio] = [
     rateOf(results, 'overload', 'driver', bytes),
-    ratioOf(results, 'overload', 'driver', 'ceiling', bytes),
+    ratioOf(results, 'overload', 'driver', 'baseline', bytes),
   ];
   if (!rate || !ratio) return '';
   return (
-    `\`driver\`: ${show(ratio)} of what \`ceiling\` delivers, which does nothing but to take off the outer headers. ` +
+    `\`driver\`: ${show(ratio)} of what \`baseline\` delivers, which does nothing but to take off the outer headers. ` +
     (rate.isLowerBound
       ? 'Its rate is a lower bound: the generator works on the same core, and with a core to itself `driver` may do more.'
       : 'It shares its core with the generator and the sink, and what is left of that core is its limit.')
@@ -661,12 +661,12 @@ function benchLimits({ machine }: Results): string {
     bullets(
       'A veth is not ENA: no DMA, no interrupts, no queues of hardware, no allowances of EC2. What the driver itself costs is not in here.',
       `One machine of ${machine.cores} processors. How a gateway of many grows is not shown: with two cores, one is the generator's as well.`,
-      'The generator and what stays in the driver share a core. That makes driver mode look slower than it is, and nearer to `ceiling`.',
+      'The generator and what stays in the driver share a core. That makes driver mode look slower than it is, and nearer to `baseline`.',
       "Rates and latencies of the others contain the sink's copy of each packet, which driver mode is spared: ratios of driver mode to " +
         'them are too high by that, ratios among them too near to 1. Ratios of cost are free of it.',
       'Live frames fit in a page. Datagrams of more than 3000 bytes come from a packet socket, which offers less.',
       'All datagrams of a trial have one size, and all are to be forwarded. Mixed traffic lies between.',
-      'Turns of a few packets cost those engines a little that have packets from the queue of RPS, which `driver` and `ceiling` have not.',
+      'Turns of a few packets cost those engines a little that have packets from the queue of RPS, which `driver` and `baseline` have not.',
       'Whether processors stay near each other while a trial lasts is not seen, and slow engines have longer ones.',
       'A rate without loss hangs on a single datagram, so that a core that is held up decides it now and then; the rates at ' +
         'overload tell more.',

@@ -20,7 +20,7 @@ export const MEASURES = ['overload', 'lossless'] as const;
 /** Datagrams/s that come whole when as many as possible are offered; the highest rate at which none is lost. */
 export type Measure = (typeof MEASURES)[number];
 
-export const REFERENCES = ['bridge', 'nfqueue', 'ceiling'] as const;
+export const REFERENCES = ['bridge', 'nfqueue', 'baseline'] as const;
 export type Reference = (typeof REFERENCES)[number];
 
 /** Over complete runs: a value for each. */
@@ -54,7 +54,7 @@ export interface Ratio extends Pair, Rate {
 }
 
 /** Beyond this share of what the generator can offer, a figure is as much the generator's as the subject's. */
-export const NEAR_CEILING = 0.8;
+export const NEAR_LIMIT = 0.8;
 /** Of what was offered: beyond this, the generator had no more that could have been lost. */
 export const ALL = 0.95;
 /** Of what came: the sink may have refused so much, and the figure is still the engine's. */
@@ -67,7 +67,7 @@ const REGRESSION = 0.25;
 const TARGETS: readonly (Pair & { readonly least: number })[] = [
   { measure: 'overload', bytes: 1428, subject: 'driver', against: 'bridge', least: 12 },
   { measure: 'lossless', bytes: 1428, subject: 'driver', against: 'nfqueue', least: 30 },
-  { measure: 'overload', bytes: 1380, subject: 'driver', against: 'ceiling', least: 0.85 },
+  { measure: 'overload', bytes: 1380, subject: 'driver', against: 'baseline', least: 0.85 },
   { measure: 'overload', bytes: 1428, subject: 'generic', against: 'bridge', least: 2 },
   { measure: 'overload', bytes: 1380, subject: 'generic', against: 'bridge', least: 5 },
 ];
@@ -101,7 +101,7 @@ function rateIn(run: Run, measure: Measure, subject: Subject, bytes: number): nu
 
 function isNearCeiling(run: Run, measure: Measure, bytes: number, rate: number | undefined): boolean {
   const most = rateIn(run, measure, 'path', bytes);
-  return rate !== undefined && most !== undefined && rate > NEAR_CEILING * most;
+  return rate !== undefined && most !== undefined && rate > NEAR_LIMIT * most;
 }
 
 type Overloaded = Pick<Point, 'offered' | 'overload' | 'refusedBySink'>;
@@ -217,7 +217,7 @@ export function ratioOf(
 /** Every engine against the report's design and the legacy program, driver mode against the least that a driver can do, too. */
 export function ratiosOf(results: Results): Ratio[] {
   const isAsked = (subject: Engine, against: Reference): boolean =>
-    against === 'ceiling' ? subject === 'driver' : subject !== against;
+    against === 'baseline' ? subject === 'driver' : subject !== against;
   return sizesOf(results).flatMap((bytes) =>
     MEASURES.flatMap((measure) =>
       ENGINES.flatMap((subject) =>

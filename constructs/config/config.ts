@@ -5,10 +5,10 @@ import { distance } from 'fastest-levenshtein';
 import type { z } from 'zod';
 import * as kind from './values';
 import { show } from './values';
-import { RELATIONS, withValues } from './rules';
+import { RULES, withValues } from './rules';
 import { FILTER_CIDRS, LARGEST_IN_DRIVER_MODE } from './limits';
 import { DEFAULT_NAME, LONGEST_NAME } from './names';
-import { Problem } from './problem';
+import { UserError } from './user-error';
 import { ASSUMED_GBPS, SCALING_SHARE } from './rates';
 
 /** What a reader needs to know about a key. */
@@ -343,7 +343,7 @@ export function describeKeys(): readonly (KeyDoc & { key: ConfigKey; type: strin
 }
 
 /** Refuses a configuration; the message has one line per problem and is meant to be printed as it is. */
-export class ConfigError extends Problem {
+export class ConfigError extends UserError {
   public override readonly name = 'ConfigError';
 
   public constructor(public readonly problems: readonly string[]) {
@@ -374,7 +374,7 @@ function wordsOf(name: string): string[] {
     .filter(Boolean);
 }
 
-const SLIP = 2;
+const MAX_TYPO_DISTANCE = 2;
 const WHOLE_WORD = 3;
 
 function alike(a: string, b: string): boolean {
@@ -388,7 +388,7 @@ function nearestKey(name: string): ConfigKey {
   const candidates = CONFIG_KEYS.map((key) => {
     const shared = words.filter((word) => wordsOf(key).some((other) => alike(word, other))).length;
     const edits = distance(typed, key);
-    return { key, edits, rank: edits <= Math.min(SLIP, key.length / 3) ? Infinity : shared };
+    return { key, edits, rank: edits <= Math.min(MAX_TYPO_DISTANCE, key.length / 3) ? Infinity : shared };
   });
   return candidates.reduce((best, next) => {
     if (next.rank !== best.rank) return next.rank > best.rank ? next : best;
@@ -441,9 +441,9 @@ function readKey<T>(name: ConfigKey, key: Key<T>, source: Source | undefined): O
   return { problem: `${source.name} = ${show(source.value)}: ${mustBe}${why}` };
 }
 
-function relationProblems(config: Partially): string[] {
+function brokenRules(config: Partially): string[] {
   const problems: string[] = [];
-  for (const { keys, problem } of RELATIONS) {
+  for (const { keys, problem } of RULES) {
     // A key that is wrong by itself is missing here, and already has its line.
     if (!keys.every((key) => key in config)) continue;
     const text = problem(config as GatewayConfig);
@@ -466,7 +466,7 @@ export function loadConfig(context: Record<string, unknown>, env: NodeJS.Process
     if ('problem' in outcome) problems.push(outcome.problem);
     else config[name] = outcome.value;
   }
-  problems.push(...relationProblems(config));
+  problems.push(...brokenRules(config));
   if (problems.length > 0) throw new ConfigError(problems);
   return config as GatewayConfig;
 }

@@ -10,7 +10,7 @@ import * as limits from './limits';
 import { baseName, LONGEST_NAME } from './names';
 import { ASSUMED_GBPS, scalingTarget, smallestTakenFrame } from './rates';
 
-export interface Relation {
+export interface Rule {
   readonly keys: readonly ConfigKey[];
   /** What is wrong with these values together. */
   readonly problem: (config: GatewayConfig) => string | undefined | false;
@@ -19,7 +19,7 @@ export interface Relation {
 /** Constructs of the stack that a warning can stand at. */
 export type ConstructId = 'fleet' | 'launch-template' | 'security' | 'mirror' | 'alarms' | 'scaling';
 
-interface Advice extends Relation {
+interface WarningRule extends Rule {
   readonly at: ConstructId;
   /** Not unwise, and asked for by name, but with consequences to know. */
   readonly isNote?: true;
@@ -83,7 +83,7 @@ const IN_DRIVER_MODE =
   `both interfaces have an MTU of ${limits.DRIVER_MODE_MTU}, so longer mirrored frames are lost, and on ENA each attach and ` +
   'detach flaps their links; change it by deploying, which replaces the gateways, not in place';
 
-export const RELATIONS: readonly Relation[] = [
+export const RULES: readonly Rule[] = [
   {
     keys: ['min_packet_size', 'max_packet_size'],
     problem: (c) =>
@@ -211,7 +211,7 @@ function wide(cidrs: readonly string[]): string | undefined {
 
 const noEffect = (key: string): string => `${key} has no effect while enable_xdp is false; set it back to its default`;
 
-const ADVICE: readonly Advice[] = [
+const WARNINGS: readonly WarningRule[] = [
   {
     at: 'launch-template',
     isNote: true,
@@ -443,8 +443,8 @@ export interface Told {
   readonly isNote: boolean;
 }
 
-export function adviceOn(config: GatewayConfig): readonly Told[] {
-  return ADVICE.flatMap(({ at, keys, problem, isNote = false }) => {
+export function warningsFor(config: GatewayConfig): readonly Told[] {
+  return WARNINGS.flatMap(({ at, keys, problem, isNote = false }) => {
     const text = problem(config);
     return text ? [{ at, text: withValues(config, keys, text), isNote }] : [];
   });

@@ -7,7 +7,7 @@
 //
 // The tunnel is made by whoever asks, with the commands of docs/ipsec-vm.md; all of it leaves by the IPsec VM's one interface.
 import { join } from 'node:path';
-import { BareMachine } from './bare-machine';
+import { KernelVm } from './kernel-vm';
 import { must, type Progress, REPOSITORY } from '../support/host';
 import { ensureKernel, withIpsec } from './kernels';
 import type { Packet } from '../packets/packet';
@@ -108,13 +108,13 @@ tcpdump -Z root -nn -v -r /tmp/wire 2>/dev/null
 `;
 
 export class IpsecMachine {
-  private constructor(private readonly machine: BareMachine) {}
+  private constructor(private readonly machine: KernelVm) {}
 
   /** Boots the kernel of Debian 13 and makes the network, without a tunnel. */
   static async boot(progress: Progress): Promise<IpsecMachine> {
     const tools = await Promise.all(TOOLS.map(async (name) => (await must('which', [name])).trim()));
     const files = [...FILES.map((file) => join(REPOSITORY, file)), ...tools];
-    const machine = await BareMachine.boot(withIpsec(await ensureKernel('trixie', progress)), files, progress);
+    const machine = await KernelVm.boot(withIpsec(await ensureKernel('trixie', progress)), files, progress);
     try {
       await machine.exec(NETWORK);
     } catch (error) {

@@ -7,9 +7,9 @@ import { join } from 'node:path';
 import type { Path } from '../packets/exchange';
 import { inNamespace, mountBpffs, must, REPOSITORY, run } from '../support/host';
 
-export const SMALL_ENGINES = ['standby', 'bridge', 'driver', 'generic'] as const;
+export const MINIMAL_ENGINES = ['standby', 'bridge', 'driver', 'generic'] as const;
 /** `driver` and `generic` are modes of the direct engine. */
-export type SmallEngine = (typeof SMALL_ENGINES)[number];
+export type MinimalEngine = (typeof MINIMAL_ENGINES)[number];
 
 const LOADER = join(REPOSITORY, 'bpf/udp_df_modifier_loader');
 export const BPFFS = '/sys/fs/bpf';
@@ -23,7 +23,7 @@ export const ADDRESSES = {
   sink: { mac: '02:00:0a:58:00:5f', address: '10.88.0.95', port: 8081 },
 } as const;
 
-export interface SmallGatewayOptions {
+export interface MinimalGatewayOptions {
   readonly egressMtu?: number;
   readonly minPacketSize?: number;
   readonly maxPacketSize?: number;
@@ -37,7 +37,7 @@ function asOutput(error: Error): string {
   return error.message.slice(error.message.indexOf('{'));
 }
 
-export class SmallGateway {
+export class MinimalGateway {
   readonly path: Path;
   private readonly source: string;
   private readonly gateway: string;
@@ -121,7 +121,7 @@ export class SmallGateway {
     egressMtu = 1400,
     minPacketSize = 1400,
     maxPacketSize = 9000,
-  }: SmallGatewayOptions = {}): Promise<void> {
+  }: MinimalGatewayOptions = {}): Promise<void> {
     const { secondary, sink } = ADDRESSES;
     const values = Object.entries({
       ...{ eni: 'ens6', br0_mac: secondary.mac, target_port: 31765 },
@@ -143,7 +143,7 @@ export class SmallGateway {
   }
 
   /** Another engine instead of the one before. */
-  async use(engine: SmallEngine, options: SmallGatewayOptions = {}): Promise<void> {
+  async use(engine: MinimalEngine, options: MinimalGatewayOptions = {}): Promise<void> {
     await this.detach();
     await this.configure(options);
     const { minPacketSize = 1400, maxPacketSize = 9000, trafficPercent = 100, object } = options;

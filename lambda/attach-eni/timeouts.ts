@@ -27,8 +27,5 @@ export const EXIT_MS = 3_000;
 /** Work ends this long before the hook does. */
 export const HOOK_MARGIN_MS = 45_000;
 
-/** How long something that AWS has confirmed may stay unknown to AWS. */
-export const PATIENCE_MS = 20_000;
-
 /** An interface that belongs to nobody is deleted when it is older. No launch takes that long. */
 export const ORPHAN_AGE_MS = 60 * MINUTE_MS;

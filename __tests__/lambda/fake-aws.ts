@@ -13,13 +13,18 @@ import {
   type NetworkInterface,
   RunInstancesCommand,
 } from '@aws-sdk/client-ec2';
-import { Aws } from '../../lambda/aws';
-import { type Configuration, configurationOf } from '../../lambda/configuration';
-import { handle } from '../../lambda/handler';
-import { MAXIMUM_EVENT_AGE_SECONDS, MAXIMUM_RETRIES, RETRY_DELAYS_MS, TIMEOUT_SECONDS } from '../../lambda/limits';
-import type { Facts, Log } from '../../lambda/log';
-import type { Pace } from '../../lambda/pace';
-import { TAG } from '../../lambda/tags';
+import { Aws } from '../../lambda/shared/aws';
+import { type Configuration, configurationOf } from '../../lambda/attach-eni/configuration';
+import { handle } from '../../lambda/attach-eni/handler';
+import {
+  MAXIMUM_EVENT_AGE_SECONDS,
+  MAXIMUM_RETRIES,
+  RETRY_DELAYS_MS,
+  TIMEOUT_SECONDS,
+} from '../../lambda/attach-eni/timeouts';
+import type { Facts, Log } from '../../lambda/shared/log';
+import type { Clock } from '../../lambda/shared/clock';
+import { TAG } from '../../lambda/attach-eni/tags';
 import { clientOf, connection, Endpoint, INVOCATION } from './endpoint';
 import { type Moto, startMoto } from '../../lab/aws/moto';
 
@@ -91,7 +96,7 @@ function configurationIn({ secondary, securityGroup }: Network): Configuration {
 }
 
 /** Real time, plus all the time that was slept: a pause of five seconds takes a sixtieth of one. */
-class Hurried implements Pace {
+class Hurried implements Clock {
   constructor(
     private skipped: number,
     readonly callMs = PATIENT_MS,
@@ -107,7 +112,7 @@ class Hurried implements Pace {
   }
 }
 
-export class World {
+export class FakeAws {
   readonly lines: Line[] = [];
   readonly ec2: EC2Client;
   configuration: Configuration;
@@ -128,10 +133,10 @@ export class World {
   }
 
   /** @param callMs how long the function waits for an answer, in real time */
-  static async create(callMs = PATIENT_MS): Promise<World> {
+  static async create(callMs = PATIENT_MS): Promise<FakeAws> {
     const moto = await startMoto();
     const endpoint = await Endpoint.start(moto.port);
-    return new World(moto, endpoint, callMs, await createNetwork(endpoint.port));
+    return new FakeAws(moto, endpoint, callMs, await createNetwork(endpoint.port));
   }
 
   /** Where instances are launched. */
@@ -150,7 +155,7 @@ export class World {
     await this.moto.stop();
   }
 
-  /** A world as new, except for what may be in EC2: that belongs to another stack from now on. */
+  /** A aws as new, except for what may be in EC2: that belongs to another stack from now on. */
   async renew(change: Partial<Configuration> = {}): Promise<void> {
     // The more it holds, the slower moto is.
     if (++this.renewals % RENEWALS_BETWEEN_RESETS === 0) {
@@ -195,8 +200,8 @@ export class World {
   /** One invocation of the function. */
   async deliver(event: unknown): Promise<End> {
     const invocation = String(++this.invocations);
-    const pace = new Hurried(this.now() - Date.now(), this.callMs);
-    const startedAt = pace.now();
+    const clock = new Hurried(this.now() - Date.now(), this.callMs);
+    const startedAt = clock.now();
     let dead = false;
     const crash = new Promise<End>((die) => {
       this.deaths.set(invocation, () => {
@@ -208,14 +213,14 @@ export class World {
     for (const { middlewareStack } of clients) label(middlewareStack, invocation, () => dead);
     const [autoScaling, ec2] = clients;
     const { configuration } = this;
-    const context = { aws: new Aws(ec2, autoScaling, pace), configuration, pace, log: this.log() };
-    const remaining = { getRemainingTimeInMillis: () => TIMEOUT_SECONDS * SECOND_MS - (pace.now() - startedAt) };
+    const context = { aws: new Aws(ec2, autoScaling, clock), configuration, clock, log: this.log() };
+    const remaining = { getRemainingTimeInMillis: () => TIMEOUT_SECONDS * SECOND_MS - (clock.now() - startedAt) };
     const work = handle(context, event, remaining).then(
       (): End => 'done',
       (error: unknown): End => (error instanceof Error ? error : new Error(String(error))),
     );
     const end = await Promise.race([work, crash]);
-    this.passTime(Math.max(0, pace.now() - this.now()));
+    this.passTime(Math.max(0, clock.now() - this.now()));
     this.deaths.delete(invocation);
     await this.endpoint.terminateAbandoned();
     clients.forEach((client) => client.destroy());

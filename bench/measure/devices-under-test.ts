@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is measured: the engines and the references, each on a small gateway of its own. All of them stay up, so that subjects
+// What is measured: the engines and the references, each on a minimal gateway of its own. All of them stay up, so that subjects
 // take turns within a second.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readdirSync, rmSync } from 'node:fs';
@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { LARGEST_IN_DRIVER_MODE } from '../../constructs/config/limits';
 import { inNamespace, must, type Progress, REPOSITORY, run, sleep, waitFor } from '../../lab/support/host';
-import { ADDRESSES, BPFFS, MTU, SMALL_ENGINES, SmallGateway } from '../../lab/namespaces/small-gateway';
+import { ADDRESSES, BPFFS, MTU, MINIMAL_ENGINES, MinimalGateway } from '../../lab/namespaces/minimal-gateway';
 import { onto } from '../../lab/packets/exchange';
 import { Packet } from '../../lab/packets/packet';
 import {
@@ -22,7 +22,7 @@ import {
   setBacklog,
   setQueues,
 } from './machine';
-import { type Near, Nearness } from './nearness';
+import { type Near, CpuAffinity } from './cpu-affinity';
 import { type Engine, IN_DRIVER, type Memory, type StepCost, type Subject } from '../results';
 import { type Ends, OVERLOAD, type Trial, type TrialOptions, TrialProcess } from './trials';
 
@@ -62,7 +62,7 @@ interface Cleared {
 
 /** One subject, with its generator and its sink. Idle, it costs the others nothing. */
 class Lane {
-  private readonly gateway: SmallGateway;
+  private readonly gateway: MinimalGateway;
   private readonly namespaces: { readonly source: string; readonly gateway: string; readonly sink: string };
   private legacy: ChildProcess | undefined;
   private trial: TrialProcess | undefined;
@@ -78,7 +78,7 @@ class Lane {
     private readonly progress: Progress,
   ) {
     const name = `${prefix}-${subject}`;
-    this.gateway = new SmallGateway(name);
+    this.gateway = new MinimalGateway(name);
     this.namespaces = { source: `${name}s`, gateway: `${name}g`, sink: `${name}k` };
   }
 
@@ -90,7 +90,7 @@ class Lane {
     // Else packets of a socket pass by the polling: veth_xmit in drivers/net/veth.c.
     await must(...inNamespace(this.namespaces.source, 'ethtool', '-K', 's0', 'tso', 'off'));
     const { egressMtu } = this;
-    await gateway.use(SMALL_ENGINES.find((engine) => engine === subject) ?? 'standby', { egressMtu });
+    await gateway.use(MINIMAL_ENGINES.find((engine) => engine === subject) ?? 'standby', { egressMtu });
     if (subject === 'nfqueue') await this.startLegacy();
   }
 
@@ -139,12 +139,12 @@ class Lane {
     const takesPackets = this.placement === 'thread' && !IN_DRIVER.includes(this.subject);
     const ends = { source: `${source}:s0`, sink: `${sink}:k0`, takesPackets, flowBits };
     if (this.subject === 'path') return { ...ends, sink: `${gateway}:ens5` };
-    return this.subject === 'ceiling' ? { ...ends, ceiling: `${gateway}:ens5:ens6` } : ends;
+    return this.subject === 'baseline' ? { ...ends, baseline: `${gateway}:ens5:ens6` } : ends;
   }
 
   /** At which interfaces take a reference's program; an engine has set its own. */
   private mtuFor(bytes: number): number | undefined {
-    if (this.subject === 'ceiling') return MTU.driver;
+    if (this.subject === 'baseline') return MTU.driver;
     if (this.subject !== 'path') return undefined;
     return bytes > LARGEST_IN_DRIVER_MODE ? MTU.other : MTU.driver;
   }
@@ -234,7 +234,7 @@ class Lane {
 
 export class Bench {
   private readonly lanes = new Map<Subject, Lane>();
-  private readonly nearness: Nearness;
+  private readonly cpuAffinity: CpuAffinity;
   private placed = '';
   private last: Promise<unknown> = Promise.resolve();
   private isStopped = false;
@@ -245,7 +245,7 @@ export class Bench {
     private readonly egressMtu: number,
     private readonly progress: Progress,
   ) {
-    this.nearness = new Nearness((message) => progress.say(message));
+    this.cpuAffinity = new CpuAffinity((message) => progress.say(message));
   }
 
   async up(subjects: readonly Subject[]): Promise<void> {
@@ -258,7 +258,7 @@ export class Bench {
       this.lanes.set(subject, lane);
       await lane.up();
     }
-    await this.nearness.learn();
+    await this.cpuAffinity.learn();
     await this.place('softirq');
   }
 
@@ -275,7 +275,7 @@ export class Bench {
     const result = this.last.then(() => {
       setBacklog(trial.pps === OVERLOAD ? 'overload' : 'other');
       const run = (): Promise<Observed> => this.lane(subject).run(trial, flowBits);
-      return this.nearness.while(run, () => this.goOn());
+      return this.cpuAffinity.while(run, () => this.goOn());
     });
     this.last = result.catch(() => this.stop());
     return result;

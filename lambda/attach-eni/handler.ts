@@ -3,11 +3,11 @@
 // the clock and the log, is handed in.
 import { abandon } from './abandon';
 import { Delivery } from './delivery';
-import { codeOf, explained, OutOfTime, UNKNOWN_INSTANCE } from './errors';
+import { codeOf, explained, OutOfTime, UNKNOWN_INSTANCE } from '../shared/errors';
 import { type Launch, taskOf } from './events';
 import { type Context, Launching, type Outcome } from './launch';
-import { metric } from './metrics';
-import { persist } from './pace';
+import { metric } from '../shared/metrics';
+import { retryUntil } from '../shared/clock';
 import { sweep } from './sweep';
 
 /** What is used of Lambda's context. */
@@ -15,9 +15,9 @@ export interface Invocation {
   getRemainingTimeInMillis(): number;
 }
 
-async function outcomeOf(launching: Launching, { pace }: Context, { workEnds }: Delivery): Promise<Outcome> {
+async function outcomeOf(launching: Launching, { clock }: Context, { workEnds }: Delivery): Promise<Outcome> {
   try {
-    return await persist(pace, workEnds, 'the attachment', () => launching.look());
+    return await retryUntil(clock, workEnds, 'the attachment', () => launching.reconcile());
   } catch (error) {
     // Long enough for a new instance to become known: it lived and is forgotten.
     if (codeOf(error) === UNKNOWN_INSTANCE) return 'gone';
@@ -30,7 +30,7 @@ async function bringUp(context: Context, launch: Launch, delivery: Delivery): Pr
   const launching = new Launching(context, launch);
   const outcome = await outcomeOf(launching, context, delivery);
   if (outcome === 'gone') return outcome;
-  const completed = await persist(context.pace, delivery.workEnds, 'CONTINUE', () => launching.complete());
+  const completed = await retryUntil(context.clock, delivery.workEnds, 'CONTINUE', () => launching.complete());
   context.log.info(completed === 'accepted' ? 'launch completed' : 'launch had been completed before', {});
   return outcome;
 }
@@ -42,7 +42,7 @@ async function launchOrAbandon(context: Context, launch: Launch, delivery: Deliv
     log.info('the instance is gone', {});
   } catch (error) {
     const reason = explained(error);
-    if (error instanceof OutOfTime && delivery.another) {
+    if (error instanceof OutOfTime && delivery.willRetry) {
       log.warn(`${launch.instance}: ${reason}; it will be tried again`, { reason });
       throw error;
     }
@@ -63,6 +63,6 @@ export async function handle(context: Context, event: unknown, invocation: Invoc
   const remainingMs = invocation.getRemainingTimeInMillis();
   if ('sweep' in task) return sweep(context, remainingMs);
   const { launch } = task;
-  const delivery = new Delivery(context.pace, launch.time, context.configuration.heartbeatSeconds, remainingMs);
+  const delivery = new Delivery(context.clock, launch.time, context.configuration.heartbeatSeconds, remainingMs);
   await launchOrAbandon(context, launch, delivery);
 }

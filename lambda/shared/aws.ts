@@ -21,7 +21,7 @@ import {
   type Tag,
 } from '@aws-sdk/client-ec2';
 import { codeOf, UNKNOWN_INSTANCE } from './errors';
-import type { Pace } from './pace';
+import type { Clock } from './clock';
 
 export interface Instance {
   /** `pending`, `running`, `shutting-down` and so on. */
@@ -75,7 +75,7 @@ export class Aws {
   constructor(
     private readonly ec2: EC2Client,
     private readonly autoScaling: AutoScalingClient,
-    private readonly pace: Pace,
+    private readonly clock: Clock,
   ) {}
 
   /** @throws an error with the code UNKNOWN_INSTANCE where EC2 does not know it yet, or has forgotten it */
@@ -134,7 +134,7 @@ export class Aws {
     await this.ec2.send(new AttachNetworkInterfaceCommand(input), this.limit());
   }
 
-  async letPassForeignAddresses(id: string): Promise<void> {
+  async disableSourceDestCheck(id: string): Promise<void> {
     const input = { NetworkInterfaceId: id, SourceDestCheck: { Value: false } };
     await this.ec2.send(new ModifyNetworkInterfaceAttributeCommand(input), this.limit());
   }
@@ -171,6 +171,6 @@ export class Aws {
   }
 
   private limit(): { abortSignal: AbortSignal } {
-    return { abortSignal: AbortSignal.timeout(this.pace.callMs) };
+    return { abortSignal: AbortSignal.timeout(this.clock.callMs) };
   }
 }

@@ -47,7 +47,7 @@ export interface Started {
 
 type Answer = (line: string) => void;
 
-export class BareMachine {
+export class KernelVm {
   private readonly waiting: Answer[] = [];
   private started = false;
 
@@ -61,12 +61,12 @@ export class BareMachine {
   }
 
   /** Boots a kernel with files of this machine, and the libraries they need, in `PROGRAMS`. */
-  static async boot(kernel: Kernel, files: readonly string[], progress: Progress): Promise<BareMachine> {
+  static async boot(kernel: Kernel, files: readonly string[], progress: Progress): Promise<KernelVm> {
     const work = await workFolder();
     try {
       const initramfs = await makeInitramfs(kernel, files, work);
       const accelerated = await accelerator(kernel, progress);
-      const machine = BareMachine.start(commandLine(kernel, initramfs, accelerated), progress);
+      const machine = KernelVm.start(commandLine(kernel, initramfs, accelerated), progress);
       try {
         await machine.exec('true', LIMIT.boot);
       } catch (error) {
@@ -79,13 +79,13 @@ export class BareMachine {
     }
   }
 
-  private static start(args: readonly string[], progress: Progress): BareMachine {
+  private static start(args: readonly string[], progress: Progress): KernelVm {
     const stdio = ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe'] as const;
     const qemu = spawn('setpriv', ['--pdeathsig', 'SIGKILL', '--', QEMU, ...args], { stdio: [...stdio] });
     let text = '';
     for (const stream of [qemu.stdout, qemu.stderr]) stream?.on('data', (chunk: Buffer) => (text += chunk.toString()));
     qemu.on('error', (error) => (text += `${error.message}\n`));
-    return new BareMachine(qemu, () => text, progress);
+    return new KernelVm(qemu, () => text, progress);
   }
 
   /** Runs a bash script, which ends at its first error; a non-zero exit is an answer, not an exception. */

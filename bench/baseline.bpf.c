@@ -14,7 +14,7 @@ struct {
 } wire SEC(".maps");
 
 SEC("xdp")
-int ceiling(struct xdp_md *ctx)
+int baseline(struct xdp_md *ctx)
 {
 	if (bpf_xdp_adjust_head(ctx, OUTER_HEADERS))
 		return XDP_DROP;

@@ -93,7 +93,7 @@ export function payloadHash(payload: Buffer): string {
  *
  * @throws Error when tshark cannot read them, or says less or more than one line a frame
  */
-export async function judge(frames: readonly Buffer[]): Promise<PacketFacts[]> {
+export async function decode(frames: readonly Buffer[]): Promise<PacketFacts[]> {
   if (frames.length === 0) return [];
   const directory = await mkdtemp(join(tmpdir(), 'judge-'));
   try {

@@ -2,13 +2,12 @@
 // One launch: look at the instance and its interfaces, take the one next step towards "attached as it must be", look again.
 // Nothing is remembered between deliveries, so it does not matter where an earlier one stopped.
 import { createHash } from 'node:crypto';
-import type { Aws, Completion, Instance, Interface } from './aws';
+import type { Aws, Completion, Instance, Interface } from '../shared/aws';
 import type { Configuration } from './configuration';
-import { codeOf, FinalFailure, UNKNOWN_INSTANCE } from './errors';
+import { codeOf, FinalFailure, RETRY_WINDOW_MS, UNKNOWN_INSTANCE } from '../shared/errors';
 import type { Launch } from './events';
-import { PATIENCE_MS } from './limits';
-import type { Log } from './log';
-import type { Look, Pace } from './pace';
+import type { Log } from '../shared/log';
+import type { Progress, Clock } from '../shared/clock';
 import { TAG, tagsOf } from './tags';
 
 /** `gone`: the instance died, there is nothing left to attach to. */
@@ -17,7 +16,7 @@ export type Outcome = 'ready' | 'gone';
 export interface Context {
   readonly aws: Aws;
   readonly configuration: Configuration;
-  readonly pace: Pace;
+  readonly clock: Clock;
   readonly log: Log;
 }
 
@@ -64,7 +63,7 @@ export class Launching {
   ) {}
 
   /** Looks once and takes the next step. */
-  async look(): Promise<Look<Outcome>> {
+  async reconcile(): Promise<Progress<Outcome>> {
     const instance = this.usable ?? (await this.context.aws.instance(this.launch.instance));
     this.usable = undefined;
     if (DEAD.has(instance.state)) return { done: 'gone' };
@@ -73,20 +72,20 @@ export class Launching {
     return seen;
   }
 
-  private async step(instance: Instance): Promise<Look<Outcome>> {
+  private async step(instance: Instance): Promise<Progress<Outcome>> {
     const interfaces = await interfacesFor(this.context, this.launch.instance);
     const attached = interfaces.find(({ attachment }) => attachment);
     if (attached) return this.finish(attached, interfaces);
-    this.refuseForeignSecond(instance, interfaces);
+    this.refuseUnknownSecond(instance, interfaces);
     return this.bringIn(instance, interfaces);
   }
 
   /** Tells Auto Scaling that the gateway is complete. */
-  async complete(): Promise<Look<Completion>> {
+  async complete(): Promise<Progress<Completion>> {
     return { done: await completion(this.context, this.launch, 'CONTINUE') };
   }
 
-  private refuseForeignSecond({ second }: Instance, interfaces: readonly Interface[]): void {
+  private refuseUnknownSecond({ second }: Instance, interfaces: readonly Interface[]): void {
     if (second === undefined || second === this.created?.id || interfaces.some(({ id }) => id === second)) return;
     throw new FinalFailure(
       `device index 1 of ${this.launch.instance} is taken by ${second}, which is not ours; ` +
@@ -94,21 +93,21 @@ export class Launching {
     );
   }
 
-  private async bringIn(instance: Instance, interfaces: readonly Interface[]): Promise<Look<Outcome>> {
+  private async bringIn(instance: Instance, interfaces: readonly Interface[]): Promise<Progress<Outcome>> {
     const { aws } = this.context;
     // Deliveries that run side by side choose the same one; should they not, device index 1 takes only one of theirs.
     const chosen = interfaces.find(({ available }) => available);
     if (!chosen) return interfaces.length > 0 ? 'waiting' : this.create(instance);
-    if (chosen.checksSourceAndDestination) await aws.letPassForeignAddresses(chosen.id);
+    if (chosen.checksSourceAndDestination) await aws.disableSourceDestCheck(chosen.id);
     if (!ATTACHABLE.has(instance.state)) return 'waiting';
     await aws.attach(chosen.id, this.launch.instance);
     return 'changed';
   }
 
-  private async finish(attached: Interface, interfaces: readonly Interface[]): Promise<Look<Outcome>> {
+  private async finish(attached: Interface, interfaces: readonly Interface[]): Promise<Progress<Outcome>> {
     const { id, attachment, checksSourceAndDestination } = attached;
     const { aws } = this.context;
-    if (checksSourceAndDestination) await aws.letPassForeignAddresses(id);
+    if (checksSourceAndDestination) await aws.disableSourceDestCheck(id);
     if (!attachment?.deletedWithInstance) await aws.deleteWithInstance(id, attachment?.id ?? '');
     if (checksSourceAndDestination || !attachment?.deletedWithInstance) return 'changed';
     if (!attachment.attached) return 'waiting';
@@ -117,10 +116,10 @@ export class Launching {
     return spare.length > 0 ? 'changed' : { done: 'ready' };
   }
 
-  private async create(instance: Instance): Promise<Look<Outcome>> {
-    const { aws, configuration, pace, log } = this.context;
+  private async create(instance: Instance): Promise<Progress<Outcome>> {
+    const { aws, configuration, clock, log } = this.context;
     if (this.created) {
-      if (pace.now() - this.created.at < PATIENCE_MS) return 'waiting';
+      if (clock.now() - this.created.at < RETRY_WINDOW_MS) return 'waiting';
       // It was deleted under us. Its token would only bring back its id.
       this.nextGeneration();
     }
@@ -128,7 +127,7 @@ export class Launching {
     const tags = tagsOf(configuration, this.launch.instance, this.launch.time);
     try {
       const id = await aws.create(subnet, configuration.securityGroup, tags, this.clientToken());
-      this.created = { id, at: pace.now() };
+      this.created = { id, at: clock.now() };
       log.info('interface created', { interface: id, subnet, zone: instance.zone });
     } catch (error) {
       // Created by a delivery before the settings changed, and deleted since, or it would have been found.

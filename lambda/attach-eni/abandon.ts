@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The end of a launch that cannot succeed. ABANDON comes first, cleaning up second: only Auto Scaling knows whether another
 // delivery has completed the launch meanwhile, and a gateway in service must not lose its interface to a straggler.
-import type { Completion, Interface } from './aws';
+import type { Completion, Interface } from '../shared/aws';
 import type { Delivery } from './delivery';
-import { explained } from './errors';
+import { explained } from '../shared/errors';
 import type { Launch } from './events';
 import { completion, type Context, interfacesFor, isDead } from './launch';
-import { type Look, persist } from './pace';
+import { type Progress, retryUntil } from '../shared/clock';
 
 type Verdict = Completion | 'unknown';
 
@@ -27,7 +27,7 @@ async function dispose({ aws }: Context, { instance }: Launch, abandoned: boolea
   return true;
 }
 
-async function lookAtRemains(context: Context, launch: Launch, abandoned: boolean): Promise<Look<true>> {
+async function reconcileRemains(context: Context, launch: Launch, abandoned: boolean): Promise<Progress<true>> {
   const interfaces = await interfacesFor(context, launch.instance);
   const results = await Promise.allSettled(interfaces.map((each) => dispose(context, launch, abandoned, each)));
   const failed = results.find((result) => result.status === 'rejected');
@@ -37,8 +37,8 @@ async function lookAtRemains(context: Context, launch: Launch, abandoned: boolea
 
 async function verdictOf(context: Context, launch: Launch, deadline: number): Promise<Verdict> {
   try {
-    const look = async () => ({ done: await completion(context, launch, 'ABANDON') });
-    return await persist(context.pace, deadline, 'ABANDON', look);
+    const reconcile = async () => ({ done: await completion(context, launch, 'ABANDON') });
+    return await retryUntil(context.clock, deadline, 'ABANDON', reconcile);
   } catch (error) {
     context.log.warn('ABANDON failed', { reason: explained(error) });
     return 'unknown';
@@ -47,8 +47,8 @@ async function verdictOf(context: Context, launch: Launch, deadline: number): Pr
 
 async function cleanUp(context: Context, launch: Launch, abandoned: boolean, deadline: number): Promise<boolean> {
   try {
-    const look = () => lookAtRemains(context, launch, abandoned);
-    return await persist(context.pace, deadline, 'cleaning up', look);
+    const reconcile = () => reconcileRemains(context, launch, abandoned);
+    return await retryUntil(context.clock, deadline, 'cleaning up', reconcile);
   } catch (error) {
     context.log.warn('cleaning up failed', { reason: explained(error) });
     return false;
@@ -61,8 +61,8 @@ async function cleanUp(context: Context, launch: Launch, abandoned: boolean, dea
  * @throws Error where something is left to do and another delivery will come to do it
  */
 export async function abandon(context: Context, launch: Launch, delivery: Delivery): Promise<void> {
-  const { pace, log } = context;
-  const half = (pace.now() + delivery.ends) / 2;
+  const { clock, log } = context;
+  const half = (clock.now() + delivery.ends) / 2;
   const verdict = await verdictOf(context, launch, half);
   const clean = await cleanUp(context, launch, verdict === 'accepted', delivery.ends);
   log.info('launch given up', { verdict, clean });
@@ -71,6 +71,6 @@ export async function abandon(context: Context, launch: Launch, delivery: Delive
     ...(verdict === 'unknown' ? ['the lifecycle hook may wait until it times out'] : []),
     ...(clean ? [] : ['a network interface may be left, the sweeper deletes it']),
   ].join(', ');
-  if (delivery.another) throw new Error(`${launch.instance} not given up entirely, trying again: ${left}`);
+  if (delivery.willRetry) throw new Error(`${launch.instance} not given up entirely, trying again: ${left}`);
   log.error(`${launch.instance} not given up entirely: ${left}`, { verdict, clean });
 }

@@ -7,7 +7,7 @@ import { dropCounters, grown } from '../../lab/namespaces/drop-counters';
 import { Progress, sleep } from '../../lab/support/host';
 import { type Engine, maxPacketSize, statusOf } from '../../lab/namespaces/engines';
 import { deploy, labDown, labUp, LEGACY_PID_FILE } from '../../lab/namespaces/namespaces';
-import { drawPlan, Engines, Storm, withDeepBacklog } from '../../lab/namespaces/storm';
+import { drawPlan, Engines, Storm, withDeepBacklog } from '../../lab/namespaces/stress';
 import { type Finished, Stream } from '../../lab/packets/traffic-stream';
 import { Random } from '../random';
 import { countersOf, EGRESS_MTUS, status } from './gateway';

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which failures pass by themselves, which pass soon or never, and what an operator can do about those that stay.
-import { PATIENCE_MS } from './limits';
+
+/** How long something that AWS has confirmed may stay unknown to AWS. */
+export const RETRY_WINDOW_MS = 20_000;
 
 /** A failure that no repetition mends. The message is the one line an operator reads. */
 export class FinalFailure extends Error {
@@ -49,10 +51,10 @@ function passes(error: unknown): boolean {
   return THROTTLED.test(name) || RACED.test(name) || (name === 'InvalidParameterValue' && RACED_MESSAGE.test(message));
 }
 
-/** How long it is worth repeating what failed like this, in milliseconds. */
-export function patienceFor(error: unknown): number {
+/** Returns for how many milliseconds it is worth repeating what failed like this. */
+export function retryWindow(error: unknown): number {
   if (error instanceof FinalFailure) return 0;
-  if (SETTLING.test(codeOf(error))) return PATIENCE_MS;
+  if (SETTLING.test(codeOf(error))) return RETRY_WINDOW_MS;
   return passes(error) ? Infinity : 0;
 }
 

@@ -2,7 +2,7 @@
 // What works but is unwise: the warning that a person reads, at the construct that it is about; what was asked for by name
 // and has consequences: a note; and silence when all is well.
 import { loadConfig } from '../../constructs/config/config';
-import { adviceOn } from '../../constructs/config/rules';
+import { warningsFor } from '../../constructs/config/rules';
 import { checkedInContext } from '../../constructs/config/context';
 import { newStack, synth } from './synthesized';
 import { REQUIRED } from './wrong-values';
@@ -205,7 +205,7 @@ type Kind = 'warning' | 'note';
 
 /** What the settings alone give reason to say. */
 function told(kind: Kind, settings: Record<string, string>): { at: string; text: string }[] {
-  return adviceOn(loadConfig({ ...REQUIRED, ...WELL, ...settings }, {}))
+  return warningsFor(loadConfig({ ...REQUIRED, ...WELL, ...settings }, {}))
     .filter(({ isNote }) => isNote === (kind === 'note'))
     .map(({ at, text }) => ({ at, text }));
 }

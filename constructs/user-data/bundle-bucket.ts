@@ -23,7 +23,7 @@ import { bundleLocation, type BundleLocation } from './user-data';
 /** How long a gateway can still be launched with an older bundle. */
 const OLD_VERSIONS_DAYS = 90;
 
-export interface GatewayBundleProps {
+export interface BundleBucketProps {
   /** First part of the bucket's name. */
   readonly baseName: string;
   readonly region: string;
@@ -33,14 +33,14 @@ export interface GatewayBundleProps {
 }
 
 /** A private, versioned, encrypted bucket that answers to TLS only and goes with the stack; the bundle in it. */
-export class GatewayBundle extends Construct {
+export class BundleBucket extends Construct {
   public readonly location: BundleLocation;
   /** What a gateway must be allowed to find and read its bundle, of any version. */
   public readonly reading: readonly Statement[];
   /** What must be there before a gateway starts. */
   public readonly object: ITerraformDependable;
 
-  public constructor(scope: Construct, id: string, props: GatewayBundleProps) {
+  public constructor(scope: Construct, id: string, props: BundleBucketProps) {
     super(scope, id);
     const { region, bundle = buildBundle() } = props;
     const name = bundleBucketName(props);

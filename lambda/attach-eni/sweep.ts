@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Deletes interfaces that a launch left behind: ours by their tags, attached to nothing, and older than any launch takes.
-import type { Interface } from './aws';
-import { codeOf, explained } from './errors';
+import type { Interface } from '../shared/aws';
+import { codeOf, explained } from '../shared/errors';
 import type { Context } from './launch';
-import { EXIT_MS, ORPHAN_AGE_MS } from './limits';
-import { metric } from './metrics';
-import { persist } from './pace';
+import { EXIT_MS, ORPHAN_AGE_MS } from './timeouts';
+import { metric } from '../shared/metrics';
+import { retryUntil } from '../shared/clock';
 import { TAG } from './tags';
 
 /** `lost` may be tried again, `kept` may not: it is not ours to delete any more. */
@@ -16,9 +16,9 @@ function isOrphan({ available, tags }: Interface, now: number): boolean {
   return available && TAG.instance in tags && now - created > ORPHAN_AGE_MS;
 }
 
-async function remove({ aws, pace, log }: Context, { id }: Interface, deadline: number): Promise<Fate> {
+async function remove({ aws, clock, log }: Context, { id }: Interface, deadline: number): Promise<Fate> {
   let answerLost = false;
-  const look = async () => {
+  const reconcile = async () => {
     try {
       // Gone already, after a call of ours whose answer got lost: that call did it.
       const deleted = (await aws.delete(id)) || answerLost;
@@ -31,7 +31,7 @@ async function remove({ aws, pace, log }: Context, { id }: Interface, deadline: 
     }
   };
   try {
-    return await persist(pace, deadline, `deleting ${id}`, look);
+    return await retryUntil(clock, deadline, `deleting ${id}`, reconcile);
   } catch (error) {
     log.error(`orphan ${id} not deleted: ${explained(error)}`, { interface: id });
     return 'lost';
@@ -40,12 +40,12 @@ async function remove({ aws, pace, log }: Context, { id }: Interface, deadline: 
 
 /** @throws Error where an orphan could not be deleted; the others are */
 export async function sweep(context: Context, remainingMs: number): Promise<void> {
-  const { aws, configuration, pace, log } = context;
-  const deadline = pace.now() + remainingMs - EXIT_MS;
+  const { aws, configuration, clock, log } = context;
+  const deadline = clock.now() + remainingMs - EXIT_MS;
   const ours = { [TAG.stack]: configuration.stack, [TAG.group]: configuration.group };
-  const look = async () => ({ done: await aws.interfaces(ours, 'available') });
-  const found = await persist(pace, deadline, 'listing interfaces', look);
-  const orphans = found.filter((each) => isOrphan(each, pace.now()));
+  const reconcile = async () => ({ done: await aws.interfaces(ours, 'available') });
+  const found = await retryUntil(clock, deadline, 'listing interfaces', reconcile);
+  const orphans = found.filter((each) => isOrphan(each, clock.now()));
   const deleted: string[] = [];
   let lost = 0;
   for (const orphan of orphans) {

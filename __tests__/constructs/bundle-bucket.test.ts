@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where gateways fetch what they are made of: who gets at it, what stays of it, and what waits for it.
 import { buildBundle, bundleFiles, unpackBundle } from '../../constructs/user-data/bundle';
-import { GatewayBundle } from '../../constructs/user-data/gateway-bundle';
+import { BundleBucket } from '../../constructs/user-data/bundle-bucket';
 import { unpackUserData } from '../../constructs/user-data/user-data';
 import { address, type Body, only, parsed, synth, synthOwn } from './synthesized';
 
@@ -29,7 +29,7 @@ test('another bundle is another version of the same object: its key would take t
   const objectOf = (content: string) => {
     const bundle = buildBundle([{ path: 'userdata/packages.txt', mode: 0o644, content: Buffer.from(content) }]);
     const props = { baseName: 'own', region: 'eu-central-1', vpcId: 'vpc-01234567', bundle };
-    return synthOwn((own) => new GatewayBundle(own, 'bundle', props)).resource.aws_s3_object;
+    return synthOwn((own) => new BundleBucket(own, 'bundle', props)).resource.aws_s3_object;
   };
   const differences = (one: Body = {}, other: Body = {}) => Object.keys(one).filter((key) => one[key] !== other[key]);
   const [one, other] = ['one', 'other'].map((content) => Object.entries(objectOf(content) ?? {})[0]);

@@ -32,7 +32,7 @@ export interface Near<T> {
   readonly isApart: boolean;
 }
 
-export class Nearness {
+export class CpuAffinity {
   private readonly looks: number[] = [];
   private patience: number;
 

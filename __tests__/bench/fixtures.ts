@@ -13,7 +13,7 @@ import {
 /** Datagrams/s at 1428 bytes; longer ones are proportionally fewer. */
 const RATES: Readonly<Record<Subject, number>> = {
   ...{ nfqueue: 60_000, standby: 64_000, bridge: 66_000, generic: 240_000, driver: 500_000 },
-  ...{ ceiling: 590_000, path: 800_000 },
+  ...{ baseline: 590_000, path: 800_000 },
 };
 const NANOSECONDS: Readonly<Record<Engine, number>> = {
   ...{ nfqueue: 16_000, standby: 11_500, bridge: 11_300, generic: 3_100, driver: 600 },
@@ -58,13 +58,13 @@ export const SIZES = [200, 1380, 1428, 2852, 8486];
 const IN_A_PAGE = 3000;
 
 export function run(factor = 1): Run {
-  const subjects = [...ENGINES, 'ceiling', 'path'] as const;
+  const subjects = [...ENGINES, 'baseline', 'path'] as const;
   const steps = SIZES.map((bytes) => ({ bytes, empty: 20, bridge: 80, direct: 220 }));
   return {
     ...{ date: '2026-01-01T00:00:00.000Z', seconds: 3600, trials: { counted: 1000, discarded: 50, apart: 1 } },
     points: SIZES.flatMap((bytes) =>
       subjects
-        .filter((subject) => bytes <= IN_A_PAGE || !['driver', 'ceiling'].includes(subject))
+        .filter((subject) => bytes <= IN_A_PAGE || !['driver', 'baseline'].includes(subject))
         .map((subject) => point(subject, bytes, factor)),
     ),
     flows: ENGINES.flatMap((subject) =>

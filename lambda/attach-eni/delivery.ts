@@ -8,8 +8,8 @@ import {
   MAXIMUM_EVENT_AGE_SECONDS,
   MAXIMUM_RETRIES,
   RETRY_DELAYS_MS,
-} from './limits';
-import type { Pace } from './pace';
+} from './timeouts';
+import type { Clock } from '../shared/clock';
 
 /** Lambda's pauses are not exact. */
 const SLACK_MS = 15_000;
@@ -22,12 +22,12 @@ export class Delivery {
    * @param remainingMs what the invocation has left
    */
   constructor(
-    private readonly pace: Pace,
+    private readonly clock: Clock,
     private readonly time: Date,
     private readonly heartbeatSeconds: number,
     private readonly remainingMs: number,
   ) {
-    this.startedAt = pace.now();
+    this.startedAt = clock.now();
   }
 
   /** When work must have succeeded. */
@@ -42,11 +42,11 @@ export class Delivery {
   }
 
   /** Whether Lambda is sure to deliver the event again in time, should this delivery fail now. Rather no than yes. */
-  get another(): boolean {
+  get willRetry(): boolean {
     const deliveredBefore = this.deliveriesBefore(this.startedAt - this.time.getTime());
     const pause = RETRY_DELAYS_MS[deliveredBefore];
     if (deliveredBefore >= MAXIMUM_RETRIES || pause === undefined) return false;
-    const nextAge = this.pace.now() - this.time.getTime() + pause + SLACK_MS;
+    const nextAge = this.clock.now() - this.time.getTime() + pause + SLACK_MS;
     const hookAllows = this.heartbeatSeconds * 1000 - HOOK_MARGIN_MS - CLEANUP_MS;
     return nextAge < Math.min(MAXIMUM_EVENT_AGE_SECONDS * 1000, hookAllows);
   }

@@ -2,15 +2,15 @@
 // Puts the ENI function's zip where cdktf can take it from.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { bundleEniFunction } from '../../lambda/bundle';
+import { packageEniFunction } from '../../lambda/shared/deployment-package';
 import { REPOSITORY } from '../user-data/bundle';
 
 /** Builds the zip and answers its path. Two synths at once may both do so: the bytes are the same. */
-export function writeEniBundle(folder: string = path.join(REPOSITORY, '.cache')): string {
+export function writeEniPackage(folder: string = path.join(REPOSITORY, '.cache')): string {
   fs.mkdirSync(folder, { recursive: true });
   const file = path.join(folder, 'eni-function.zip');
   const unfinished = `${file}.${process.pid}`;
-  fs.writeFileSync(unfinished, bundleEniFunction());
+  fs.writeFileSync(unfinished, packageEniFunction());
   fs.renameSync(unfinished, file);
   return file;
 }

@@ -5,7 +5,7 @@ import * as path from 'node:path';
 import { buildSync } from 'esbuild';
 import { zipSync } from 'fflate';
 
-const REPOSITORY = path.resolve(__dirname, '..');
+const REPOSITORY = path.resolve(__dirname, '../..');
 
 /** What Lambda is told to call. */
 export const HANDLER = 'index.handler';
@@ -20,7 +20,7 @@ const UNIX = 3;
 function script(): Uint8Array {
   const { outputFiles } = buildSync({
     absWorkingDir: REPOSITORY,
-    entryPoints: ['lambda/index.ts'],
+    entryPoints: ['lambda/attach-eni/index.ts'],
     outfile: 'index.js',
     bundle: true,
     minify: true,
@@ -35,12 +35,12 @@ function script(): Uint8Array {
     logLevel: 'silent',
   });
   const [only] = outputFiles;
-  if (!only) throw new Error('lambda: esbuild made no file of lambda/index.ts');
+  if (!only) throw new Error('lambda: esbuild made no file of lambda/attach-eni/index.ts');
   return only.contents;
 }
 
 /** The zip that Lambda runs. Takes half a second. */
-export function bundleEniFunction(): Buffer {
+export function packageEniFunction(): Buffer {
   const options = { mtime: NO_TIME, level: 9, mem: 12, os: UNIX, attrs: READABLE } as const;
   return Buffer.from(zipSync({ 'index.js': [Uint8Array.from(script()), options] }));
 }

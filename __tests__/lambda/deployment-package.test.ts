@@ -5,15 +5,15 @@ import { isBuiltin } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { unzipSync } from 'fflate';
-import { bundleEniFunction, HANDLER } from '../../lambda/bundle';
+import { packageEniFunction, HANDLER } from '../../lambda/shared/deployment-package';
 import { must, REPOSITORY, run, type RunResult } from '../../lab/support/host';
-import { environmentOf, SWEEP, World, ZONES } from './world';
+import { environmentOf, FakeAws, SWEEP, ZONES } from './fake-aws';
 
 const MEGABYTE = 1_000_000;
 /** The SDK looks for it where a call is signed for several regions, and does without. */
 const OPTIONAL = '@aws-sdk/signature-v4-crt';
 
-const bundle = bundleEniFunction();
+const bundle = packageEniFunction();
 let folder: string;
 beforeAll(() => (folder = mkdtempSync(join(tmpdir(), 'mirror-gateway-eni-'))));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -40,7 +40,7 @@ describe('the bundle', () => {
     cpSync(join(REPOSITORY, 'lambda'), join(copy, 'lambda'), { recursive: true });
     cpSync(join(REPOSITORY, 'tsconfig.json'), join(copy, 'tsconfig.json'));
     symlinkSync(join(REPOSITORY, 'node_modules'), join(copy, 'node_modules'));
-    const program = `process.stdout.write(require(${JSON.stringify(join(copy, 'lambda/bundle'))}).bundleEniFunction().toString('base64'))`;
+    const program = `process.stdout.write(require(${JSON.stringify(join(copy, 'lambda/shared/deployment-package'))}).packageEniFunction().toString('base64'))`;
     const register = require.resolve('ts-node/register/transpile-only');
     const env = { ...process.env, TZ: 'Pacific/Apia', TS_NODE_PROJECT: join(copy, 'tsconfig.json') };
     const made = await must(process.execPath, ['-r', register, '-e', program], { cwd: folder, env });
@@ -49,12 +49,12 @@ describe('the bundle', () => {
 });
 
 describe('the function out of the bundle', () => {
-  let world: World;
+  let aws: FakeAws;
   beforeAll(async () => {
-    world = await World.create();
+    aws = await FakeAws.create();
     writeFileSync(join(folder, 'index.js'), unzipSync(bundle)['index.js'] ?? '');
   });
-  afterAll(() => world.destroy());
+  afterAll(() => aws.destroy());
 
   /** Runs it as Lambda would: a fresh process, the handler by its name, everything else from the environment. */
   function invoke(event: unknown, change: Record<string, string> = {}): Promise<RunResult> {
@@ -63,17 +63,17 @@ describe('the function out of the bundle', () => {
       `require(${JSON.stringify(join(folder, `${file}.js`))}).${name}(${JSON.stringify(event)}, ` +
       "{ functionName: 'eni', memoryLimitInMB: '256', awsRequestId: '1', getRemainingTimeInMillis: () => 120000 })" +
       '.catch((error) => { process.stderr.write(`rejected: ${error.message}`); process.exitCode = 1; })';
-    const { securityGroup, subnets } = world.configuration;
+    const { securityGroup, subnets } = aws.configuration;
     const env = {
       PATH: process.env.PATH,
       AWS_REGION: 'eu-central-1',
       AWS_LAMBDA_INITIALIZATION_TYPE: 'on-demand',
       AWS_ACCESS_KEY_ID: 'test',
       AWS_SECRET_ACCESS_KEY: 'test',
-      AWS_ENDPOINT_URL: `http://127.0.0.1:${world.endpoint.port}`,
+      AWS_ENDPOINT_URL: `http://127.0.0.1:${aws.endpoint.port}`,
       NODE_NO_WARNINGS: '1',
       ...environmentOf(securityGroup, subnets),
-      STACK: world.configuration.stack,
+      STACK: aws.configuration.stack,
       ...change,
     };
     return run(process.execPath, ['-e', program], { cwd: folder, env });
@@ -87,19 +87,19 @@ describe('the function out of the bundle', () => {
       .map((line) => JSON.parse(line) as Record<string, unknown>);
   }
 
-  beforeEach(() => world.renew());
+  beforeEach(() => aws.renew());
 
   test('brings a launch to its end, with structured lines that name the instance', async () => {
-    const gateway = await world.launch(ZONES[1]);
+    const gateway = await aws.launch(ZONES[1]);
     const result = await invoke(gateway.event);
     expect(result).toMatchObject({ code: 0, stderr: '' });
-    expect(await world.ours()).toMatchObject([
+    expect(await aws.ours()).toMatchObject([
       {
         SourceDestCheck: false,
         Attachment: { InstanceId: gateway.instance, DeviceIndex: 1, DeleteOnTermination: true },
       },
     ]);
-    expect(world.resultsOf(gateway)).toEqual(['CONTINUE']);
+    expect(aws.resultsOf(gateway)).toEqual(['CONTINUE']);
     const lines = linesOf(result);
     expect(lines.map(({ message }) => message)).toEqual(['interface created', 'launch completed']);
     for (const line of lines)
@@ -107,14 +107,14 @@ describe('the function out of the bundle', () => {
   });
 
   test('sweeps, and writes a line that CloudWatch makes a metric of', async () => {
-    await world.leftover('i-0123456789abcdef0', ZONES[0], 2 * 3_600_000);
+    await aws.leftover('i-0123456789abcdef0', ZONES[0], 2 * 3_600_000);
     const result = await invoke(SWEEP);
     expect(result).toMatchObject({ code: 0, stderr: '' });
-    expect(await world.ours()).toEqual([]);
+    expect(await aws.ours()).toEqual([]);
     expect(linesOf(result)).toMatchObject([
       {
         OrphanedEnisDeleted: 1,
-        AutoScalingGroupName: world.configuration.group,
+        AutoScalingGroupName: aws.configuration.group,
         _aws: { CloudWatchMetrics: [{ Metrics: [{ Name: 'OrphanedEnisDeleted' }] }] },
       },
     ]);

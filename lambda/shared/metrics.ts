@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Metrics of the function: fields of a log line, out of which CloudWatch makes them (embedded metric format), so that they
+// Metrics of the functions: fields of a log line, out of which CloudWatch makes them (embedded metric format), so that they
 // need no call and no permission.
-import type { Context } from './launch';
+import type { Clock } from './clock';
 import type { Facts } from './log';
 
 /** The one dimension of every metric; gateways send theirs under it, too. */
@@ -17,15 +17,20 @@ export const FUNCTION_METRICS = {
 
 export type FunctionMetric = keyof typeof FUNCTION_METRICS;
 
-/** What a log line needs besides its message to count. */
-export function metric({ configuration, pace }: Context, name: FunctionMetric, value: number): Facts {
+export interface MetricSource {
+  readonly configuration: { readonly group: string; readonly metricNamespace: string };
+  readonly clock: Pick<Clock, 'now'>;
+}
+
+/** Returns what a log line needs besides its message to count. */
+export function metric({ configuration, clock }: MetricSource, name: FunctionMetric, value: number): Facts {
   const definition = {
     Namespace: configuration.metricNamespace,
     Dimensions: [[GROUP_DIMENSION]],
     Metrics: [{ Name: name, Unit: FUNCTION_METRICS[name] }],
   };
   return {
-    _aws: { Timestamp: pace.now(), CloudWatchMetrics: [definition] },
+    _aws: { Timestamp: clock.now(), CloudWatchMetrics: [definition] },
     [GROUP_DIMENSION]: configuration.group,
     [name]: value,
   };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The function's settings: environment variables that the stack writes, checked by hand because a validation library would
 // be the larger part of the bundle's own code.
-import { SHORTEST_HEARTBEAT_SECONDS } from './limits';
+import { SHORTEST_HEARTBEAT_SECONDS } from './timeouts';
 
 export interface Configuration {
   readonly stack: string;

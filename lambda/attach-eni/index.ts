@@ -24,7 +24,7 @@
 //     only then are the others deleted, by whoever sees them.
 // Completing twice is no error: "No active Lifecycle Action found" means that the launch is decided, and not by us.
 //
-// FAILURES (errors.ts tells them apart; pace.ts repeats).
+// FAILURES (errors.ts tells them apart; clock.ts repeats).
 //   - Throttling, 5xx, timeouts, and answers that say somebody was faster: look again with growing pauses, until work must
 //     end, 30 s before the invocation does and 45 s before the hook does.
 //   - Unknown instance, missing permission: both may be seconds old and not yet known everywhere. 20 s, then they are true.
@@ -55,16 +55,16 @@ import { AutoScalingClient } from '@aws-sdk/client-auto-scaling';
 import { EC2Client } from '@aws-sdk/client-ec2';
 import { Logger } from '@aws-lambda-powertools/logger';
 import type { Context as LambdaContext } from 'aws-lambda';
-import { Aws } from './aws';
+import { Aws } from '../shared/aws';
 import { configurationOf } from './configuration';
 import { handle } from './handler';
-import { REAL_PACE } from './pace';
+import { SYSTEM_CLOCK } from '../shared/clock';
 
 const logger = new Logger({ serviceName: 'eni-function' });
 
-// All repetition is in pace.ts.
+// All repetition is in clock.ts.
 const client = { maxAttempts: 1 };
-const aws = new Aws(new EC2Client(client), new AutoScalingClient(client), REAL_PACE);
+const aws = new Aws(new EC2Client(client), new AutoScalingClient(client), SYSTEM_CLOCK);
 
 /** Read with the first event rather than while loading: there the runtime would bury the message under its own. */
 function configured() {
@@ -82,7 +82,7 @@ export async function handler(event: unknown, invocation: LambdaContext): Promis
   configuration ??= configured();
   logger.addContext(invocation);
   const log = logger.createChild({ persistentKeys: { instance: instanceIn(event) } });
-  await handle({ aws, configuration, pace: REAL_PACE, log }, event, invocation);
+  await handle({ aws, configuration, clock: SYSTEM_CLOCK, log }, event, invocation);
 }
 
 /** For the log only, so that all lines of a launch are found by its instance. */
