@@ -13,7 +13,7 @@ EC2_FRAGMENT_LIMIT ?=
 .NOTPARALLEL: # the suites share root, namespaces and ports
 export CHECKPOINT_DISABLE := 1
 
-# What a lab needs beside Node: the instance's own packages and those of the labs and judges.
+# What a lab needs beside Node: the instance's own packages and those of the labs.
 PACKAGES := $(shell cat userdata/packages.txt lab/packages.txt)
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
 TS := node -r ts-node/register/transpile-only

@@ -361,7 +361,7 @@ describe('the XDP engine', () => {
     let loader: ChildProcess | undefined;
     const runs = (): ChildProcess =>
       spawn(...inNamespace(GATEWAY, DEPLOY_SCRIPT, 'run', 'xdp'), { stdio: 'ignore', detached: true });
-    await lab.close(); // the stream's judge has its port
+    await lab.close(); // the stream's receiver has its port
     await Stream.build();
     const stream = await Stream.start({ pps: 2000, bytes: [1428], flows: 20 }, progress);
     try {

@@ -232,7 +232,7 @@ describe.each(MODES)('direct, %s', (mode) => {
     );
   }
 
-  describe.each([EGRESS_MTU, 1400])('forwards with an egress MTU of %i, judged by tshark and a socket', (egressMtu) => {
+  describe.each([EGRESS_MTU, 1400])('forwards with an egress MTU of %i, decoded by tshark and a socket', (egressMtu) => {
     let expected: Outcome;
     let got: Outcome;
     beforeAll(async () => {

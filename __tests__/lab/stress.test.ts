@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // Operations under a steady stream of more than 10 000 datagrams/s: not one may be lost, come twice, come damaged or
-// leave with DF set. STORM_SEED replays a storm, STORM_OPERATIONS sets its length.
+// leave with DF set. STRESS_SEED replays a run, STRESS_OPERATIONS sets its length.
 import { readFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
 import { dropCounters, grown } from '../../lab/namespaces/drop-counters';
 import { Progress, sleep } from '../../lab/support/host';
 import { type Engine, maxPacketSize, statusOf } from '../../lab/namespaces/engines';
 import { deploy, labDown, labUp, LEGACY_PID_FILE } from '../../lab/namespaces/namespaces';
-import { drawPlan, Engines, Storm, withDeepBacklog } from '../../lab/namespaces/stress';
+import { drawPlan, Engines, StressRun, withDeepBacklog } from '../../lab/namespaces/stress';
 import { type Finished, Stream } from '../../lab/packets/traffic-stream';
 import { Random } from '../random';
 import { countersOf, EGRESS_MTUS, status } from './gateway';
 
-const SEED = Number(process.env.STORM_SEED ?? Date.now() % 2 ** 31);
-const COUNT = Number(process.env.STORM_OPERATIONS ?? (process.env.TEST_ALL ? 200 : 50));
+const SEED = Number(process.env.STRESS_SEED ?? Date.now() % 2 ** 31);
+const COUNT = Number(process.env.STRESS_OPERATIONS ?? (process.env.TEST_ALL ? 200 : 50));
 /** Rollbacks of an engine whose own hook has most to do with it. */
 const ROUNDS = process.env.TEST_ALL ? 50 : 20;
 /** Above the 10 000/s that are asked for, so that a sender which is held up for a moment still reaches them. */
@@ -21,7 +21,7 @@ const PPS = 12_000;
 const LEAST_PPS = 10_000;
 /** Two that the lower egress MTU fragments, two that it does not: those would leave with DF set if an engine forgot them. */
 const BYTES = [1428, 1320, 1500, 1390];
-/** Every datagram of the stream matches whatever a storm sets. */
+/** Every datagram of the stream matches whatever a stress run sets. */
 const settings = (engine: Engine): string[] => [
   ...['min_packet_size=1300', `max_packet_size=${maxPacketSize(engine)}`, 'traffic_percent=100'],
 ];
@@ -63,15 +63,15 @@ async function underTraffic(
       throw error;
     }
     const finished = await stream.finish();
-    const { sent, judgement, lost } = finished;
-    const { received, duplicates, corrupt, reordered, judge_drops, frames, frames_with_df, first_with_df } = judgement;
+    const { sent, report, lost } = finished;
+    const { received, duplicates, corrupt, reordered, receiver_drops, frames, frames_with_df, first_with_df } = report;
     progress.say(
       `${sent.sent} datagrams sent at ${sent.pps}/s, ${received} received in ${frames} frames, ${reordered} out of order; ${sent.slipped} not sent for want of a processor`,
     );
     const inRings = lost.filter(([from, to]) => to - from < RING && isRing(stream, from));
     const excused = inRings.reduce((sum, [from, to]) => sum + to - from + 1, 0);
     if (excused > 0) progress.say(`${excused} lost in rings, in ${inRings.length} changes of the driver's hook`);
-    const wrong = { lost: sent.sent - received - excused, duplicates, corrupt, judge_drops, frames_with_df };
+    const wrong = { lost: sent.sent - received - excused, duplicates, corrupt, receiver_drops, frames_with_df };
     if (Object.values(wrong).some((count) => count > 0)) {
       const numbers = [...lost.map(([from]) => from), ...first_with_df];
       progress.say(
@@ -86,7 +86,7 @@ async function underTraffic(
         ].join('\n'),
       );
     }
-    expect(wrong).toEqual({ lost: 0, duplicates: 0, corrupt: 0, judge_drops: 0, frames_with_df: 0 });
+    expect(wrong).toEqual({ lost: 0, duplicates: 0, corrupt: 0, receiver_drops: 0, frames_with_df: 0 });
     expect(sent.pps).toBeGreaterThanOrEqual(LEAST_PPS);
     return finished;
   });
@@ -98,13 +98,13 @@ beforeAll(() => Stream.build());
  * The more the engine's own hook has to do with it, the longer. Fragments of two datagrams under one identification would come
  * out as a corrupt one; in driver mode there is a second program that could be lost.
  */
-const STORMS: readonly (readonly [Engine, number, number, number])[] = [
+const RUNS: readonly (readonly [Engine, number, number, number])[] = [
   ['bridge', EGRESS_MTUS.fragmented, COUNT / 2, ROUNDS / 5],
   ['direct/generic', EGRESS_MTUS.whole, COUNT, ROUNDS],
   ['direct/driver', EGRESS_MTUS.fragmented, COUNT / 2, ROUNDS / 5],
 ];
 
-describe.each(STORMS)('engine %s, egress MTU %i, under traffic', (engine, egressMtu, count, rounds) => {
+describe.each(RUNS)('engine %s, egress MTU %i, under traffic', (engine, egressMtu, count, rounds) => {
   beforeAll(async () => {
     await labUp(engine, { egressMtu });
     await deploy('config', 'set', ...settings(engine));
@@ -112,21 +112,21 @@ describe.each(STORMS)('engine %s, egress MTU %i, under traffic', (engine, egress
   afterAll(labDown);
 
   it(`${count} random operations lose nothing but what a driver's ring holds, seed ${SEED}`, async () => {
-    const progress = new Progress('storm');
+    const progress = new Progress('stress');
     const dice = new Random(SEED);
     const sizes = { shortest: Math.min(...BYTES), longest: Math.max(...BYTES), most: maxPacketSize(engine) };
     const plan = drawPlan(dice, count, sizes);
-    progress.say(`${engine}: ${count} operations under ${PPS} datagrams/s, STORM_SEED=${SEED}`);
-    const storm = await Storm.start(dice, progress);
+    progress.say(`${engine}: ${count} operations under ${PPS} datagrams/s, STRESS_SEED=${SEED}`);
+    const run = await StressRun.start(dice, progress);
     const engines = new Engines(2 * PPS);
     try {
-      await underTraffic(progress, () => storm.carryOut(plan), {
-        explain: (stream, number) => storm.at(stream.timeOf(number)),
-        isRing: (stream, number) => engine === 'direct/driver' && storm.mayHookAt(stream.timeOf(number)),
+      await underTraffic(progress, () => run.carryOut(plan), {
+        explain: (stream, number) => run.at(stream.timeOf(number)),
+        isRing: (stream, number) => engine === 'direct/driver' && run.mayHookAt(stream.timeOf(number)),
       });
       await engines.end();
-      const failures = storm.done.flatMap(({ failure }) => failure ?? []);
-      progress.say(`carried: ${JSON.stringify(engines.carried)}\n${storm.table()}`);
+      const failures = run.done.flatMap(({ failure }) => failure ?? []);
+      progress.say(`carried: ${JSON.stringify(engines.carried)}\n${run.table()}`);
       for (const failure of engines.failures) progress.say(`status failed: ${failure}`);
       for (const claim of engines.implausible) progress.say(`status claims too much: ${claim}`);
       // An engine that never had its turn proved nothing.
@@ -135,7 +135,7 @@ describe.each(STORMS)('engine %s, egress MTU %i, under traffic', (engine, egress
       expect(engines.failures).toEqual([]);
     } finally {
       await engines.end();
-      await storm.close();
+      await run.close();
     }
   });
 
@@ -185,8 +185,8 @@ describe.each(STORMS)('engine %s, egress MTU %i, under traffic', (engine, egress
       await deploy('attach');
       const delta = await countersOf(async () => {
         const stream = await Stream.start({ pps: 5000, flows, count: 2 * flows }, progress);
-        const { sent, judgement } = await stream.finish({ early: false });
-        expect(judgement).toMatchObject({ received: sent.sent, duplicates: 0, corrupt: 0, frames_with_df: 0 });
+        const { sent, report } = await stream.finish({ early: false });
+        expect(report).toMatchObject({ received: sent.sent, duplicates: 0, corrupt: 0, frames_with_df: 0 });
       });
       const {
         packets_modified: xdp,
@@ -222,10 +222,10 @@ describe('the legacy program', () => {
       });
       expect(delta.standby_packets).toBeGreaterThan(LEAST_PPS / 2);
     } finally {
-      const { sent, judgement, lost } = await stream.finish();
-      progress.say(`${sent.sent - judgement.received} of ${sent.sent} datagrams went with the program`);
-      expect(sent.sent - judgement.received).toBeLessThanOrEqual(MOST_QUEUED);
-      expect(judgement).toMatchObject({ duplicates: 0, corrupt: 0, frames_with_df: 0 });
+      const { sent, report, lost } = await stream.finish();
+      progress.say(`${sent.sent - report.received} of ${sent.sent} datagrams went with the program`);
+      expect(sent.sent - report.received).toBeLessThanOrEqual(MOST_QUEUED);
+      expect(report).toMatchObject({ duplicates: 0, corrupt: 0, frames_with_df: 0 });
       // Its queue, in one piece: starting it again costs nothing.
       expect(lost.length).toBeLessThanOrEqual(1);
     }

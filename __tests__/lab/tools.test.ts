@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who tests the testers: packets that the builder makes are the bytes that scapy makes, the judge calls wrong what is
+// Who tests the testers: packets that the builder makes are the bytes that scapy makes, the decoder calls wrong what is
 // wrong, and captures and sockets see what is there and say so when it is not.
 import { type Checksum, datagrams, decode, payloadHash } from '../../lab/packets/decode';
 import { inNamespace, must } from '../../lab/support/host';
@@ -108,7 +108,7 @@ describe('the packet builder', () => {
   });
 });
 
-describe('the judge', () => {
+describe('the decoder', () => {
   /** A datagram cut as a router would. */
   function fragments(packet: Packet, id: number, room = 1376): Buffer[] {
     const whole = packet.ipPacket().subarray(20);

@@ -155,7 +155,7 @@ export class FakeAws {
     await this.moto.stop();
   }
 
-  /** A aws as new, except for what may be in EC2: that belongs to another stack from now on. */
+  /** An account as new, except for what may be in EC2: that belongs to another stack from now on. */
   async renew(change: Partial<Configuration> = {}): Promise<void> {
     // The more it holds, the slower moto is.
     if (++this.renewals % RENEWALS_BETWEEN_RESETS === 0) {

@@ -4,7 +4,7 @@
 import { AttachNetworkInterfaceCommand } from '@aws-sdk/client-ec2';
 import { Random } from '../random';
 import { type Call, type Fault, isFinal, type Kind, KINDS, MOMENTS, type Refusal } from './faults';
-import { type End, type Gateway, IMPATIENT_MS, FakeAws, SWEEP, ZONES } from './fake-aws';
+import { type End, FakeAws, type Gateway, IMPATIENT_MS, SWEEP, ZONES } from './fake-aws';
 
 const SEED = Number(process.env.SCHEDULES_SEED ?? Date.now() % 2 ** 31);
 const RANDOM_SCHEDULES = 80;
@@ -15,7 +15,7 @@ beforeAll(async () => (aws = await FakeAws.create(IMPATIENT_MS)));
 afterAll(() => aws.destroy());
 
 /** A launch that would end like this without faults. */
-interface Story {
+interface Scenario {
   readonly name: string;
   readonly result: 'CONTINUE' | 'ABANDON';
   /** Interfaces that exist before the event comes. */
@@ -26,8 +26,8 @@ interface Story {
 
 const REFUSAL: Refusal = { status: 400, code: 'AttachmentLimitExceeded', message: 'refused for good' };
 
-const LAUNCH: Story = { name: 'a launch', result: 'CONTINUE' };
-const WITH_SPARES: Story = {
+const LAUNCH: Scenario = { name: 'a launch', result: 'CONTINUE' };
+const WITH_SPARES: Scenario = {
   name: 'a launch with spare interfaces',
   result: 'CONTINUE',
   prepare: async ({ instance }) => {
@@ -37,12 +37,12 @@ const WITH_SPARES: Story = {
     await aws.ec2.send(new AttachNetworkInterfaceCommand(input));
   },
 };
-const FAILS_CREATED: Story = {
+const FAILS_CREATED: Scenario = {
   name: 'a launch that fails after the creation',
   result: 'ABANDON',
   refuses: ({ action }) => action === 'AttachNetworkInterface',
 };
-const FAILS_ATTACHED: Story = {
+const FAILS_ATTACHED: Scenario = {
   name: 'a launch that fails after the attachment',
   result: 'ABANDON',
   refuses: ({ parameters }) => parameters.has('Attachment.AttachmentId'),
@@ -52,7 +52,7 @@ interface Planned extends Fault {
   readonly at: number;
 }
 
-interface Told {
+interface Played {
   readonly gateway: Gateway;
   readonly ends: readonly End[];
   /** The faults that happened, with the call that they hit. */
@@ -61,7 +61,7 @@ interface Told {
 }
 
 /** One launch in which these calls fail, delivered until Lambda is satisfied, and once more. */
-async function tell({ prepare, refuses }: Story, plan: readonly Planned[]): Promise<Told> {
+async function play({ prepare, refuses }: Scenario, plan: readonly Planned[]): Promise<Played> {
   await aws.renew();
   const gateway = await aws.launch();
   await prepare?.(gateway);
@@ -82,16 +82,16 @@ async function tell({ prepare, refuses }: Story, plan: readonly Planned[]): Prom
 }
 
 /** What is wrong with the end of a launch, and with the result of one with a single fault; undefined when nothing is. */
-async function complaintAbout(told: Told, story?: Story): Promise<string | undefined> {
-  const { gateway, ends, happened } = told;
+async function complaintAbout(played: Played, scenario?: Scenario): Promise<string | undefined> {
+  const { gateway, ends, happened } = played;
   const results = aws.resultsOf(gateway);
   const found = await aws.ours();
   const state = JSON.stringify({ happened, results, ends: ends.map(String), found, lines: aws.lines });
   if (results.length !== 1) return `completed ${results.length} times: ${state}`;
   if (ends.at(-1) !== 'done') return `failed when all was well again: ${state}`;
-  if (story && happened.length !== 1) return `the fault did not happen: ${state}`;
+  if (scenario && happened.length !== 1) return `the fault did not happen: ${state}`;
   const final = happened.some(({ kind, action }) => isFinal(kind, action));
-  if (story && results[0] !== (final ? 'ABANDON' : story.result)) return `completed with the wrong result: ${state}`;
+  if (scenario && results[0] !== (final ? 'ABANDON' : scenario.result)) return `completed with the wrong result: ${state}`;
   if (results[0] === 'ABANDON') return found.length === 0 ? undefined : `abandoned, and leaked: ${state}`;
   const [only, ...others] = found;
   const ready =
@@ -110,12 +110,12 @@ describe('one fault in', () => {
   let schedules = 0;
   afterAll(() => process.stderr.write(`${schedules} schedules with one fault: SCHEDULES_SEED=${SEED}\n`));
 
-  async function expectAsWithout(story: Story, faultsOf: (at: number) => readonly Planned[]): Promise<void> {
-    const { calls } = await tell(story, []);
+  async function expectAsWithout(scenario: Scenario, faultsOf: (at: number) => readonly Planned[]): Promise<void> {
+    const { calls } = await play(scenario, []);
     const wrong: string[] = [];
     for (const fault of range(calls).flatMap(faultsOf)) {
       schedules += 1;
-      const complaint = await complaintAbout(await tell(story, [fault]), story);
+      const complaint = await complaintAbout(await play(scenario, [fault]), scenario);
       if (complaint) wrong.push(`${described([fault])}: ${complaint}`);
     }
     expect(wrong).toEqual([]);
@@ -129,9 +129,9 @@ describe('one fault in', () => {
   });
 
   const others = [WITH_SPARES, FAILS_CREATED, FAILS_ATTACHED];
-  test.each(others)(`$name, any kind, before and after every call: ends as without it, seed ${SEED}`, async (story) => {
+  test.each(others)(`$name, any kind, before and after every call: ends as without it, seed ${SEED}`, async (scenario) => {
     const random = new Random(SEED);
-    await expectAsWithout(story, (at) => [before(at, random.pick(KINDS)), after(at, random.pick(KINDS))]);
+    await expectAsWithout(scenario, (at) => [before(at, random.pick(KINDS)), after(at, random.pick(KINDS))]);
   });
 });
 
@@ -143,15 +143,15 @@ describe('several faults', () => {
     const random = new Random(SEED);
     const wrong: string[] = [];
     for (let number = 0; number < RANDOM_SCHEDULES; number += 1) {
-      const story = random.pick([LAUNCH, WITH_SPARES, FAILS_CREATED, FAILS_ATTACHED]);
+      const scenario = random.pick([LAUNCH, WITH_SPARES, FAILS_CREATED, FAILS_ATTACHED]);
       const plan = range(2 + random.below(3)).map(() => ({
         at: random.below(20),
         kind: random.pick(KINDS),
         moment: random.pick(MOMENTS),
       }));
-      const told = await tell(story, plan);
-      const complaint = await complaintAbout(told);
-      if (complaint) wrong.push(`${story.name}, ${described(told.happened)}: ${complaint}`);
+      const played = await play(scenario, plan);
+      const complaint = await complaintAbout(played);
+      if (complaint) wrong.push(`${scenario.name}, ${described(played.happened)}: ${complaint}`);
     }
     expect(wrong).toEqual([]);
   });

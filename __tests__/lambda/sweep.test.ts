@@ -2,7 +2,7 @@
 // The sweeper takes what launches left behind, and nothing else.
 import { AttachNetworkInterfaceCommand } from '@aws-sdk/client-ec2';
 import { TAG } from '../../lambda/attach-eni/tags';
-import { GROUP, FakeAws, SWEEP, ZONES } from './fake-aws';
+import { FakeAws, GROUP, SWEEP, ZONES } from './fake-aws';
 
 const HOUR_MS = 3_600_000;
 const GONE = 'i-0123456789abcdef0';

@@ -72,18 +72,18 @@ describe('what a change asks of make test-all', () => {
     expect(partsFor(['constructs/monitoring/alarms.ts', 'README.md', 'lambda/attach-eni/index.ts'])).toEqual([]);
   });
 
-  test('is kernels, storms, emulated machines and plain images for a BPF program', () => {
+  test('is kernels, stress runs, emulated machines and plain images for a BPF program', () => {
     expect(partsFor(['bpf/ids.h'])).toEqual([
       'plain Debian images',
       "all of Debian's kernels",
-      'storms of full length',
+      'stress runs of full length',
       'emulated machines',
     ]);
   });
 
   test('is no kernel for the NFQUEUE program', () => {
     expect(partsFor(['netfilter/modify_udp_df.cpp'])).toEqual([
-      ...['plain Debian images', 'storms of full length', 'emulated machines'],
+      ...['plain Debian images', 'stress runs of full length', 'emulated machines'],
     ]);
   });
 });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A storm of operations over the lab's gateway: everything an operator, a unit manager or an accident does to it while
-// traffic flows. The lab has no systemd, so the storm plays it: it keeps the loader running as Restart=always would, and
+// A stress run of operations over the lab's gateway: everything an operator, a unit manager or an accident does to it while
+// traffic flows. The lab has no systemd, so the stress run plays it: it keeps the loader running as Restart=always would, and
 // stops it before a verb that would stop its unit. The plan is drawn from a seed before anything happens, so the same seed
 // brings the same operations, pauses and interruptions again.
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -234,7 +234,7 @@ export class Builds {
   ) {}
 
   static async make(): Promise<Builds> {
-    const folder = await mkdtemp(join(tmpdir(), 'storm-'));
+    const folder = await mkdtemp(join(tmpdir(), 'stress-'));
     const builds = new Builds(folder);
     await cp(join(REPOSITORY, 'bpf'), builds.place(0), { recursive: true });
     await must('make', ['-s', '-B', '-C', builds.place(0)], { timeoutMs: 120_000 });
@@ -270,7 +270,7 @@ async function changeEngine(): Promise<void> {
 }
 
 /** Carries out a plan. Make one with the lab up, `close` it in any case. */
-export class Storm {
+export class StressRun {
   readonly done: Done[] = [];
   private readonly unit: Unit;
 
@@ -283,10 +283,10 @@ export class Storm {
     this.unit = new Unit('xdp', () => 100 + dice.below(900));
   }
 
-  static async start(dice: Dice, progress: Progress): Promise<Storm> {
-    const storm = new Storm(dice, await Builds.make(), await readFile(SETTINGS_FILE, 'utf8'), progress);
-    storm.unit.start();
-    return storm;
+  static async start(dice: Dice, progress: Progress): Promise<StressRun> {
+    const stress = new StressRun(dice, await Builds.make(), await readFile(SETTINGS_FILE, 'utf8'), progress);
+    stress.unit.start();
+    return stress;
   }
 
   /** Two operations at most at once. */
@@ -407,7 +407,7 @@ export class Storm {
 const ENGINE_NAMES = ['xdp', 'nfqueue', 'standby'] as const;
 type Carried = Record<(typeof ENGINE_NAMES)[number], number>;
 
-/** Reads, each second, what every engine carried; `status` itself must stand the storm. */
+/** Reads, each second, what every engine carried; `status` itself must stand the stress. */
 export class Engines {
   readonly carried: Carried = { xdp: 0, nfqueue: 0, standby: 0 };
   /** Of `status`, when it could not answer. */

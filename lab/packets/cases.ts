@@ -146,7 +146,7 @@ function allCases(longest: number): readonly Case[] {
 // --- what came out --------------------------------------------------------------------------------------------------
 
 /**
- * Sends all cases through the machine and judges each. `strays`: frames on either wire that belong to none.
+ * Sends all cases through the machine and checks each. `strays`: frames on either wire that belong to none.
  *
  * @param engine what carries the machine's traffic, and so gives identifications
  * @param longest what reaches the gateway

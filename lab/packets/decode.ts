@@ -95,7 +95,7 @@ export function payloadHash(payload: Buffer): string {
  */
 export async function decode(frames: readonly Buffer[]): Promise<PacketFacts[]> {
   if (frames.length === 0) return [];
-  const directory = await mkdtemp(join(tmpdir(), 'judge-'));
+  const directory = await mkdtemp(join(tmpdir(), 'decode-'));
   try {
     const file = join(directory, 'frames.pcap');
     await writeFile(file, pcap(frames));

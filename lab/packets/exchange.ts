@@ -46,7 +46,7 @@ export function onto(path: Path, inner: Buffer, options: MirrorOptions = {}): Bu
 }
 
 /**
- * Sends frames (outer ones, see `onto`), captures both wires meanwhile, and judges what came.
+ * Sends frames (outer ones, see `onto`), captures both wires meanwhile, and decodes what came.
  *
  * @throws Error when the marker does not arrive: then the gateway forwards nothing any more
  */

@@ -12,7 +12,7 @@ import { must, type Progress, REPOSITORY } from '../support/host';
 import { ensureKernel, withIpsec } from './kernels';
 import type { Packet } from '../packets/packet';
 import { vxlan } from '../packets/packet';
-import type { Judgement } from '../packets/traffic-stream';
+import type { ReceiverReport } from '../packets/traffic-stream';
 
 /** As docs/ipsec-vm.md has them. */
 export const IPSEC = {
@@ -36,7 +36,7 @@ export interface Sent {
 
 export interface Streamed {
   /** What the program behind the tunnel got: each datagram compared byte for byte. */
-  readonly judgement: Judgement;
+  readonly report: ReceiverReport;
   readonly wire: readonly Sent[];
 }
 
@@ -145,7 +145,7 @@ export class IpsecMachine {
       nsenter --net=/run/netns/source stream send --bytes ${sizes.join()} --flows 10 --count ${count} --pps 200 >/tmp/sent
       wait $receiver`)}
       tail -n 1 /tmp/received`);
-    return { judgement: JSON.parse(output.trimEnd().split('\n').at(-1) ?? '') as Judgement, wire: sentPackets(output) };
+    return { report: JSON.parse(output.trimEnd().split('\n').at(-1) ?? '') as ReceiverReport, wire: sentPackets(output) };
   }
 
   /** What leaves the IPsec VM while a script runs in the machine. */

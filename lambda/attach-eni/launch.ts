@@ -62,7 +62,7 @@ export class Launching {
     private readonly launch: Launch,
   ) {}
 
-  /** Looks once and takes the next step. */
+  /** Reads the state once and takes the next step. */
   async reconcile(): Promise<Progress<Outcome>> {
     const instance = this.usable ?? (await this.context.aws.instance(this.launch.instance));
     this.usable = undefined;

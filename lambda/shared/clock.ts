@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Time, and repeating within it. All retrying is done here: the SDK's own would repeat one call blindly, where after a
-// failure it is the world that must be looked at again, and it knows no deadline.
+// failure the state in AWS must be read again, and it knows no deadline.
 import { codeOf, explained, OutOfTime, retryWindow } from './errors';
 
 /** The clock; tests bring one that needs no waiting. */
@@ -25,13 +25,13 @@ function jittered(milliseconds: number): number {
   return milliseconds * (0.5 + Math.random() / 2);
 }
 
-/** An answer, or how the world looks before the next look: changed by us, or not yet as it must be. */
+/** The answer, or the state before the next attempt: changed by us, or not yet as it must be. */
 export type Progress<T> = { readonly done: T } | 'changed' | 'waiting';
 
 /**
- * Looks again until there is an answer. What fails for a while is repeated, with pauses that grow while nothing moves.
+ * Reconciles until there is an answer. What fails for a while is repeated, with pauses that grow while nothing moves.
  *
- * @param deadline no look begins after this time
+ * @param deadline no attempt begins after this time
  * @throws OutOfTime at the deadline; what `reconcile` threw, if repeating does not help
  */
 export async function retryUntil<T>(
