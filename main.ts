@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The app that cdktf runs: settings in, one synthesized stack out. What people get wrong is reported without a stack trace.
 import { App } from 'cdktf';
-import { loadConfig } from './constructs/config/config';
+import { loadConfig } from './constructs/config/load';
 import { writeEniPackage } from './constructs/fleet/eni-package';
 import { GatewayStack } from './constructs/gateway-stack';
 import { baseName } from './constructs/config/names';

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a gateway is launched: what every instance carries, from which image, and what it never does.
-import { loadConfig } from '../../constructs/config/config';
+import { loadConfig } from '../../constructs/config/load';
 import { BundleBucket } from '../../constructs/user-data/bundle-bucket';
 import { GatewayLaunchTemplate } from '../../constructs/fleet/launch-template';
 import { describeUserData, unpackUserData } from '../../constructs/user-data/user-data';

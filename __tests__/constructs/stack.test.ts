@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The synthesized stack as a whole: names, tags, state, outputs, what is unwise, and what a flip of the engine changes.
 import { Testing } from 'cdktf';
-import { loadConfig } from '../../constructs/config/config';
+import { loadConfig } from '../../constructs/config/load';
 import { GatewayStack } from '../../constructs/gateway-stack';
 import { unpackUserData } from '../../constructs/user-data/user-data';
 import {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What works but is unwise: the warning that a person reads, at the construct that it is about; what was asked for by name
 // and has consequences: a note; and silence when all is well.
-import { loadConfig } from '../../constructs/config/config';
-import { warningsFor } from '../../constructs/config/rules';
+import { loadConfig } from '../../constructs/config/load';
+import { warningsFor } from '../../constructs/config/warnings';
 import { checkedInContext } from '../../constructs/config/context';
 import { newStack, synth } from './synthesized';
 import { REQUIRED } from './wrong-values';

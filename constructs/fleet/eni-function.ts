@@ -23,7 +23,7 @@ import { HANDLER, RUNTIME } from '../../lambda/shared/deployment-package';
 import { MAXIMUM_EVENT_AGE_SECONDS, MAXIMUM_RETRIES, TIMEOUT_SECONDS } from '../../lambda/attach-eni/timeouts';
 import { skipChecks } from '../checkov';
 import { logGroup } from '../monitoring/logs';
-import { assumedBy, groupArn, partitionOf, policyOf, type Statement } from './iam';
+import { assumedBy, groupArn, partitionOf, policyOf, type Statement } from '../iam';
 import { METRIC_NAMESPACE } from '../monitoring/metrics';
 
 /** How long a launch waits, in seconds. */

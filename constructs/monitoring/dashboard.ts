@@ -3,7 +3,7 @@
 // lost, which gateway is it, what does it cost.
 import { CloudwatchDashboard } from '@cdktf/provider-aws/lib/cloudwatch-dashboard';
 import { Construct } from 'constructs';
-import { partitionOf } from '../fleet/iam';
+import { partitionOf } from '../iam';
 import { EC2_FRAGMENTS_PER_SECOND } from '../config/limits';
 import { GATEWAY_DIMENSIONS, type GatewayMetric, groupDimensions, METRIC_NAMESPACE, type MetricName } from './metrics';
 

@@ -16,7 +16,7 @@ import type { ITerraformDependable } from 'cdktf';
 import { Construct } from 'constructs';
 import { buildBundle, type Bundle } from './bundle';
 import { skipChecks } from '../checkov';
-import { partitionOf, policyOf, type Statement } from '../fleet/iam';
+import { partitionOf, policyOf, type Statement } from '../iam';
 import { bundleBucketName } from '../config/names';
 import { bundleLocation, type BundleLocation } from './user-data';
 

@@ -8,7 +8,8 @@
 // that EC2 would not let out of the gateway.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { loadConfig, type GatewayConfig } from '../../constructs/config/config';
+import type { GatewayConfig } from '../../constructs/config/keys';
+import { loadConfig } from '../../constructs/config/load';
 import { checkedInContext } from '../../constructs/config/context';
 import { DEPLOY_SCRIPT, INSTALLED, renderGatewayEnv } from '../../constructs/user-data/user-data';
 import { DRIVER_MODE_MTU, EC2_FRAGMENTS_PER_SECOND } from '../../constructs/config/limits';
