@@ -51,7 +51,7 @@ export interface EniFunctionProps {
   /** Name of the group of gateways, which may not exist yet. */
   readonly groupName: string;
   /** The function as a zip file with index.js. */
-  readonly bundlePath: string;
+  readonly packagePath: string;
   /** Security group of the second interfaces. */
   readonly securityGroupId: string;
   /** Where gateways run. */
@@ -136,9 +136,9 @@ export class EniFunction extends Construct {
     dependsOn: ITerraformDependable[],
   ): LambdaFunction {
     // The hash of the content: an archive's own times would make every synth a change.
-    const hash = createHash('sha256').update(fs.readFileSync(props.bundlePath));
+    const hash = createHash('sha256').update(fs.readFileSync(props.packagePath));
     const asset = new TerraformAsset(this, 'bundle', {
-      path: props.bundlePath,
+      path: props.packagePath,
       type: AssetType.FILE,
       assetHash: hash.copy().digest('hex').slice(0, 32),
     });
