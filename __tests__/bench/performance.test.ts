@@ -9,7 +9,7 @@ import { REPOSITORY } from '../../lab/support/host';
 import { results, run, SIZES } from './fixtures';
 
 describe('the checked-in figures', () => {
-  test('are those that the README, docs and charts show (npm run performance writes them anew)', () => {
+  test('are those that the README, docs and charts show (make performance writes them anew)', () => {
     for (const [file, content] of Object.entries(filesOf(readResults(CHECKED_IN))))
       expect({ file, content: readFileSync(join(REPOSITORY, file), 'utf8') }).toEqual({ file, content });
   });
