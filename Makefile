@@ -46,7 +46,7 @@ node_modules/.package-lock.json: package.json package-lock.json
 python-tools: setup ## install the Python tools of lab/requirements.txt into a virtual environment in the cache
 	@$(TS) lab/support/python-tools.ts
 
-build: setup ## build the XDP object, its loader, the legacy program and the lab's traffic
+build: setup ## build the XDP object, its loader, the NFQUEUE daemon and the lab's traffic
 	@$(MAKE) -s --no-print-directory -C bpf
 	@$(MAKE) -s --no-print-directory -C netfilter
 	@$(MAKE) -s --no-print-directory -C lab

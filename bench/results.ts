@@ -82,7 +82,7 @@ export interface StepCost {
 
 export interface Memory {
   readonly subject: Engine;
-  /** Resident set of its long-lived processes, in bytes: of the legacy program after an overload, of a loader after its start. */
+  /** Resident set of its long-lived processes, in bytes: of the NFQUEUE daemon after an overload, of a loader after its start. */
   readonly processes: number;
   /** Its BPF maps, in bytes; 0: it has none. */
   readonly maps: number;

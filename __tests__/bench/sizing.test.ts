@@ -159,7 +159,7 @@ describe('the number of gateways', () => {
     expect(asked(MEASURED)).toBeCloseTo(600);
   });
 
-  test('has half of the vCPUs in driver mode, and no more than two of the legacy program', () => {
+  test('has half of the vCPUs in driver mode, and no more than two of the NFQUEUE daemon', () => {
     const large = instance('c5n.2xlarge');
     const vcpus = (engine: Engine) => sizing.usableVcpus(engine, large);
     expect([vcpus('driver'), vcpus('generic'), vcpus('nfqueue')]).toEqual([4, 8, 2]);

@@ -75,13 +75,13 @@ const forwarded = (packetsPerSecond: number): Numbers => ({
 
 export const byXdp: Carrier = (packetsPerSecond) => ({ rates: forwarded(packetsPerSecond) });
 
-/** The legacy program, where nothing else was asked for. */
+/** The NFQUEUE daemon, where nothing else was asked for. */
 export const byNetfilter: Carrier = (packetsPerSecond) => ({
   rates: { ...forwarded(packetsPerSecond), nfqueue_packets: packetsPerSecond },
   status: { engine: 'nfqueue', xdp_mode: 'none', interface: 'br0', attached: false, stats_map: 0, nfqueue_socket: 5 },
 });
 
-/** The loader is gone: the standby rule clears DF of everything. */
+/** The loader is gone: the fallback rule clears DF of everything. */
 const detached: Behaviour = {
   rates: { ...forwarded(2_000_000), standby_packets: 2_000_000 },
   status: {

@@ -228,7 +228,7 @@ const noted = (settings: Record<string, string>) => told('note', settings);
 
 test.each([
   ['the XDP engine with everything pinned', {}],
-  ['the legacy path', { enable_xdp: 'false' }],
+  ['the NFQUEUE daemon', { enable_xdp: 'false' }],
   ['a share for netfilter', { xdp_traffic_percent: '10' }],
   ['neighbouring networks', { mirror_source_cidrs: '10.0.0.0/9,10.128.0.0/9', egress_cidrs: '172.16.0.0/16' }],
   [

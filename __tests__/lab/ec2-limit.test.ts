@@ -51,7 +51,7 @@ async function stream(progress: Progress, arrivalMs?: number): Promise<Finished>
 beforeAll(() => Stream.build());
 afterAll(labDown);
 
-/** The standby is what the bridge engine has behind it. */
+/** The fallback rule is what the bridge engine has behind it. */
 const CUTTING = ENGINES.filter((engine) => engine !== 'standby');
 
 describe.each(CUTTING)('engine %s, behind which EC2 limits fragments', (engine: Engine) => {
@@ -63,7 +63,15 @@ describe.each(CUTTING)('engine %s, behind which EC2 limits fragments', (engine: 
     progress.say(`${engine}, whole: ${sent.sent} sent at ${sent.pps}/s, ${report.received} arrived`);
     expect(sent.pps).toBeGreaterThanOrEqual(LEAST_PPS);
     expect(report).toMatchObject({
-      ...{ received: COUNT, frames: COUNT, missing: 0, duplicates: 0, corrupt: 0, frames_with_df: 0, receiver_drops: 0 },
+      ...{
+        received: COUNT,
+        frames: COUNT,
+        missing: 0,
+        duplicates: 0,
+        corrupt: 0,
+        frames_with_df: 0,
+        receiver_drops: 0,
+      },
     });
     expect(await fragmentsAtLimit()).toEqual({ passed: 0, dropped: 0 });
     expect(await fragmentsSent()).toBe(0);

@@ -27,7 +27,7 @@ const settings = (engine: Engine): string[] => [
 ];
 /** Frames in a veth's ring, which it drops when XDP in its driver comes or goes (VETH_RING_SIZE, drivers/net/veth.c). */
 const RING = 256;
-/** All that a killed legacy program can take with it: its queue (kQueueLength). */
+/** All that a killed NFQUEUE daemon can take with it: its queue (kQueueLength). */
 const MOST_QUEUED = 8192;
 const STREAM = { pps: PPS, bytes: BYTES, flows: 1000 };
 
@@ -202,11 +202,11 @@ describe.each(RUNS)('engine %s, egress MTU %i, under traffic', (engine, egressMt
   );
 });
 
-describe('the legacy program', () => {
+describe('the NFQUEUE daemon', () => {
   beforeAll(() => labUp('bridge'));
   afterAll(labDown);
 
-  it('killed takes no more than its queue with it, and the standby carries on', async () => {
+  it('killed takes no more than its queue with it, and the fallback rule carries on', async () => {
     const progress = new Progress('kill');
     await deploy('config', 'set', ...settings('bridge'));
     await deploy('rollback');

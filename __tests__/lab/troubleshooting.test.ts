@@ -139,7 +139,7 @@ async function peers(mtu: number): Promise<void> {
 }
 
 let hung = 0;
-/** The legacy program hangs, and its queue is full. */
+/** The NFQUEUE daemon hangs, and its queue is full. */
 async function hang(): Promise<void> {
   await deploy('rollback');
   hung = legacyPid();

@@ -224,7 +224,7 @@ export function itIsAGateway(machine: Machine): void {
     const cleared = all.filter(({ fate }) => fate === 'DF cleared').length;
     const status = await machine.status();
     expect(status).toMatchObject(statusOf(engine));
-    // What the direct engine leaves to the kernel, the standby clears.
+    // What the direct engine leaves to the kernel, the fallback rule clears.
     const byStandby = engine === 'nfqueue' ? 0 : status.standby_packets;
     expect(status.packets_modified + byStandby).toBeGreaterThanOrEqual(cleared);
   });

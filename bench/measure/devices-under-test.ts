@@ -50,11 +50,11 @@ export interface Observed extends Trial {
   /** For how much of `elapsed` the gateway's processor worked, in seconds. */
   readonly worked: number;
   readonly elapsed: number;
-  /** Of the legacy program's datagrams whose DF was cleared, the share for which its queue had no room, so that the standby did. */
+  /** Of the NFQUEUE daemon's datagrams whose DF was cleared, the share for which its queue had no room, so that the fallback rule did. */
   readonly byStandby?: number;
 }
 
-/** Datagrams whose DF was to be cleared by the legacy program so far, and those of them whose DF the standby cleared. */
+/** Datagrams whose DF was to be cleared by the NFQUEUE daemon so far, and those of them whose DF the fallback rule cleared. */
 interface Cleared {
   readonly all: number;
   readonly byStandby: number;
@@ -64,7 +64,7 @@ interface Cleared {
 class Lane {
   private readonly gateway: MinimalGateway;
   private readonly namespaces: { readonly source: string; readonly gateway: string; readonly sink: string };
-  private legacy: ChildProcess | undefined;
+  private daemon: ChildProcess | undefined;
   private trial: TrialProcess | undefined;
   /** What the trial process was started for. */
   private ends: Ends | undefined;
@@ -113,8 +113,8 @@ class Lane {
     const refusedBefore = await this.refusedBySink();
     const clearedBefore = await this.clearedByLegacy();
     const { result, worked, elapsed } = await busy(() => process.run(trial));
-    if (this.legacy && hasEnded(this.legacy))
-      throw new Error(`modify_udp_df: ended by itself with ${howEnded(this.legacy)}`);
+    if (this.daemon && hasEnded(this.daemon))
+      throw new Error(`modify_udp_df: ended by itself with ${howEnded(this.daemon)}`);
     const refused = (await this.refusedBySink()) - refusedBefore;
     const cleared = await this.clearedByLegacy();
     const byStandby = (cleared.byStandby - clearedBefore.byStandby) / (cleared.all - clearedBefore.all);
@@ -157,7 +157,7 @@ class Lane {
   }
 
   private async clearedByLegacy(): Promise<Cleared> {
-    if (!this.legacy) return { all: 0, byStandby: 0 };
+    if (!this.daemon) return { all: 0, byStandby: 0 };
     const of = (name: string): Promise<number> => this.gateway.counter('ip', 'mirror_gateway', name);
     return { all: await of('large_df'), byStandby: await of('standby_packets') };
   }
@@ -165,7 +165,7 @@ class Lane {
   /** Resident set of the long-lived processes of an engine, and what its maps take. */
   async memory(subject: Engine): Promise<Memory> {
     const maps = (await this.gateway.maps()).reduce((sum, { bytes_memlock }) => sum + bytes_memlock, 0);
-    if (this.legacy?.pid !== undefined) return { subject, processes: residentSet(this.legacy.pid), maps };
+    if (this.daemon?.pid !== undefined) return { subject, processes: residentSet(this.daemon.pid), maps };
     const words = this.gateway.service();
     if (words === undefined) return { subject, processes: 0, maps };
     const [command, args] = inNamespace(this.namespaces.gateway, ...ENDS_WITH_THIS, ...words);
@@ -205,7 +205,7 @@ class Lane {
 
   async down(): Promise<void> {
     await this.trial?.stop();
-    if (this.legacy) await end(this.legacy);
+    if (this.daemon) await end(this.daemon);
     await this.gateway.down();
   }
 
@@ -221,7 +221,7 @@ class Lane {
     let said = '';
     const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'], detached: true });
     child.stderr.setEncoding('utf8').on('data', (text: string) => (said = `${said}${text}`.slice(-400)));
-    this.legacy = child;
+    this.daemon = child;
     const isServed = async (): Promise<true | undefined> => {
       if (hasEnded(child)) throw new Error(`modify_udp_df: ${howEnded(child)} ${said.trim()}`);
       const rows = await this.gateway.inGateway('cat /proc/net/netfilter/nfnetlink_queue');

@@ -47,7 +47,7 @@ export interface Step {
 /** At least this many datagrams/s, or the search for a rate without loss gives up. */
 const LEAST_RATE = 5000;
 const MOST_RATE = 10_000_000;
-/** Of any trial but those of a search. At overload the legacy program's queue, empty at first, is a small part of what comes. */
+/** Of any trial but those of a search. At overload the NFQUEUE daemon's queue, empty at first, is a small part of what comes. */
 export const TRIAL_MS = 1000;
 /**
  * A machine that others use is held up now and then: a rate at which little is lost fails only when that happens so often. Between

@@ -48,14 +48,14 @@ function leftToStandby(results: Results, bytes: number): string {
   );
 }
 
-function legacyLimit(results: Results, bytes: number): string {
-  const [rule, legacy] = [costOf(results, 'standby', bytes), costOf(results, 'nfqueue', bytes)];
-  if (!rule || !legacy) return '';
-  const more = legacy.median - rule.median;
-  const share = more / legacy.median;
+function nfqueueLimit(results: Results, bytes: number): string {
+  const [rule, daemon] = [costOf(results, 'standby', bytes), costOf(results, 'nfqueue', bytes)];
+  if (!rule || !daemon) return '';
+  const more = daemon.median - rule.median;
+  const share = more / daemon.median;
   return (
     `\`standby\` and \`nfqueue\`: the same way; the trip to userspace costs ${rounded(more)} ns more, ${percent(share)} of the ` +
-    `${show(legacy)} ns of \`nfqueue\`, so ${share > 0.5 ? 'userspace' : "the kernel's way, not userspace,"} is the larger part.` +
+    `${show(daemon)} ns of \`nfqueue\`, so ${share > 0.5 ? 'userspace' : "the kernel's way, not userspace,"} is the larger part.` +
     leftToStandby(results, bytes)
   );
 }
@@ -84,7 +84,7 @@ function driverLimit(results: Results, bytes: number): string {
 }
 
 export function limits(results: Results, bytes: number): string {
-  const all = [bridgeLimit, legacyLimit, genericLimit, driverLimit].map((limit) => limit(results, bytes));
+  const all = [bridgeLimit, nfqueueLimit, genericLimit, driverLimit].map((limit) => limit(results, bytes));
   return paragraphs(
     '## What limits each engine',
     all.some(Boolean) ? `At ${bytes} bytes:` : 'Not measured.',
@@ -113,11 +113,11 @@ function ruleOrBridge(results: Results, bytes: number): string {
     : `${delivers} So \`bridge\` is worth choosing where \`direct\` cannot run.`;
 }
 
-function legacyOrBridge(results: Results, bytes: number): string {
+function nfqueueOrBridge(results: Results, bytes: number): string {
   const ratio = ratioOf(results, 'overload', 'bridge', 'nfqueue', bytes);
   if (!ratio) return '';
   return (
-    `The report's design, XDP on br0, delivers ${show(ratio)} times what the legacy program does` +
+    `The report's design, XDP on br0, delivers ${show(ratio)} times what the NFQUEUE daemon does` +
     (isAlike(ratio) ? ': going from one to the other makes no gateway faster.' : '.') +
     costBeside(results, bytes, 'bridge', 'nfqueue')
   );
@@ -136,7 +136,7 @@ function direct(results: Results, bytes: number): string {
   const times = modes.map((ratio) => `in ${ratio.subject} mode ${show(ratio)} times`).join(', ');
   const isWorth = modes.some(({ median }) => median > 1 + AGREEMENT);
   return (
-    `\`direct\` delivers ${times} what the legacy program does.` +
+    `\`direct\` delivers ${times} what the NFQUEUE daemon does.` +
     (isWorth ? whyDirect(results, bytes) : ' That is no gain.')
   );
 }
@@ -151,7 +151,7 @@ function driverOrGeneric(results: Results, bytes: number): string {
     : `Driver mode is ${is}: here [its price](engines.md#driver-mode) buys nothing.`;
 }
 
-const CHOICES = [direct, legacyOrBridge, ruleOrBridge, driverOrGeneric];
+const CHOICES = [direct, nfqueueOrBridge, ruleOrBridge, driverOrGeneric];
 
 export function choice(results: Results, bytes: number): string {
   const all = CHOICES.map((sentence) => sentence(results, bytes));
@@ -171,7 +171,7 @@ export function inShort(results: Results, bytes: number): string {
   const said = counts.filter(({ count }) => count > 0).map(({ verdict, count }) => `${count} ${verdict}`);
   return bullets(
     direct(results, bytes),
-    legacyOrBridge(results, bytes),
+    nfqueueOrBridge(results, bytes),
     `Of ${verdicts.length} [claims of the migration report](#what-the-migration-report-claimed): ${said.join(', ')}.`,
   );
 }

@@ -186,8 +186,8 @@ export function latency(results: Results): string {
 export function cost(results: Results): string {
   const of = ({ subject, bytes }: At) => costOf(results, subject, bytes);
   const part = (at: At): string => {
-    const legacy = costOf(results, 'nfqueue', at.bytes)?.median ?? NaN;
-    const share = (of(at)?.median ?? NaN) / legacy;
+    const nfqueue = costOf(results, 'nfqueue', at.bytes)?.median ?? NaN;
+    const share = (of(at)?.median ?? NaN) / nfqueue;
     return Number.isFinite(share) ? percent(share) : '-';
   };
   return paragraphs(
@@ -290,7 +290,7 @@ export function memory(results: Results): string {
         {
           title: 'processes, MB',
           meaning:
-            'resident set of its long-lived processes, the legacy program after an overload, a loader after its start; 0: it has none',
+            'resident set of its long-lived processes, the NFQUEUE daemon after an overload, a loader after its start; 0: it has none',
           cell: (engine) => show(memoryOf(results, engine, 'processes'), megabytes),
         },
         {

@@ -5,7 +5,7 @@ import { ALL, NEAR_LIMIT, percent, REFUSED, rounded } from './report';
 import { type Results, type Run, type Subject, SUBJECTS } from '../results';
 
 const SUBJECTS_ARE: Readonly<Record<Subject, string>> = {
-  nfqueue: 'the legacy program behind NFQUEUE; what its queue has no room for, `standby` does',
+  nfqueue: 'the NFQUEUE daemon behind NFQUEUE; what its queue has no room for, `standby` does',
   standby: 'one nftables rule on br0',
   bridge: "the migration report's design: XDP on br0, in generic mode",
   generic: 'the `direct` engine in generic mode, on the primary interface',
@@ -72,7 +72,7 @@ export function howItIsMeasured(results: Results): string {
       '**Rates and latency**: the generator and the polling of the primary interface share core 0; RPS hands what becomes a ' +
         'packet of the kernel to core 1. What stays in the driver (`driver`, `baseline`, `path`) shares core 0 with the generator and ' +
         'the sink, so its figures contain their work, too. Behind the others the sink works on core 1: a kernel that sends a packet ' +
-        'to it copies it into a frame first. The legacy program is kept on core 1, too.',
+        'to it copies it into a frame first. The NFQUEUE daemon is kept on core 1, too.',
       `**Without loss**: the search of RFC 2544, section 26.1: the highest rate of a trial in which every datagram came. A run's first ` +
         `search begins at nine tenths of what came at overload, each later one at the mean of those before. A trial that ` +
         `loses up to ${percent(how.much)} is repeated in a later round, and so is one in which the generator was held up; a rate fails ` +

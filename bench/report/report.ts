@@ -214,7 +214,7 @@ export function ratioOf(
   return { ...pair, ...ratio, isLowerBound, isUpperBound, ...(target && { target }) };
 }
 
-/** Every engine against the report's design and the legacy program, driver mode against the least that a driver can do, too. */
+/** Every engine against the report's design and the NFQUEUE daemon, driver mode against the least that a driver can do, too. */
 export function ratiosOf(results: Results): Ratio[] {
   const isAsked = (subject: Engine, against: Reference): boolean =>
     against === 'baseline' ? subject === 'driver' : subject !== against;

@@ -63,7 +63,7 @@ export class MinimalGateway {
     };
   }
 
-  /** The network, with the standby rule in charge. */
+  /** The network, with the fallback rule in charge. */
   async up(): Promise<void> {
     await mountBpffs();
     const { source, primary, secondary, sink } = ADDRESSES;

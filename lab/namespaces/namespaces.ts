@@ -40,7 +40,7 @@ const SETTINGS = '/etc/mirror-gateway';
 export const SETTINGS_FILE = path.join(SETTINGS, 'gateway.env');
 /** Where the gateway keeps what does not outlive a boot. */
 export const RUNTIME = '/run/mirror-gateway';
-/** The number of the legacy program, where there is no systemd. */
+/** The number of the NFQUEUE daemon, where there is no systemd. */
 export const LEGACY_PID_FILE = path.join(RUNTIME, 'modify_udp_df.pid');
 const STATE = '/run/mirror-gateway-lab';
 const MARK = path.join(STATE, 'engine');

@@ -36,7 +36,7 @@ export const OPERATIONS = [
   'change engine',
   'config set',
   'percent',
-  'restart legacy',
+  'restart nfqueue',
 ] as const;
 export type Operation = (typeof OPERATIONS)[number];
 /** Those that put a program on an interface or take it off. */
@@ -343,7 +343,7 @@ export class StressRun {
       case 'config set':
       case 'percent':
         return this.verb(['config', 'set', ...settings], step);
-      case 'restart legacy': {
+      case 'restart nfqueue': {
         const percent = (await verb(['config', 'get', 'traffic_percent'])).stdout.trim();
         return this.verb(['config', 'set', `traffic_percent=${percent}`], step);
       }
