@@ -61,7 +61,7 @@ plan: node_modules/.package-lock.json ## what a first deployment would create, w
 	@$(TS) lab/terraform/plan.ts
 
 user-data-size: setup ## each file's share of the user data, and what is in the bundle
-	@npm run --silent user-data-size
+	@$(TS) constructs/user-data/size.ts
 
 lint: setup ## every linter and formatter, and the types
 	@$(MAKE) -s --no-print-directory -j2 lint-rules lint-types lint-format
@@ -115,7 +115,7 @@ bench: build ## what each engine delivers, loses and costs, two to three hours: 
 	@$(ROOT) $(TS) bench/run.ts $(BENCH)
 
 performance: node_modules/.package-lock.json ## write docs/performance.md and its charts from docs/performance.json
-	@npm run --silent performance
+	@$(TS) bench/report/performance.ts
 
 lab-up: build ## a gateway in network namespaces: ENGINE=direct|bridge|standby|nfqueue, of direct MODE=generic|driver; EGRESS_MTU=1400 fragments, EC2_FRAGMENT_LIMIT=1 drops fragments as EC2 does
 	@$(ROOT) $(TS) lab/namespaces/namespaces.ts up '$(ENGINE)' '$(MODE)' '$(EGRESS_MTU)' '$(EC2_FRAGMENT_LIMIT)'
