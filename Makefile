@@ -54,7 +54,7 @@ build: setup ## build the XDP object, its loader, the NFQUEUE daemon and the lab
 synth: setup ## synthesize the stack into cdktf.out
 	@npx cdktf synth
 
-dashboard: synth ## draw docs/dashboard.svg: the synthesized dashboard with a made-up fleet
+dashboard: synth ## draw docs/dashboard.svg: the synthesized dashboard with a sample fleet
 	@$(TS) lab/aws/dashboard.ts
 
 plan: node_modules/.package-lock.json ## what a first deployment would create, without an AWS account: needs Terraform

@@ -9,14 +9,15 @@ export const ENGINES = ['nfqueue', 'standby', 'bridge', 'generic', 'driver'] as 
 export type Engine = (typeof ENGINES)[number];
 
 /**
+ * Devices under test (RFC 2544), which results, tables and options call subjects: engines, and two references.
  * `baseline` is a program that only takes off the outer headers and redirects, in the driver; `path` is no gateway at all: what
  * the generator offers is counted at the primary interface.
  */
-export const SUBJECTS = [...ENGINES, 'baseline', 'path'] as const;
-export type Subject = (typeof SUBJECTS)[number];
+export const DEVICES_UNDER_TEST = [...ENGINES, 'baseline', 'path'] as const;
+export type DeviceUnderTest = (typeof DEVICES_UNDER_TEST)[number];
 
 /** Those whose frames never become the kernel's packets. */
-export const IN_DRIVER: readonly Subject[] = ['driver', 'baseline', 'path'];
+export const IN_DRIVER: readonly DeviceUnderTest[] = ['driver', 'baseline', 'path'];
 
 /** Rates are whole datagrams a second, times nanoseconds. */
 export interface Latency {
@@ -32,7 +33,7 @@ export interface Latency {
 
 /** One subject at one size in one run. */
 export interface Point {
-  readonly subject: Subject;
+  readonly subject: DeviceUnderTest;
   /** IP total length of the mirrored datagrams. */
   readonly bytes: number;
   /** At overload: what was offered and what came, a value for each repetition. */

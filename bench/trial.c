@@ -355,9 +355,9 @@ static void trial(struct bpf_object *generator, int packets, unsigned bytes, uns
 	drain();
 	printf("{\"offered\":%llu,\"seconds\":%.6f,\"in_time\":%llu", (unsigned long long)pacer->sent,
 		(pacer->last - pacer->first) / (double)SECOND, (unsigned long long)in_time);
-	printf(",\"delivered\":%llu,\"with_df\":%llu,\"surplus\":%llu,\"foreign\":%llu",
+	printf(",\"delivered\":%llu,\"with_df\":%llu,\"surplus\":%llu,\"unmatched\":%llu",
 		(unsigned long long)arrived->datagrams, (unsigned long long)arrived->with_df,
-		(unsigned long long)arrived->surplus, (unsigned long long)arrived->foreign);
+		(unsigned long long)arrived->surplus, (unsigned long long)arrived->unmatched);
 	print_latencies();
 	fflush(stdout);
 }

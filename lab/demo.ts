@@ -121,7 +121,7 @@ function choiceTable(choices: readonly Choice[]): string {
   return [title, faint(head), ...lines].join('\n');
 }
 
-// --- the story ------------------------------------------------------------------------------------------------------
+// --- main -----------------------------------------------------------------------------------------------------------
 
 interface Finding {
   readonly verdicts: readonly Verdict[];

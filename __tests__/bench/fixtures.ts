@@ -7,11 +7,11 @@ import {
   type Point,
   type Results,
   type Run,
-  type Subject,
+  type DeviceUnderTest,
 } from '../../bench/results';
 
 /** Datagrams/s at 1428 bytes; longer ones are proportionally fewer. */
-const RATES: Readonly<Record<Subject, number>> = {
+const RATES: Readonly<Record<DeviceUnderTest, number>> = {
   ...{ nfqueue: 60_000, standby: 64_000, bridge: 66_000, generic: 240_000, driver: 500_000 },
   ...{ baseline: 590_000, path: 800_000 },
 };
@@ -21,7 +21,7 @@ const NANOSECONDS: Readonly<Record<Engine, number>> = {
 /** Of the highest rate without loss. */
 const SHARES = [0.5, 0.9];
 
-const isEngine = (subject: Subject): subject is Engine => ENGINES.some((engine) => engine === subject);
+const isEngine = (subject: DeviceUnderTest): subject is Engine => ENGINES.some((engine) => engine === subject);
 
 function latencies(subject: Engine, rate: number): Latency[] {
   return SHARES.map((share) => {
@@ -30,7 +30,7 @@ function latencies(subject: Engine, rate: number): Latency[] {
   });
 }
 
-function point(subject: Subject, bytes: number, factor: number): Point {
+function point(subject: DeviceUnderTest, bytes: number, factor: number): Point {
   const rate = ((RATES[subject] * 1428) / Math.max(bytes, 1000)) * factor;
   return {
     ...{
@@ -111,7 +111,7 @@ export function results(...runs: readonly Run[]): Results {
       ...{ searchMilliseconds: 2000, tries: 3, much: 0.01, longerBelow: 100_000 },
       ...{ devWeight: 16, backlog: { overload: 1000, other: 4000 } },
     },
-    machine: { cpu: 'Made-up CPU', cores: 2, kernel: '6.12.0', load: [0.1, 0.1, 0.1] },
+    machine: { cpu: 'Sample CPU', cores: 2, kernel: '6.12.0', load: [0.1, 0.1, 0.1] },
     software: { commit: '0123456789abcdef0123456789abcdef01234567', clang: 'clang version 19' },
     runs: runs.length > 0 ? runs : [run(0.98), run(), run(1.02)],
   };

@@ -11,12 +11,12 @@ import {
   stepOf,
   summaryTables,
 } from '../../bench/report/report';
-import type { Point, Results, Run, Subject } from '../../bench/results';
+import type { Point, Results, Run, DeviceUnderTest } from '../../bench/results';
 import { results, run } from './fixtures';
 
 const EMPTY: Run = { ...run(), points: [], flows: [], cores: [], steps: [], stepsOnBoth: [], memory: [] };
 
-function at(subject: Subject, overload: readonly number[], lossless?: number, isLowerBound = false): Point {
+function at(subject: DeviceUnderTest, overload: readonly number[], lossless?: number, isLowerBound = false): Point {
   return {
     ...{ subject, bytes: 1428, offered: overload.map(() => 10_000), overload, refusedBySink: [0] },
     ...(lossless === undefined ? {} : { lossless: [{ rate: lossless, isLowerBound, trials: 5 }] }),
@@ -223,7 +223,7 @@ describe('runs', () => {
 });
 
 describe('the regression check', () => {
-  const slower = (subject: Subject, factor: number): Results => {
+  const slower = (subject: DeviceUnderTest, factor: number): Results => {
     const fresh = run();
     const points = fresh.points.map((point) =>
       point.subject === subject ? { ...point, overload: point.overload.map((rate) => rate * factor) } : point,

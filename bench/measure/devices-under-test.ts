@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is measured: the engines and the references, each on a minimal gateway of its own. All of them stay up, so that subjects
-// take turns within a second.
+// What is measured: the engines and the references, each on a minimal gateway of its own. All of them stay up, so that they take
+// turns within a second.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -23,7 +23,7 @@ import {
   setQueues,
 } from './machine';
 import { type Near, CpuAffinity } from './cpu-affinity';
-import { type Engine, IN_DRIVER, type Memory, type StepCost, type Subject } from '../results';
+import { type Engine, IN_DRIVER, type Memory, type StepCost, type DeviceUnderTest } from '../results';
 import { type Ends, OVERLOAD, type Trial, type TrialOptions, TrialProcess } from './trials';
 
 /**
@@ -72,7 +72,7 @@ class Lane {
   private placement: Placement = 'softirq';
 
   constructor(
-    private readonly subject: Subject,
+    private readonly subject: DeviceUnderTest,
     prefix: string,
     private readonly egressMtu: number,
     private readonly progress: Progress,
@@ -91,7 +91,7 @@ class Lane {
     await must(...inNamespace(this.namespaces.source, 'ethtool', '-K', 's0', 'tso', 'off'));
     const { egressMtu } = this;
     await gateway.use(MINIMAL_ENGINES.find((engine) => engine === subject) ?? 'standby', { egressMtu });
-    if (subject === 'nfqueue') await this.startLegacy();
+    if (subject === 'nfqueue') await this.startDaemon();
   }
 
   async place(placement: Placement, cores: readonly number[]): Promise<void> {
@@ -215,7 +215,7 @@ class Lane {
     return must(...inNamespace(this.namespaces.gateway, 'unshare', '--mount', 'sh', '-ec', mounted));
   }
 
-  private async startLegacy(): Promise<void> {
+  private async startDaemon(): Promise<void> {
     const favoured = [...ENDS_WITH_THIS, 'nice', '-n', String(FAVOUR), 'taskset', '-c', String(GATEWAY_CORE), LEGACY];
     const [command, args] = inNamespace(this.namespaces.gateway, ...favoured);
     let said = '';
@@ -233,7 +233,7 @@ class Lane {
 }
 
 export class Bench {
-  private readonly lanes = new Map<Subject, Lane>();
+  private readonly lanes = new Map<DeviceUnderTest, Lane>();
   private readonly cpuAffinity: CpuAffinity;
   private placed = '';
   private last: Promise<unknown> = Promise.resolve();
@@ -248,11 +248,11 @@ export class Bench {
     this.cpuAffinity = new CpuAffinity((message) => progress.say(message));
   }
 
-  async up(subjects: readonly Subject[]): Promise<void> {
+  async up(subjects: readonly DeviceUnderTest[]): Promise<void> {
     await removeLeftovers();
     await favour(FAVOUR);
     await setQueues();
-    for (const subject of new Set<Subject>([...subjects, 'standby'])) {
+    for (const subject of new Set<DeviceUnderTest>([...subjects, 'standby'])) {
       this.goOn();
       const lane = new Lane(subject, this.prefix, this.egressMtu, this.progress);
       this.lanes.set(subject, lane);
@@ -271,7 +271,7 @@ export class Bench {
   }
 
   /** One after the other, in the order of the calls: whoever calls again after each trial takes turns with others who do. */
-  run(subject: Subject, trial: TrialOptions, flowBits = FLOW_BITS): Promise<Near<Observed>> {
+  run(subject: DeviceUnderTest, trial: TrialOptions, flowBits = FLOW_BITS): Promise<Near<Observed>> {
     const result = this.last.then(() => {
       setBacklog(trial.pps === OVERLOAD ? 'overload' : 'other');
       const run = (): Promise<Observed> => this.lane(subject).run(trial, flowBits);
@@ -282,7 +282,7 @@ export class Bench {
   }
 
   /** Starts what trials need that differ from those before, outside of what is measured. */
-  async prepare(subject: Subject, bytes: number): Promise<void> {
+  async prepare(subject: DeviceUnderTest, bytes: number): Promise<void> {
     await this.lane(subject).use(bytes, FLOW_BITS);
   }
 
@@ -327,7 +327,7 @@ export class Bench {
     }
   }
 
-  private lane(subject: Subject): Lane {
+  private lane(subject: DeviceUnderTest): Lane {
     const lane = this.lanes.get(subject);
     if (lane === undefined) throw new Error(`subject '${subject}': it is not up`);
     return lane;

@@ -24,7 +24,7 @@ export interface Trial {
   /** Frames beyond what a datagram has. */
   readonly surplus: number;
   /** Frames that were none of the generator's. */
-  readonly foreign: number;
+  readonly unmatched: number;
   /** Buckets of traffic.h, and how many datagrams took as long; empty where they were not asked for. */
   readonly latencies: readonly (readonly [bucket: number, datagrams: number])[];
 }

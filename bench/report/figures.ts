@@ -42,7 +42,7 @@ import {
   sizesOf,
   stepOf,
 } from './report';
-import { type Engine, ENGINES, type Results, SUBJECTS } from '../results';
+import { type Engine, ENGINES, type Results, DEVICES_UNDER_TEST } from '../results';
 
 interface RatioRow {
   readonly bytes: number;
@@ -113,7 +113,7 @@ export function ratios(results: Results): string {
 
 export function rates(results: Results): string {
   const rate = (measure: Measure, { subject, bytes }: At) => rateOf(results, measure, subject, bytes);
-  const rows = everywhere(results, SUBJECTS).filter((at) => MEASURES.some((measure) => rate(measure, at)));
+  const rows = everywhere(results, DEVICES_UNDER_TEST).filter((at) => MEASURES.some((measure) => rate(measure, at)));
   const spread = (at: At): string => {
     const spreads = MEASURES.flatMap((measure) => rate(measure, at)?.spread ?? []);
     return percent(Math.max(...spreads));
@@ -151,7 +151,7 @@ export function latency(results: Results): string {
   const shares = [...new Set(all.map(({ share }) => share))].sort((a, b) => a - b);
   const of = ({ subject, bytes, share }: Loaded, what: Parameters<typeof latencyOf>[4]) =>
     latencyOf(results, subject, bytes, share, what);
-  const rows = everywhere(results, SUBJECTS)
+  const rows = everywhere(results, DEVICES_UNDER_TEST)
     .flatMap((at) => shares.map((share) => ({ ...at, share })))
     .filter((row) => of(row, 'p50'));
   return paragraphs(
@@ -205,7 +205,7 @@ export function cost(results: Results): string {
         { title: 'of nfqueue', meaning: "the same, as a part of `nfqueue`'s", cell: part },
         { title: 'spread', meaning: 'of the runs', cell: (at) => percent(of(at)?.spread ?? NaN) },
       ],
-      everywhere(results, SUBJECTS).filter(of),
+      everywhere(results, DEVICES_UNDER_TEST).filter(of),
     ),
   );
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the parts of docs/performance.md are written with: tables that explain their columns, units, paragraphs.
 import { rounded, sizesOf } from './report';
-import type { Results, Subject } from '../results';
+import type { Results, DeviceUnderTest } from '../results';
 
 export interface Column<Row> {
   readonly title: string;
@@ -49,7 +49,7 @@ export const BYTES =
   'differences noise. Longer ones are cut, which by default they are not (`egress_mtu` 9001)';
 export const ENGINE = 'who has the datagrams, see [above](#how-it-is-measured)';
 
-export interface At<S extends Subject = Subject> {
+export interface At<S extends DeviceUnderTest = DeviceUnderTest> {
   readonly bytes: number;
   readonly subject: S;
 }
@@ -59,5 +59,5 @@ export const atColumns: readonly Column<At>[] = [
   { title: 'subject', meaning: ENGINE, cell: ({ subject }) => code(subject) },
 ];
 
-export const everywhere = <S extends Subject>(results: Results, subjects: readonly S[]): At<S>[] =>
+export const everywhere = <S extends DeviceUnderTest>(results: Results, subjects: readonly S[]): At<S>[] =>
   sizesOf(results).flatMap((bytes) => subjects.map((subject) => ({ bytes, subject })));

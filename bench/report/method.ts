@@ -2,9 +2,9 @@
 // How it is measured, and what this bench cannot tell.
 import { bullets, code, paragraphs, table } from './markdown';
 import { ALL, NEAR_LIMIT, percent, REFUSED, rounded } from './report';
-import { type Results, type Run, type Subject, SUBJECTS } from '../results';
+import { type Results, type Run, type DeviceUnderTest, DEVICES_UNDER_TEST } from '../results';
 
-const SUBJECTS_ARE: Readonly<Record<Subject, string>> = {
+const DESCRIPTIONS: Readonly<Record<DeviceUnderTest, string>> = {
   nfqueue: 'the NFQUEUE daemon behind NFQUEUE; what its queue has no room for, `standby` does',
   standby: 'one nftables rule on br0',
   bridge: "the migration report's design: XDP on br0, in generic mode",
@@ -46,10 +46,14 @@ export function howItIsMeasured(results: Results): string {
   const { how } = results;
   const subjects = table(
     [
-      { title: 'subject', meaning: 'as tables and charts name it', cell: (subject: Subject) => code(subject) },
-      { title: 'what it is', meaning: 'who has the datagrams', cell: (subject: Subject) => SUBJECTS_ARE[subject] },
+      { title: 'subject', meaning: 'as tables and charts name it', cell: (subject: DeviceUnderTest) => code(subject) },
+      {
+        title: 'what it is',
+        meaning: 'who has the datagrams',
+        cell: (subject: DeviceUnderTest) => DESCRIPTIONS[subject],
+      },
     ],
-    SUBJECTS,
+    DEVICES_UNDER_TEST,
   );
   return paragraphs(
     '## How it is measured',

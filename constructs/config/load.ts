@@ -18,11 +18,11 @@ export class ConfigError extends UserError {
 
 type Partially = { -readonly [K in ConfigKey]?: GatewayConfig[K] };
 
-// What cdktf, constructs and the AWS CDK keep in the context themselves; none of it is ours to judge.
-const FOREIGN_CONTEXT = /^(?:cdktf|@|aws:|aws-cdk:|cdk-)|^(?:allowSepCharsInLogicalIds|excludeStackIdFromLogicalIds)$/;
+// What cdktf, constructs and the AWS CDK keep in the context themselves; none of it is ours to check.
+const TOOL_CONTEXT = /^(?:cdktf|@|aws:|aws-cdk:|cdk-)|^(?:allowSepCharsInLogicalIds|excludeStackIdFromLogicalIds)$/;
 
-function isForeign(name: string): boolean {
-  return FOREIGN_CONTEXT.test(name);
+function isOfTools(name: string): boolean {
+  return TOOL_CONTEXT.test(name);
 }
 
 interface Source {
@@ -67,7 +67,7 @@ function isKey(name: string): name is ConfigKey {
 
 function unknownNames(context: Record<string, unknown>, env: NodeJS.ProcessEnv): string[] {
   const inContext = Object.entries(context)
-    .filter(([name]) => !isKey(name) && !isForeign(name))
+    .filter(([name]) => !isKey(name) && !isOfTools(name))
     .map(([name, value]) => `${name} = ${show(value)}: no such key; the nearest one is ${nearestKey(name)}`);
   const variables = new Set(CONFIG_KEYS.map(envName));
   const inEnv = Object.entries(env)

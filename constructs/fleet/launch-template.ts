@@ -36,7 +36,7 @@ export class GatewayLaunchTemplate extends Construct {
   public constructor(scope: Construct, id: string, props: GatewayLaunchTemplateProps) {
     super(scope, id);
     const { baseName, config, bundle, instanceType, amiId } = props;
-    this.judge(instanceType);
+    this.refuseUnusable(instanceType);
     const image = new GatewayImage(this, 'image', { instanceType, amiId });
     const template = new LaunchTemplate(this, 'template', {
       name: `${baseName}-xdp`,
@@ -70,7 +70,7 @@ export class GatewayLaunchTemplate extends Construct {
     this.latestVersion = Token.asString(template.latestVersion);
   }
 
-  private judge(instanceType: string): void {
+  private refuseUnusable(instanceType: string): void {
     const problem = instanceTypeProblem(instanceType);
     if (problem)
       throw new UserError(`ec2_instance_type = "${instanceType}": ${problem}; take one with ENA, such as c5n.large`);
