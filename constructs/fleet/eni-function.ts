@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // How every gateway gets its second interface: a launch waits in a lifecycle hook, the hook's event calls a function, the
-// function attaches the interface and lets the launch go on. The function's own story is in lambda/attach-eni/index.ts.
+// function attaches the interface and lets the launch go on. What the function itself does is in lambda/attach-eni/index.ts.
 //
 // Two layers can lose an event, and both end in one queue that an alarm watches: EventBridge may fail to deliver (the
 // rule's dead-letter queue), and the function may fail (its own, after Lambda's retries). Either way the hook runs out and
