@@ -232,43 +232,46 @@ describe.each(MODES)('direct, %s', (mode) => {
     );
   }
 
-  describe.each([EGRESS_MTU, 1400])('forwards with an egress MTU of %i, decoded by tshark and a socket', (egressMtu) => {
-    let expected: Outcome;
-    let got: Outcome;
-    beforeAll(async () => {
-      const packets = DELIVERED.map(([, packet]) => packet);
-      await gateway.use('bridge', { egressMtu });
-      expected = await exchanged(packets);
-      await gateway.use(mode, { egressMtu });
-      got = await exchanged(packets);
-    });
-
-    test.each(DELIVERED)('%s', (_name, packet) => {
-      const hash = payloadHash(packet.data());
-      const [whole, byBridge] = [got, expected].map(({ datagrams }) =>
-        datagrams.filter(({ udp }) => udp.payloadHash === hash),
-      );
-      expect(whole).toHaveLength(1);
-      expect(whole?.map(apartFromId)).toEqual(byBridge?.map(apartFromId));
-      const [{ id, udp, fragments }] = whole as [Datagram];
-      expect(udp.checksum).toMatch(/good|none/);
-      expect(fragments.every((each) => each.checksum === 'good' && each.totalLength <= egressMtu)).toBe(true);
-      expect(fragments.every((each) => each.id === id)).toBe(true);
-      expect({ id, isRight: fragments[0]?.df ? id === idOf(packet) : givesId('direct/generic', id) }).toEqual({
-        id,
-        isRight: true,
+  describe.each([EGRESS_MTU, 1400])(
+    'forwards with an egress MTU of %i, decoded by tshark and a socket',
+    (egressMtu) => {
+      let expected: Outcome;
+      let got: Outcome;
+      beforeAll(async () => {
+        const packets = DELIVERED.map(([, packet]) => packet);
+        await gateway.use('bridge', { egressMtu });
+        expected = await exchanged(packets);
+        await gateway.use(mode, { egressMtu });
+        got = await exchanged(packets);
       });
-      expect(got.received.filter((each) => each.payloadHash === hash)).toHaveLength(1);
-    });
 
-    test('nothing else, no two under one identification, and says nothing to the source', () => {
-      expect(got.received).toHaveLength(DELIVERED.length);
-      expect(got.atSink).toHaveLength(expected.atSink.length);
-      expect(sharedIds(got.datagrams)).toEqual([]);
-      expect(sharedIds(expected.datagrams)).toEqual([]);
-      expect(got.strayAtSource).toEqual([]);
-    });
-  });
+      test.each(DELIVERED)('%s', (_name, packet) => {
+        const hash = payloadHash(packet.data());
+        const [whole, byBridge] = [got, expected].map(({ datagrams }) =>
+          datagrams.filter(({ udp }) => udp.payloadHash === hash),
+        );
+        expect(whole).toHaveLength(1);
+        expect(whole?.map(apartFromId)).toEqual(byBridge?.map(apartFromId));
+        const [{ id, udp, fragments }] = whole as [Datagram];
+        expect(udp.checksum).toMatch(/good|none/);
+        expect(fragments.every((each) => each.checksum === 'good' && each.totalLength <= egressMtu)).toBe(true);
+        expect(fragments.every((each) => each.id === id)).toBe(true);
+        expect({ id, isRight: fragments[0]?.df ? id === idOf(packet) : givesId('direct/generic', id) }).toEqual({
+          id,
+          isRight: true,
+        });
+        expect(got.received.filter((each) => each.payloadHash === hash)).toHaveLength(1);
+      });
+
+      test('nothing else, no two under one identification, and says nothing to the source', () => {
+        expect(got.received).toHaveLength(DELIVERED.length);
+        expect(got.atSink).toHaveLength(expected.atSink.length);
+        expect(sharedIds(got.datagrams)).toEqual([]);
+        expect(sharedIds(expected.datagrams)).toEqual([]);
+        expect(got.strayAtSource).toEqual([]);
+      });
+    },
+  );
 
   /** Fragments of what must have come of a packet. */
   function fragmentsOf({ datagrams }: Outcome, packet: Packet): Datagram['fragments'] {

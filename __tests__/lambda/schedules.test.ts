@@ -91,7 +91,8 @@ async function complaintAbout(played: Played, scenario?: Scenario): Promise<stri
   if (ends.at(-1) !== 'done') return `failed when all was well again: ${state}`;
   if (scenario && happened.length !== 1) return `the fault did not happen: ${state}`;
   const final = happened.some(({ kind, action }) => isFinal(kind, action));
-  if (scenario && results[0] !== (final ? 'ABANDON' : scenario.result)) return `completed with the wrong result: ${state}`;
+  if (scenario && results[0] !== (final ? 'ABANDON' : scenario.result))
+    return `completed with the wrong result: ${state}`;
   if (results[0] === 'ABANDON') return found.length === 0 ? undefined : `abandoned, and leaked: ${state}`;
   const [only, ...others] = found;
   const ready =
@@ -129,10 +130,13 @@ describe('one fault in', () => {
   });
 
   const others = [WITH_SPARES, FAILS_CREATED, FAILS_ATTACHED];
-  test.each(others)(`$name, any kind, before and after every call: ends as without it, seed ${SEED}`, async (scenario) => {
-    const random = new Random(SEED);
-    await expectAsWithout(scenario, (at) => [before(at, random.pick(KINDS)), after(at, random.pick(KINDS))]);
-  });
+  test.each(others)(
+    `$name, any kind, before and after every call: ends as without it, seed ${SEED}`,
+    async (scenario) => {
+      const random = new Random(SEED);
+      await expectAsWithout(scenario, (at) => [before(at, random.pick(KINDS)), after(at, random.pick(KINDS))]);
+    },
+  );
 });
 
 describe('several faults', () => {

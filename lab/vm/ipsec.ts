@@ -145,7 +145,10 @@ export class IpsecMachine {
       nsenter --net=/run/netns/source stream send --bytes ${sizes.join()} --flows 10 --count ${count} --pps 200 >/tmp/sent
       wait $receiver`)}
       tail -n 1 /tmp/received`);
-    return { report: JSON.parse(output.trimEnd().split('\n').at(-1) ?? '') as ReceiverReport, wire: sentPackets(output) };
+    return {
+      report: JSON.parse(output.trimEnd().split('\n').at(-1) ?? '') as ReceiverReport,
+      wire: sentPackets(output),
+    };
   }
 
   /** What leaves the IPsec VM while a script runs in the machine. */
