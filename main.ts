@@ -2,7 +2,7 @@
 // The app that cdktf runs: settings in, one synthesized stack out. What people get wrong is reported without a stack trace.
 import { App } from 'cdktf';
 import { loadConfig } from './constructs/config/load';
-import { writeEniPackage } from './constructs/fleet/eni-package';
+import { writeEniPackage } from './constructs/fleet/function-packages';
 import { GatewayStack } from './constructs/gateway-stack';
 import { baseName } from './constructs/config/names';
 import { UserError } from './constructs/config/user-error';

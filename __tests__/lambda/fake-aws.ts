@@ -13,7 +13,7 @@ import {
   type NetworkInterface,
   RunInstancesCommand,
 } from '@aws-sdk/client-ec2';
-import { Aws } from '../../lambda/shared/aws';
+import { Aws } from '../../lambda/attach-eni/aws';
 import { type Configuration, configurationOf } from '../../lambda/attach-eni/configuration';
 import { handle } from '../../lambda/attach-eni/handler';
 import {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The end of a launch that cannot succeed. ABANDON comes first, cleaning up second: only Auto Scaling knows whether another
 // delivery has completed the launch meanwhile, and a gateway in service must not lose its interface to a straggler.
-import type { Completion, Interface } from '../shared/aws';
+import type { Completion, Interface } from './aws';
 import type { Delivery } from './delivery';
 import { explained } from '../shared/errors';
 import type { Launch } from './events';

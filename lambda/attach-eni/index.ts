@@ -55,7 +55,7 @@ import { AutoScalingClient } from '@aws-sdk/client-auto-scaling';
 import { EC2Client } from '@aws-sdk/client-ec2';
 import { Logger } from '@aws-lambda-powertools/logger';
 import type { Context as LambdaContext } from 'aws-lambda';
-import { Aws } from '../shared/aws';
+import { Aws } from './aws';
 import { configurationOf } from './configuration';
 import { handle } from './handler';
 import { SYSTEM_CLOCK } from '../shared/clock';

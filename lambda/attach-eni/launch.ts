@@ -2,7 +2,7 @@
 // One launch: look at the instance and its interfaces, take the one next step towards "attached as it must be", look again.
 // Nothing is remembered between deliveries, so it does not matter where an earlier one stopped.
 import { createHash } from 'node:crypto';
-import type { Aws, Completion, Instance, Interface } from '../shared/aws';
+import type { Aws, Completion, Instance, Interface } from './aws';
 import type { Configuration } from './configuration';
 import { codeOf, FinalFailure, RETRY_WINDOW_MS, UNKNOWN_INSTANCE } from '../shared/errors';
 import type { Launch } from './events';

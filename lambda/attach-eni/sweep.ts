@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Deletes interfaces that a launch left behind: ours by their tags, attached to nothing, and older than any launch takes.
-import type { Interface } from '../shared/aws';
+import type { Interface } from './aws';
 import { codeOf, explained } from '../shared/errors';
 import type { Context } from './launch';
 import { EXIT_MS, ORPHAN_AGE_MS } from './timeouts';

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The function as Lambda gets it: one file of JavaScript with everything in it, zipped. The same source gives the same bytes
+// A function as Lambda gets it: one file of JavaScript with everything in it, zipped. The same source gives the same bytes
 // on every platform and in every folder, or each deployment from another machine would replace the function.
 import * as path from 'node:path';
 import { buildSync } from 'esbuild';
@@ -17,10 +17,10 @@ const NO_TIME = new Date(1980, 0, 1, 12);
 const READABLE = 0o100644 << 16;
 const UNIX = 3;
 
-function script(): Uint8Array {
+function script(entry: string): Uint8Array {
   const { outputFiles } = buildSync({
     absWorkingDir: REPOSITORY,
-    entryPoints: ['lambda/attach-eni/index.ts'],
+    entryPoints: [entry],
     outfile: 'index.js',
     bundle: true,
     minify: true,
@@ -35,12 +35,16 @@ function script(): Uint8Array {
     logLevel: 'silent',
   });
   const [only] = outputFiles;
-  if (!only) throw new Error('lambda: esbuild made no file of lambda/attach-eni/index.ts');
+  if (!only) throw new Error(`lambda: esbuild made no file of ${entry}`);
   return only.contents;
 }
 
 /** The zip that Lambda runs. Takes half a second. */
 export function packageEniFunction(): Buffer {
+  return packaged('lambda/attach-eni/index.ts');
+}
+
+function packaged(entry: string): Buffer {
   const options = { mtime: NO_TIME, level: 9, mem: 12, os: UNIX, attrs: READABLE } as const;
-  return Buffer.from(zipSync({ 'index.js': [Uint8Array.from(script()), options] }));
+  return Buffer.from(zipSync({ 'index.js': [Uint8Array.from(script(entry)), options] }));
 }

@@ -17,13 +17,14 @@ export const FUNCTION_METRICS = {
 
 export type FunctionMetric = keyof typeof FUNCTION_METRICS;
 
-export interface MetricSource {
+/** What a metric takes of a function's context. */
+export interface Sender {
   readonly configuration: { readonly group: string; readonly metricNamespace: string };
   readonly clock: Pick<Clock, 'now'>;
 }
 
 /** Returns what a log line needs besides its message to count. */
-export function metric({ configuration, clock }: MetricSource, name: FunctionMetric, value: number): Facts {
+export function metric({ configuration, clock }: Sender, name: FunctionMetric, value: number): Facts {
   const definition = {
     Namespace: configuration.metricNamespace,
     Dimensions: [[GROUP_DIMENSION]],

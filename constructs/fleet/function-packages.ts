@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Puts the ENI function's zip where cdktf can take it from.
+// Puts the functions' zips where cdktf can take them from.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { packageEniFunction } from '../../lambda/shared/deployment-package';

@@ -20,8 +20,8 @@ import {
   type NetworkInterface,
   type Tag,
 } from '@aws-sdk/client-ec2';
-import { codeOf, UNKNOWN_INSTANCE } from './errors';
-import type { Clock } from './clock';
+import { codeOf, UNKNOWN_INSTANCE } from '../shared/errors';
+import type { Clock } from '../shared/clock';
 
 export interface Instance {
   /** `pending`, `running`, `shutting-down` and so on. */
