@@ -13,7 +13,7 @@ EC2_FRAGMENT_LIMIT ?=
 .NOTPARALLEL: # the suites share root, namespaces and ports
 export CHECKPOINT_DISABLE := 1
 
-# What a lab needs beside Node: the instance's own packages and those of the labs and judges.
+# What a lab needs beside Node: the instance's own packages and those of the labs.
 PACKAGES := $(shell cat userdata/packages.txt lab/packages.txt)
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
 TS := node -r ts-node/register/transpile-only
@@ -55,14 +55,14 @@ build: setup ## build the XDP programs, their loader, the health endpoint, the N
 synth: setup ## synthesize the stack into cdktf.out
 	@npx cdktf synth
 
-dashboard: synth ## draw docs/dashboard.svg: the synthesized dashboard with a made-up fleet
+dashboard: synth ## draw docs/dashboard.svg: the synthesized dashboard with a sample fleet
 	@$(TS) lab/aws/dashboard.ts
 
 plan: node_modules/.package-lock.json ## what a first deployment would create, without an AWS account: needs Terraform
 	@$(TS) lab/terraform/plan.ts
 
 user-data-size: setup ## each file's share of the user data, and what is in the bundle
-	@npm run --silent user-data-size
+	@$(TS) constructs/user-data/size.ts
 
 lint: setup ## every linter and formatter, and the types
 	@$(MAKE) -s --no-print-directory -j2 lint-rules lint-types lint-format
@@ -116,7 +116,7 @@ bench: build ## what each engine delivers, loses and costs, two to three hours: 
 	@$(ROOT) $(TS) bench/run.ts $(BENCH)
 
 performance: node_modules/.package-lock.json ## write docs/performance.md and its charts from docs/performance.json
-	@npm run --silent performance
+	@$(TS) bench/report/performance.ts
 
 lab-up: build ## a gateway in network namespaces: ENGINE=direct|bridge|standby|nfqueue, of direct MODE=generic|driver; EGRESS_MTU=1400 fragments, EC2_FRAGMENT_LIMIT=1 drops fragments as EC2 does
 	@$(ROOT) $(TS) lab/namespaces/namespaces.ts up '$(ENGINE)' '$(MODE)' '$(EGRESS_MTU)' '$(EC2_FRAGMENT_LIMIT)'

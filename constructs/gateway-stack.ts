@@ -5,13 +5,14 @@ import { AwsProvider } from '@cdktf/provider-aws/lib/provider';
 import { Annotations, TerraformOutput, TerraformStack } from 'cdktf';
 import type { Construct } from 'constructs';
 import { AlarmTopic } from './monitoring/alarm-topic';
-import type { GatewayConfig } from './config/config';
-import { adviceOn, type ConstructId, maxInstances } from './config/rules';
+import type { GatewayConfig } from './config/keys';
+import { maxInstances } from './config/rules';
+import { type ConstructId, warningsFor } from './config/warnings';
 import { EngineSwitch } from './fleet/engine-switch';
 import { EniFunction } from './fleet/eni-function';
 import { FleetScaling } from './fleet/scaling';
 import { GatewayAlarms } from './monitoring/alarms';
-import { GatewayBundle } from './user-data/gateway-bundle';
+import { BundleBucket } from './user-data/bundle-bucket';
 import { GatewayDashboard } from './monitoring/dashboard';
 import { GatewayFleet } from './fleet/fleet';
 import { GatewayLaunchTemplate } from './fleet/launch-template';
@@ -28,119 +29,188 @@ import { TrafficMirror } from './network/traffic-mirror';
 export interface GatewayStackProps {
   readonly config: GatewayConfig;
   /** The ENI function as a zip file. */
-  readonly eniBundlePath: string;
+  readonly eniPackagePath: string;
+}
+
+interface Watched {
+  readonly baseName: string;
+  readonly groupName: string;
+  readonly loadBalancer: GatewayLoadBalancer['metricDimensions'];
+  readonly functionName: string;
+  readonly failureQueueName: string;
 }
 
 /** Gateways behind an internal NLB and all that watches and feeds them, named by name_prefix and environment. */
 export class GatewayStack extends TerraformStack {
-  public constructor(scope: Construct, id: string, { config, eniBundlePath }: GatewayStackProps) {
-    super(scope, id);
-    const base = baseName(config);
-    const tags = tagsOf(config);
-    const { region, vpc_id: vpcId, private_subnet_ids: subnetIds, health_port: healthPort } = config;
-    const groupName = `${base}-xdp-asg`;
-    this.keepState(config);
-    new AwsProvider(this, 'aws', { region, defaultTags: [{ tags }] });
-    const account = new DataAwsCallerIdentity(this, 'account').accountId;
+  private readonly base: string;
+  private readonly groupName: string;
+  private readonly account: string;
 
-    const logs = logGroup(this, 'logs', { name: logGroupName(base), retentionDays: config.log_retention_days });
-    const security = new GatewaySecurity(this, 'security', {
-      vpcId,
-      baseName: base,
+  public constructor(
+    scope: Construct,
+    id: string,
+    private readonly props: GatewayStackProps,
+  ) {
+    super(scope, id);
+    const { config } = props;
+    this.base = baseName(config);
+    this.groupName = `${this.base}-xdp-asg`;
+    this.keepState(config);
+    new AwsProvider(this, 'aws', { region: config.region, defaultTags: [{ tags: tagsOf(config) }] });
+    this.account = new DataAwsCallerIdentity(this, 'account').accountId;
+
+    const logs = logGroup(this, 'logs', { name: logGroupName(this.base), retentionDays: config.log_retention_days });
+    const security = this.security();
+    const launchTemplate = this.launchTemplate(logs.arn, security);
+    const loadBalancer = this.loadBalancer(security);
+    const eniFunction = this.eniFunction(security);
+    const watched = {
+      baseName: this.base,
+      groupName: this.groupName,
+      loadBalancer: loadBalancer.metricDimensions,
+      functionName: eniFunction.functionName,
+      failureQueueName: eniFunction.failureQueueName,
+    };
+    const alarms = this.alarms(watched);
+    const fleet = new GatewayFleet(this, 'fleet', {
+      name: this.groupName,
+      launchTemplate,
+      subnetIds: config.private_subnet_ids,
+      targetGroupArns: [loadBalancer.targetGroupArn],
+      minSize: config.min_instances,
+      maxSize: maxInstances(config),
+      tags: this.instanceTags(),
+      launchHook: eniFunction.hook,
+      dependsOn: [...eniFunction.listeners, loadBalancer.listener, ...security.rules],
+      rolloutAlarmNames: alarms.rolloutAlarmNames,
+    });
+    this.scaling(fleet, alarms);
+    const mirror = this.mirror(loadBalancer, fleet, security);
+    const { region } = config;
+    const dashboard = new GatewayDashboard(this, 'dashboard', { ...watched, region, logGroupName: logs.name });
+    const engineSwitch = new EngineSwitch(this, 'engine-switch', {
+      baseName: this.base,
       region,
-      healthPort,
+      groupName: this.groupName,
+    });
+
+    this.warn(config);
+    this.output('load_balancer_arn', loadBalancer.loadBalancerArn, 'Network load balancer of the gateways');
+    this.output('load_balancer_dns_name', loadBalancer.dnsName, 'Name of the load balancer');
+    this.output('mirror_target_id', mirror.targetId, 'Target for mirror sessions made elsewhere');
+    this.output('mirror_filter_id', mirror.filterId, 'Filter for mirror sessions made elsewhere');
+    this.output('autoscaling_group_name', fleet.name, 'Group of the gateways');
+    this.output('dashboard_url', dashboard.url, 'Where to look first');
+    this.output('rollback_command', engineSwitch.rollbackCommand, 'Puts all gateways on netfilter, in place');
+  }
+
+  private security(): GatewaySecurity {
+    const { config } = this.props;
+    return new GatewaySecurity(this, 'security', {
+      vpcId: config.vpc_id,
+      baseName: this.base,
+      region: config.region,
+      healthPort: config.health_port,
       ipsecVm: { ip: config.aws_ipsec_vm_ip, port: config.aws_ipsec_vm_port },
       mirrorSourceCidrs: config.mirror_source_cidrs,
       managementCidrs: config.management_cidrs,
     });
-    const bundle = new GatewayBundle(this, 'bundle', { baseName: base, region, vpcId });
+  }
+
+  /** With the bundle that its user data names, and the role that may read it. */
+  private launchTemplate(logGroupArn: string, security: GatewaySecurity): GatewayLaunchTemplate {
+    const { config } = this.props;
+    const { region, vpc_id: vpcId } = config;
+    const bundle = new BundleBucket(this, 'bundle', { baseName: this.base, region, vpcId });
     const role = new GatewayRole(this, 'role', {
-      baseName: base,
+      baseName: this.base,
       region,
-      logGroupArn: logs.arn,
+      logGroupArn,
       bundleReading: bundle.reading,
     });
-    const launchTemplate = new GatewayLaunchTemplate(this, 'launch-template', {
-      baseName: base,
+    return new GatewayLaunchTemplate(this, 'launch-template', {
+      baseName: this.base,
       config,
       bundle,
       instanceType: config.ec2_instance_type,
       instanceProfileName: role.instanceProfileName,
       securityGroupIds: [security.gatewayGroupId],
-      tags: { ...tags, Name: `${base}-xdp` },
+      tags: this.instanceTags(),
       amiId: config.base_ami,
     });
-    const loadBalancer = new GatewayLoadBalancer(this, 'load-balancer', {
-      vpcId,
-      subnetIds,
+  }
+
+  private loadBalancer(security: GatewaySecurity): GatewayLoadBalancer {
+    const { config } = this.props;
+    return new GatewayLoadBalancer(this, 'load-balancer', {
+      vpcId: config.vpc_id,
+      subnetIds: config.private_subnet_ids,
       securityGroupId: security.loadBalancerGroupId,
-      baseName: base,
-      healthPort,
+      baseName: this.base,
+      healthPort: config.health_port,
       deletionProtection: config.deletion_protection,
     });
-    const eniFunction = new EniFunction(this, 'eni-function', {
-      baseName: base,
-      region,
-      account,
-      groupName,
-      bundlePath: eniBundlePath,
+  }
+
+  private eniFunction(security: GatewaySecurity): EniFunction {
+    const { config, eniPackagePath } = this.props;
+    return new EniFunction(this, 'eni-function', {
+      baseName: this.base,
+      region: config.region,
+      account: this.account,
+      groupName: this.groupName,
+      packagePath: eniPackagePath,
       securityGroupId: security.secondaryGroupId,
-      subnetIds,
+      subnetIds: config.private_subnet_ids,
       secondarySubnetIds: config.secondary_subnet_ids,
-      tags,
+      tags: tagsOf(config),
       logRetentionDays: config.log_retention_days,
       largestFleet: maxInstances(config),
     });
+  }
+
+  private alarms(watched: Watched): GatewayAlarms {
+    const { config } = this.props;
     const notifies = config.alarm_topic_arn ?? config.alarm_email;
     const topic =
       notifies &&
       new AlarmTopic(this, 'alarm-topic', {
-        baseName: base,
-        region,
-        account,
+        baseName: this.base,
+        region: config.region,
+        account: this.account,
         topicArn: config.alarm_topic_arn,
         email: config.alarm_email,
       });
-    const watched = {
-      baseName: base,
-      groupName,
-      loadBalancer: loadBalancer.metricDimensions,
-      functionName: eniFunction.functionName,
-      failureQueueName: eniFunction.failureQueueName,
-    };
-    const alarms = new GatewayAlarms(this, 'alarms', {
+    return new GatewayAlarms(this, 'alarms', {
       ...watched,
-      rateAlarmName: rateAlarmName(base),
+      rateAlarmName: rateAlarmName(this.base),
       enableXdp: config.enable_xdp,
       packetsPerSecond: config.pps_alarm_threshold,
       topicArn: topic ? topic.arn : undefined,
     });
-    const fleet = new GatewayFleet(this, 'fleet', {
-      name: groupName,
-      launchTemplate,
-      subnetIds,
-      targetGroupArns: [loadBalancer.targetGroupArn],
-      minSize: config.min_instances,
-      maxSize: maxInstances(config),
-      tags: { ...tags, Name: `${base}-xdp` },
-      launchHook: eniFunction.hook,
-      dependsOn: [...eniFunction.listeners, loadBalancer.listener, ...security.rules],
-      rolloutAlarmNames: alarms.rolloutAlarmNames,
-    });
+  }
+
+  /** What makes the fleet grow and shrink, and what stops it from replacing gateways in vain. */
+  private scaling(fleet: GatewayFleet, alarms: GatewayAlarms): void {
+    const { config } = this.props;
     new FleetScaling(this, 'scaling', {
-      baseName: base,
+      baseName: this.base,
       groupName: fleet.name,
       packetsPerSecond: scalingTarget(config),
     });
     new ReplacementGuard(this, 'replacement-guard', {
-      baseName: base,
-      region,
-      account,
-      groupName,
+      baseName: this.base,
+      region: config.region,
+      account: this.account,
+      groupName: this.groupName,
       alarm: alarms.replacementDoesNotHelp,
     });
-    const mirror = new TrafficMirror(this, 'mirror', {
-      baseName: base,
+  }
+
+  private mirror(loadBalancer: GatewayLoadBalancer, fleet: GatewayFleet, security: GatewaySecurity): TrafficMirror {
+    const { config } = this.props;
+    return new TrafficMirror(this, 'mirror', {
+      baseName: this.base,
       loadBalancerArn: loadBalancer.loadBalancerArn,
       filterCidrs: config.mirror_filter_cidrs,
       targetPort: config.target_port,
@@ -151,17 +221,10 @@ export class GatewayStack extends TerraformStack {
       // Destroyed before the gateways, made after them.
       dependsOn: [loadBalancer.listener, fleet.group],
     });
-    const dashboard = new GatewayDashboard(this, 'dashboard', { ...watched, region, logGroupName: logs.name });
-    const engineSwitch = new EngineSwitch(this, 'engine-switch', { baseName: base, region, groupName });
+  }
 
-    this.warn(config);
-    this.output('load_balancer_arn', loadBalancer.loadBalancerArn, 'Network load balancer of the gateways');
-    this.output('load_balancer_dns_name', loadBalancer.dnsName, 'Name of the load balancer');
-    this.output('mirror_target_id', mirror.targetId, 'Target for mirror sessions made elsewhere');
-    this.output('mirror_filter_id', mirror.filterId, 'Filter for mirror sessions made elsewhere');
-    this.output('autoscaling_group_name', fleet.name, 'Group of the gateways');
-    this.output('dashboard_url', dashboard.url, 'Where to look first');
-    this.output('rollback_command', engineSwitch.rollbackCommand, 'Puts all gateways on netfilter, in place');
+  private instanceTags(): Record<string, string> {
+    return { ...tagsOf(this.props.config), Name: `${this.base}-xdp` };
   }
 
   private keepState(config: GatewayConfig): void {
@@ -175,7 +238,7 @@ export class GatewayStack extends TerraformStack {
 
   private warn(config: GatewayConfig): void {
     const place = (at: ConstructId): Construct => this.node.findChild(at);
-    adviceOn(config).forEach(({ at, text, isNote }) => {
+    warningsFor(config).forEach(({ at, text, isNote }) => {
       const annotations = Annotations.of(place(at));
       if (isNote) annotations.addInfo(text);
       else annotations.addWarning(text);

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // One complete run, on a bench whose engines are known.
 import { LONGER_BELOW, type Measured, Measurement, type Plan } from '../../bench/measure/measure';
-import type { Run, Subject } from '../../bench/results';
-import type { Near } from '../../bench/measure/nearness';
-import type { Observed } from '../../bench/measure/subjects';
+import type { Run, DeviceUnderTest } from '../../bench/results';
+import type { Near } from '../../bench/measure/cpu-affinity';
+import type { Observed } from '../../bench/measure/devices-under-test';
 import type { TrialOptions } from '../../bench/measure/trials';
 
 /** What each can take, datagrams/s. */
-const CAPACITY: Readonly<Record<Subject, number>> = {
+const CAPACITY: Readonly<Record<DeviceUnderTest, number>> = {
   ...{ nfqueue: 50_000, standby: 120_000, bridge: 130_000, generic: 400_000, driver: 2_000_000 },
-  ...{ ceiling: 4_000_000, path: 6_000_000 },
+  ...{ baseline: 4_000_000, path: 6_000_000 },
 };
 const GENERATOR = 1_500_000;
 const WORK_NS = 2500;
 const IDLE = 0.98;
 
 interface Asked extends TrialOptions {
-  readonly subject: Subject;
+  readonly subject: DeviceUnderTest;
 }
 
 class KnownBench implements Measured {
@@ -32,14 +32,14 @@ class KnownBench implements Measured {
     return Promise.resolve();
   }
 
-  run(subject: Subject, options: TrialOptions): Promise<Near<Observed>> {
+  run(subject: DeviceUnderTest, options: TrialOptions): Promise<Near<Observed>> {
     const asked = { subject, ...options };
     const seconds = options.milliseconds / 1000;
     const offered = Math.min(options.pps || GENERATOR, GENERATOR) * seconds;
     const delivered = Math.min(offered, CAPACITY[subject] * seconds);
     const worked = (delivered * WORK_NS) / 1e9 + seconds * (1 - IDLE);
     const trial = {
-      ...{ offered, seconds, in_time: delivered, delivered, with_df: 0, surplus: 0, foreign: 0 },
+      ...{ offered, seconds, in_time: delivered, delivered, with_df: 0, surplus: 0, unmatched: 0 },
       ...{ latencies: [[100, delivered] as const], refused: 0, worked, elapsed: seconds },
       ...(subject === 'nfqueue' && options.bytes > 1400 && { byStandby: 0.3 }),
     };
@@ -68,7 +68,7 @@ async function measured(bench: KnownBench, plan: Partial<Plan> = {}): Promise<{ 
   return { run: measurement.result(), said };
 }
 
-const pointOf = ({ points }: Run, subject: Subject, bytes = 1428) =>
+const pointOf = ({ points }: Run, subject: DeviceUnderTest, bytes = 1428) =>
   points.find((point) => point.subject === subject && point.bytes === bytes);
 
 const OF_THE_KERNEL = ['nfqueue', 'standby', 'bridge', 'generic'] as const;
@@ -134,14 +134,14 @@ describe('a run', () => {
   });
 
   test('gives what stays in the driver the first round of each kind, and then each fourth', async () => {
-    const one = { subjects: ['bridge', 'driver', 'ceiling', 'path'], sizes: [1428], hasGrowth: false } as const;
+    const one = { subjects: ['bridge', 'driver', 'baseline', 'path'], sizes: [1428], hasGrowth: false } as const;
     const { run } = await measured(new KnownBench(), { ...one, repetitions: 9, searches: 5 });
-    const had = (subject: Subject): number[] => {
+    const had = (subject: DeviceUnderTest): number[] => {
       const { overload = [], offered = [], lossless = [] } = pointOf(run, subject) ?? {};
       return [overload.length, offered.length, lossless.length];
     };
     expect(had('bridge')).toEqual([9, 9, 5]);
-    for (const subject of ['driver', 'ceiling', 'path'] as const) expect(had(subject)).toEqual([3, 3, 2]);
+    for (const subject of ['driver', 'baseline', 'path'] as const) expect(had(subject)).toEqual([3, 3, 2]);
   });
 
   test('lets trials of a search last longer below a rate, in proportion', async () => {

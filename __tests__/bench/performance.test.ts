@@ -4,19 +4,19 @@ import { join } from 'node:path';
 import { apart, chartsOf } from '../../bench/report/charts';
 import { type Claim, claimsOf, verdictOf } from '../../bench/report/claims';
 import { documentOf, filesOf } from '../../bench/report/performance';
-import { CHECKED_IN, readResults, type Results, type Run, type Subject } from '../../bench/results';
+import { CHECKED_IN, readResults, type Results, type Run, type DeviceUnderTest } from '../../bench/results';
 import { REPOSITORY } from '../../lab/support/host';
-import { results, run, SIZES } from './made-up';
+import { results, run, SIZES } from './fixtures';
 
 describe('the checked-in figures', () => {
-  test('are those that the README, docs and charts show (npm run performance writes them anew)', () => {
+  test('are those that the README, docs and charts show (make performance writes them anew)', () => {
     for (const [file, content] of Object.entries(filesOf(readResults(CHECKED_IN))))
       expect({ file, content: readFileSync(join(REPOSITORY, file), 'utf8') }).toEqual({ file, content });
   });
 });
 
 /** With the rates of some subjects multiplied. */
-function withRates(factors: Partial<Record<Subject, number>>): Results {
+function withRates(factors: Partial<Record<DeviceUnderTest, number>>): Results {
   const fresh = run();
   const points = fresh.points.map((point) => {
     const factor = factors[point.subject] ?? 1;
@@ -50,7 +50,7 @@ describe('the document', () => {
   });
 
   test('has ratios before absolute figures, and machine, kernel and commit before both', () => {
-    const places = ['Made-up CPU', 'Linux 6.12.0', '0123456789abcdef', '## Ratios', '## Absolute figures'].map((part) =>
+    const places = ['Sample CPU', 'Linux 6.12.0', '0123456789abcdef', '## Ratios', '## Absolute figures'].map((part) =>
       text.indexOf(part),
     );
     expect(places).toEqual([...places].sort((a, b) => a - b));

@@ -11,12 +11,12 @@ import {
   stepOf,
   summaryTables,
 } from '../../bench/report/report';
-import type { Point, Results, Run, Subject } from '../../bench/results';
-import { results, run } from './made-up';
+import type { Point, Results, Run, DeviceUnderTest } from '../../bench/results';
+import { results, run } from './fixtures';
 
 const EMPTY: Run = { ...run(), points: [], flows: [], cores: [], steps: [], stepsOnBoth: [], memory: [] };
 
-function at(subject: Subject, overload: readonly number[], lossless?: number, isLowerBound = false): Point {
+function at(subject: DeviceUnderTest, overload: readonly number[], lossless?: number, isLowerBound = false): Point {
   return {
     ...{ subject, bytes: 1428, offered: overload.map(() => 10_000), overload, refusedBySink: [0] },
     ...(lossless === undefined ? {} : { lossless: [{ rate: lossless, isLowerBound, trials: 5 }] }),
@@ -94,10 +94,10 @@ describe('a ratio', () => {
   });
 
   test('is an upper bound when that is true of what the engine is compared with', () => {
-    const both = of([at('driver', [900]), at('ceiling', [950]), at('path', [1000])]);
-    expect(show(ratioOf(both, 'overload', 'driver', 'ceiling', 1428))).toMatch(/^~ 0\.94/);
-    const one = of([at('driver', [700]), at('ceiling', [950]), at('path', [1000])]);
-    expect(show(ratioOf(one, 'overload', 'driver', 'ceiling', 1428))).toMatch(/^≤ 0\.73/);
+    const both = of([at('driver', [900]), at('baseline', [950]), at('path', [1000])]);
+    expect(show(ratioOf(both, 'overload', 'driver', 'baseline', 1428))).toMatch(/^~ 0\.94/);
+    const one = of([at('driver', [700]), at('baseline', [950]), at('path', [1000])]);
+    expect(show(ratioOf(one, 'overload', 'driver', 'baseline', 1428))).toMatch(/^≤ 0\.73/);
   });
 
   test('of what was not measured, or of a rate of zero, there is none', () => {
@@ -134,18 +134,18 @@ describe('a target', () => {
     const ratio = ratioOf(
       of([
         { ...at('driver', [90]), bytes: 1380 },
-        { ...at('ceiling', [95]), bytes: 1380 },
+        { ...at('baseline', [95]), bytes: 1380 },
       ]),
-      ...(['overload', 'driver', 'ceiling', 1380] as const),
+      ...(['overload', 'driver', 'baseline', 1380] as const),
     );
     expect(ratio?.target).toEqual({ least: 0.85, result: 'met' });
     const bound = ratioOf(
       of([
         { ...at('driver', [90]), bytes: 1380 },
-        { ...at('ceiling', [95]), bytes: 1380 },
+        { ...at('baseline', [95]), bytes: 1380 },
         { ...at('path', [115]), bytes: 1380 },
       ]),
-      ...(['overload', 'driver', 'ceiling', 1380] as const),
+      ...(['overload', 'driver', 'baseline', 1380] as const),
     );
     expect(bound?.target?.result).toBe('open');
   });
@@ -155,9 +155,9 @@ describe('a target', () => {
       ratioOf(
         of([
           { ...at('driver', [driver]), bytes: 1380, offered: [driver] },
-          { ...at('ceiling', [100]), bytes: 1380, offered: [100] },
+          { ...at('baseline', [100]), bytes: 1380, offered: [100] },
         ]),
-        ...(['overload', 'driver', 'ceiling', 1380] as const),
+        ...(['overload', 'driver', 'baseline', 1380] as const),
       );
     expect(close(80)).toMatchObject({ isLowerBound: true, isUpperBound: true, target: { result: 'missed' } });
     expect(close(90)?.target?.result).toBe('open');
@@ -167,7 +167,7 @@ describe('a target', () => {
     const all = ratiosOf(results()).filter(({ target }) => target);
     expect(all.map(({ measure, bytes, subject, against }) => [measure, bytes, `${subject}/${against}`])).toEqual([
       ['overload', 1380, 'generic/bridge'],
-      ['overload', 1380, 'driver/ceiling'],
+      ['overload', 1380, 'driver/baseline'],
       ['overload', 1428, 'generic/bridge'],
       ['overload', 1428, 'driver/bridge'],
       ['lossless', 1428, 'driver/nfqueue'],
@@ -223,7 +223,7 @@ describe('runs', () => {
 });
 
 describe('the regression check', () => {
-  const slower = (subject: Subject, factor: number): Results => {
+  const slower = (subject: DeviceUnderTest, factor: number): Results => {
     const fresh = run();
     const points = fresh.points.map((point) =>
       point.subject === subject ? { ...point, overload: point.overload.map((rate) => rate * factor) } : point,

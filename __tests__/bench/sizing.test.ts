@@ -10,7 +10,7 @@ import { checkedInContext } from '../../constructs/config/context';
 import { bandwidthOf, isRecommended } from '../../constructs/config/instance-types';
 import { EC2_FRAGMENTS_PER_SECOND, fragmentsOf, LARGEST_IN_DRIVER_MODE } from '../../constructs/config/limits';
 import { REPOSITORY, run } from '../../lab/support/host';
-import { results as madeUp } from './made-up';
+import { results as fixtures } from './fixtures';
 
 const SIZES = [1380, 1428, 2852, 3400];
 const CAREFUL = { headroom: 0.5, spare: 0, speed: 1, fragmentBypass: false };
@@ -28,7 +28,7 @@ function results(...runs: readonly Point[][]): Results {
   const trials = { counted: 0, discarded: 0, apart: 0 };
   const empty = { date: '', seconds: 0, trials, flows: [], cores: [], steps: [], stepsOnBoth: [], memory: [] };
   return {
-    how: madeUp().how,
+    how: fixtures().how,
     machine: { cpu: 'Example CPU', cores: 2, kernel: '6.18', load: [] },
     software: { commit: '', clang: '' },
     runs: runs.map((points) => ({ ...empty, points })),
@@ -159,7 +159,7 @@ describe('the number of gateways', () => {
     expect(asked(MEASURED)).toBeCloseTo(600);
   });
 
-  test('has half of the vCPUs in driver mode, and no more than two of the legacy program', () => {
+  test('has half of the vCPUs in driver mode, and no more than two of the NFQUEUE daemon', () => {
     const large = instance('c5n.2xlarge');
     const vcpus = (engine: Engine) => sizing.usableVcpus(engine, large);
     expect([vcpus('driver'), vcpus('generic'), vcpus('nfqueue')]).toEqual([4, 8, 2]);

@@ -5,7 +5,7 @@ import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_pr
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
-import { describeKeys } from '../../constructs/config/config';
+import { describeKeys } from '../../constructs/config/keys';
 import { LARGEST_MIRRORED } from '../../constructs/config/limits';
 import { mountBpffs, sleep } from '../../lab/support/host';
 import { makeNextVersion } from '../../lab/namespaces/next-version';

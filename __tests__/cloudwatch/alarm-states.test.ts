@@ -58,7 +58,7 @@ const ON_NETFILTER: Readonly<Record<string, Outcome>> = {
   '2 000 000 packets/s': {},
   '500 000 packets/s': {},
   '0 packets/s': {},
-  // There is no XDP to detach, but it may come to this if the legacy program ends.
+  // There is no XDP to detach, but it may come to this if the NFQUEUE daemon ends.
   'XDP detached on one': { ALARM: ['degraded', 'standby-carries-traffic'] },
   'NFQUEUE dropping on one': { ALARM: ['nfqueue-drops', 'packets-lost'] },
   'NFQUEUE full on one, as modify_udp_df has it': { ALARM: ['standby-carries-traffic'] },

@@ -2,8 +2,8 @@
 // What can happen to a fleet of two gateways, as CloudWatch is told of it: first all is well, then something happens and stays.
 // The gateways' documents come from the shipped xdp-monitoring.jq, fed with samples of ten seconds; what AWS sends about its
 // own load balancer, group, function and queue stands here as AWS documents it, once a minute.
-import { type FunctionMetric, metric } from '../../lambda/metrics';
-import type { Context } from '../../lambda/launch';
+import { type FunctionMetric, metric } from '../../lambda/shared/metrics';
+import type { Context } from '../../lambda/attach-eni/launch';
 import type { AwsDatum } from '../../lab/aws/cloudwatch';
 import type { Emf } from '../../lab/aws/emf';
 import { groupDimensions, METRIC_NAMESPACE } from '../../constructs/monitoring/metrics';
@@ -75,13 +75,13 @@ const forwarded = (packetsPerSecond: number): Numbers => ({
 
 export const byXdp: Carrier = (packetsPerSecond) => ({ rates: forwarded(packetsPerSecond) });
 
-/** The legacy program, where nothing else was asked for. */
+/** The NFQUEUE daemon, where nothing else was asked for. */
 export const byNetfilter: Carrier = (packetsPerSecond) => ({
   rates: { ...forwarded(packetsPerSecond), nfqueue_packets: packetsPerSecond },
   status: { engine: 'nfqueue', xdp_mode: 'none', interface: 'br0', attached: false, stats_map: 0, nfqueue_socket: 5 },
 });
 
-/** The loader is gone: the standby rule clears DF of everything. */
+/** The loader is gone: the fallback rule clears DF of everything. */
 const detached: Behaviour = {
   rates: { ...forwarded(2_000_000), standby_packets: 2_000_000 },
   status: {
@@ -198,7 +198,7 @@ function documentsOfLife(
 
 /** The function's log line of a launch that it gave up. */
 function abandoned({ group, functionName }: Fleet, launches: number, timestamp: number): Emf {
-  const context = { configuration: { metricNamespace: METRIC_NAMESPACE, group }, pace: { now: () => timestamp } };
+  const context = { configuration: { metricNamespace: METRIC_NAMESPACE, group }, clock: { now: () => timestamp } };
   const name: FunctionMetric = 'LaunchesAbandoned';
   const line = metric(context as unknown as Context, name, launches) as unknown as Emf;
   // Lambda itself knows where it logs.

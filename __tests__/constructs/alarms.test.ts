@@ -8,7 +8,7 @@ import {
   unitOf,
 } from '../../constructs/monitoring/metrics';
 import { EC2_FRAGMENTS_PER_SECOND } from '../../constructs/config/limits';
-import { FUNCTION_METRICS } from '../../lambda/metrics';
+import { FUNCTION_METRICS } from '../../lambda/shared/metrics';
 import { all, type Body, only, parsed, reference, synth, type Synthesized } from './synthesized';
 
 const TYPE = 'aws_cloudwatch_metric_alarm';

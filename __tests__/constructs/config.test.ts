@@ -2,15 +2,8 @@
 // The configuration: every key both ways, what wins over what, and what a person reads after a mistake.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import {
-  CONFIG_KEYS,
-  ConfigError,
-  describeKeys,
-  envName,
-  loadConfig,
-  type ConfigKey,
-  type GatewayConfig,
-} from '../../constructs/config/config';
+import { CONFIG_KEYS, type ConfigKey, describeKeys, envName, type GatewayConfig } from '../../constructs/config/keys';
+import { ConfigError, loadConfig } from '../../constructs/config/load';
 import { REPOSITORY } from '../../constructs/user-data/user-data';
 import { REQUIRED, WRONG, WRONG_TOGETHER } from './wrong-values';
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The page for whoever is called at night: five questions in order, no graph of a metric that nobody sends.
-import { FUNCTION_METRICS } from '../../lambda/metrics';
+import { FUNCTION_METRICS } from '../../lambda/shared/metrics';
 import { EC2_FRAGMENTS_PER_SECOND } from '../../constructs/config/limits';
 import { DIMENSION_SETS, METRIC_NAMESPACE, METRICS } from '../../constructs/monitoring/metrics';
 import { searchOf } from '../../lab/aws/search';

@@ -18,7 +18,7 @@ const DOCUMENTS = [
   ...pagesIn('.'),
   ...pagesIn('docs'),
   ...pagesIn('docs/adr'),
-  'lambda/README.md',
+  'lambda/attach-eni/README.md',
   'lab/terraform/README.md',
 ];
 const page = textOf('docs/direct-engine.md');

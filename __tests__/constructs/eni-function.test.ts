@@ -2,7 +2,7 @@
 // How the second interface comes about: the function, who may call it, what it may do, and where a lost event ends.
 import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
-import type { Statement } from '../../constructs/fleet/iam';
+import type { Statement } from '../../constructs/iam';
 import { METRIC_NAMESPACE } from '../../constructs/monitoring/metrics';
 import { address, all, type Body, BUNDLE, only, parsed, reference, synth, withoutBundle } from './synthesized';
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a gateway is launched: what every instance carries, from which image, and what it never does.
-import { loadConfig } from '../../constructs/config/config';
-import { GatewayBundle } from '../../constructs/user-data/gateway-bundle';
+import { loadConfig } from '../../constructs/config/load';
+import { BundleBucket } from '../../constructs/user-data/bundle-bucket';
 import { GatewayLaunchTemplate } from '../../constructs/fleet/launch-template';
 import { describeUserData, unpackUserData } from '../../constructs/user-data/user-data';
 import { all, type Body, newStack, only, parsed, reference, synth } from './synthesized';
@@ -185,7 +185,7 @@ describe('the launch template in somebody else’s stack', () => {
       new GatewayLaunchTemplate(newStack(), 'own', {
         baseName: 'own',
         config,
-        bundle: new GatewayBundle(newStack(), 'own', {
+        bundle: new BundleBucket(newStack(), 'own', {
           baseName: 'own',
           region: 'eu-central-1',
           vpcId: 'vpc-01234567',

@@ -3,7 +3,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { REPOSITORY } from '../../constructs/user-data/bundle';
-import type { Statement } from '../../constructs/fleet/iam';
+import type { Statement } from '../../constructs/iam';
 import { bundleFiles, DEPLOY_SCRIPT } from '../../constructs/user-data/user-data';
 import { address, all, type Body, only, parsed, reference, synth } from './synthesized';
 

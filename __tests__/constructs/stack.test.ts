@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The synthesized stack as a whole: names, tags, state, outputs, what is unwise, and what a flip of the engine changes.
 import { Testing } from 'cdktf';
-import { loadConfig } from '../../constructs/config/config';
+import { loadConfig } from '../../constructs/config/load';
 import { GatewayStack } from '../../constructs/gateway-stack';
 import { unpackUserData } from '../../constructs/user-data/user-data';
 import {
@@ -174,8 +174,8 @@ describe('the synthesized stack', () => {
   test('can stand beside another one in the same app', () => {
     const app = Testing.app();
     const other = loadConfig({ ...REQUIRED, environment: 'other' }, {});
-    const first = new GatewayStack(app, 'first', { config: loadConfig(REQUIRED, {}), eniBundlePath: BUNDLE });
-    const second = new GatewayStack(app, 'second', { config: other, eniBundlePath: BUNDLE });
+    const first = new GatewayStack(app, 'first', { config: loadConfig(REQUIRED, {}), eniPackagePath: BUNDLE });
+    const second = new GatewayStack(app, 'second', { config: other, eniPackagePath: BUNDLE });
     expect(() => [Testing.synth(first, true), Testing.synth(second, true)]).not.toThrow();
   });
 });

@@ -6,7 +6,7 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { AwsProvider } from '@cdktf/provider-aws/lib/provider';
 import { TerraformStack, Testing } from 'cdktf';
-import { loadConfig } from '../../constructs/config/config';
+import { loadConfig } from '../../constructs/config/load';
 import { GatewayStack } from '../../constructs/gateway-stack';
 import { baseName } from '../../constructs/config/names';
 import { REQUIRED } from './wrong-values';
@@ -35,7 +35,7 @@ function newApp() {
 
 export function newStack(settings: Body = {}): GatewayStack {
   const config = loadConfig({ ...REQUIRED, ...settings }, {});
-  return new GatewayStack(newApp(), baseName(config), { config, eniBundlePath: BUNDLE });
+  return new GatewayStack(newApp(), baseName(config), { config, eniPackagePath: BUNDLE });
 }
 
 export function synth(settings: Body = {}): Synthesized {

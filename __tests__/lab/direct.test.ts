@@ -7,7 +7,7 @@ import * as path from 'node:path';
 import { exchange, type ExchangeOptions, onto, type Outcome } from '../../lab/packets/exchange';
 import { must, REPOSITORY } from '../../lab/support/host';
 import { givesId } from '../../lab/namespaces/engines';
-import { type Datagram, payloadHash } from '../../lab/packets/judge';
+import { type Datagram, payloadHash } from '../../lab/packets/decode';
 import {
   ETHERNET_HEADER,
   ETHERTYPE,
@@ -18,10 +18,10 @@ import {
 } from '../../lab/packets/packet';
 import {
   ADDRESSES,
-  SmallGateway,
-  type SmallEngine,
-  type SmallGatewayOptions,
-} from '../../lab/namespaces/small-gateway';
+  MinimalGateway,
+  type MinimalEngine,
+  type MinimalGatewayOptions,
+} from '../../lab/namespaces/minimal-gateway';
 import { Capture, Receiver, send } from '../../lab/packets/traffic';
 import { Random } from '../random';
 import { sharedIds } from './gateway';
@@ -38,7 +38,7 @@ const PACKETS_PER_SECOND = 6_000;
 /** Of IP packets inside a mirror: what fits the MTU of a driver with XDP, and a jumbo frame. */
 const LONGEST = { driver: 3434, other: 8900 };
 
-const gateway = new SmallGateway(`mgd${process.pid}`);
+const gateway = new MinimalGateway(`mgd${process.pid}`);
 beforeAll(() => gateway.up());
 afterAll(() => gateway.down());
 
@@ -51,8 +51,8 @@ const DF = 0x4000;
  * Identifications that the gateway gave are no part of it, so that engines can be compared, but what they hold together is.
  */
 async function through(
-  engine: SmallEngine,
-  options: SmallGatewayOptions,
+  engine: MinimalEngine,
+  options: MinimalGatewayOptions,
   frames: readonly Buffer[],
 ): Promise<string[]> {
   await gateway.use(engine, options);
@@ -110,7 +110,7 @@ function explain(frames: readonly Generated[], lines: readonly string[]): string
 }
 
 /** Every other time the default, under which nothing is fragmented. */
-function randomOptions(random: Random, round: number): SmallGatewayOptions {
+function randomOptions(random: Random, round: number): MinimalGatewayOptions {
   const smaller = random.pick([1400, 1400, 1400, 576, 577, 583, 1001, 1279, 1399, 1401, 1500] as const);
   const egressMtu = round % 2 ? smaller : EGRESS_MTU;
   const minPacketSize = random.pick([1400, 1400, 28, 575, 1500] as const);
@@ -118,7 +118,7 @@ function randomOptions(random: Random, round: number): SmallGatewayOptions {
   return { egressMtu, minPacketSize, maxPacketSize };
 }
 
-describe.each<[SmallEngine, number]>([
+describe.each<[MinimalEngine, number]>([
   ['driver', LONGEST.driver],
   ['generic', LONGEST.driver],
   ['generic', LONGEST.other],
@@ -232,43 +232,46 @@ describe.each(MODES)('direct, %s', (mode) => {
     );
   }
 
-  describe.each([EGRESS_MTU, 1400])('forwards with an egress MTU of %i, judged by tshark and a socket', (egressMtu) => {
-    let expected: Outcome;
-    let got: Outcome;
-    beforeAll(async () => {
-      const packets = DELIVERED.map(([, packet]) => packet);
-      await gateway.use('bridge', { egressMtu });
-      expected = await exchanged(packets);
-      await gateway.use(mode, { egressMtu });
-      got = await exchanged(packets);
-    });
-
-    test.each(DELIVERED)('%s', (_name, packet) => {
-      const hash = payloadHash(packet.data());
-      const [whole, byBridge] = [got, expected].map(({ datagrams }) =>
-        datagrams.filter(({ udp }) => udp.payloadHash === hash),
-      );
-      expect(whole).toHaveLength(1);
-      expect(whole?.map(apartFromId)).toEqual(byBridge?.map(apartFromId));
-      const [{ id, udp, fragments }] = whole as [Datagram];
-      expect(udp.checksum).toMatch(/good|none/);
-      expect(fragments.every((each) => each.checksum === 'good' && each.totalLength <= egressMtu)).toBe(true);
-      expect(fragments.every((each) => each.id === id)).toBe(true);
-      expect({ id, isRight: fragments[0]?.df ? id === idOf(packet) : givesId('direct/generic', id) }).toEqual({
-        id,
-        isRight: true,
+  describe.each([EGRESS_MTU, 1400])(
+    'forwards with an egress MTU of %i, decoded by tshark and a socket',
+    (egressMtu) => {
+      let expected: Outcome;
+      let got: Outcome;
+      beforeAll(async () => {
+        const packets = DELIVERED.map(([, packet]) => packet);
+        await gateway.use('bridge', { egressMtu });
+        expected = await exchanged(packets);
+        await gateway.use(mode, { egressMtu });
+        got = await exchanged(packets);
       });
-      expect(got.received.filter((each) => each.payloadHash === hash)).toHaveLength(1);
-    });
 
-    test('nothing else, no two under one identification, and says nothing to the source', () => {
-      expect(got.received).toHaveLength(DELIVERED.length);
-      expect(got.atSink).toHaveLength(expected.atSink.length);
-      expect(sharedIds(got.datagrams)).toEqual([]);
-      expect(sharedIds(expected.datagrams)).toEqual([]);
-      expect(got.strayAtSource).toEqual([]);
-    });
-  });
+      test.each(DELIVERED)('%s', (_name, packet) => {
+        const hash = payloadHash(packet.data());
+        const [whole, byBridge] = [got, expected].map(({ datagrams }) =>
+          datagrams.filter(({ udp }) => udp.payloadHash === hash),
+        );
+        expect(whole).toHaveLength(1);
+        expect(whole?.map(apartFromId)).toEqual(byBridge?.map(apartFromId));
+        const [{ id, udp, fragments }] = whole as [Datagram];
+        expect(udp.checksum).toMatch(/good|none/);
+        expect(fragments.every((each) => each.checksum === 'good' && each.totalLength <= egressMtu)).toBe(true);
+        expect(fragments.every((each) => each.id === id)).toBe(true);
+        expect({ id, isRight: fragments[0]?.df ? id === idOf(packet) : givesId('direct/generic', id) }).toEqual({
+          id,
+          isRight: true,
+        });
+        expect(got.received.filter((each) => each.payloadHash === hash)).toHaveLength(1);
+      });
+
+      test('nothing else, no two under one identification, and says nothing to the source', () => {
+        expect(got.received).toHaveLength(DELIVERED.length);
+        expect(got.atSink).toHaveLength(expected.atSink.length);
+        expect(sharedIds(got.datagrams)).toEqual([]);
+        expect(sharedIds(expected.datagrams)).toEqual([]);
+        expect(got.strayAtSource).toEqual([]);
+      });
+    },
+  );
 
   /** Fragments of what must have come of a packet. */
   function fragmentsOf({ datagrams }: Outcome, packet: Packet): Datagram['fragments'] {
@@ -521,7 +524,7 @@ describe('a program with a fault', () => {
 
   const FRAMES = 4_000;
   const random = (): Random => new Random(4711);
-  const options: SmallGatewayOptions = { egressMtu: 577 };
+  const options: MinimalGatewayOptions = { egressMtu: 577 };
   let frames: Buffer[];
   let expected: string[];
   beforeAll(async () => {

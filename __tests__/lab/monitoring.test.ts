@@ -12,7 +12,7 @@ import { Agent, measureLatency, Monitoring } from '../../lab/namespaces/monitori
 import { deploy, LAB, SETTINGS_FILE } from '../../lab/namespaces/namespaces';
 import { type Search, searchOf } from '../../lab/aws/search';
 import { Stream } from '../../lab/packets/traffic-stream';
-import { FUNCTION_METRICS } from '../../lambda/metrics';
+import { FUNCTION_METRICS } from '../../lambda/shared/metrics';
 import { useMonitoring } from './gateway';
 import { all, type Body, only, parsed, synth, type Synthesized } from '../constructs/synthesized';
 

@@ -20,7 +20,7 @@ import {
   unplugSecondary,
 } from '../../lab/namespaces/namespaces';
 import { Packet, pcap } from '../../lab/packets/packet';
-import { Unit } from '../../lab/namespaces/storm';
+import { Unit } from '../../lab/namespaces/stress';
 import { send } from '../../lab/packets/traffic';
 import { type Cause, isShown, type Step, troubleshooting } from '../../lab/namespaces/troubleshooting';
 import { expectDelivered, mirror, useLab } from './gateway';
@@ -139,7 +139,7 @@ async function peers(mtu: number): Promise<void> {
 }
 
 let hung = 0;
-/** The legacy program hangs, and its queue is full. */
+/** The NFQUEUE daemon hangs, and its queue is full. */
 async function hang(): Promise<void> {
   await deploy('rollback');
   hung = legacyPid();

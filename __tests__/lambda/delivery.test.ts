@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which delivery may count on another one, and how long each may work.
-import { Delivery } from '../../lambda/delivery';
-import type { Pace } from '../../lambda/pace';
+import { Delivery } from '../../lambda/attach-eni/delivery';
+import type { Clock } from '../../lambda/shared/clock';
 
 const LAUNCHED = Date.parse('2026-01-01T00:00:00Z');
 
-class Clock implements Pace {
+class FakeClock implements Clock {
   readonly callMs = 0;
   constructor(private time: number) {}
   now(): number {
@@ -19,7 +19,7 @@ class Clock implements Pace {
 
 /** A delivery that starts and fails so many seconds after the launch. */
 function deliveryOf(starts: number, fails: number, heartbeat = 600, remaining = 120): Delivery {
-  const clock = new Clock(LAUNCHED + starts * 1000);
+  const clock = new FakeClock(LAUNCHED + starts * 1000);
   const delivery = new Delivery(clock, new Date(LAUNCHED), heartbeat, remaining * 1000);
   void clock.sleep((fails - starts) * 1000);
   return delivery;
@@ -35,11 +35,11 @@ describe('a delivery that fails', () => {
     ['at once, the third', 183, 184, false],
     ['at an age that Lambda does not deliver', 400, 401, false],
   ])('%s: starts at %d s, fails at %d s, comes again: %s', (_, starts, fails, another) => {
-    expect(deliveryOf(starts, fails).another).toBe(another);
+    expect(deliveryOf(starts, fails).willRetry).toBe(another);
   });
 
   test('does not count on another one that the hook would not wait for', () => {
-    expect(deliveryOf(1, 2, 130).another).toBe(false);
+    expect(deliveryOf(1, 2, 130).willRetry).toBe(false);
   });
 });
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The endpoint that the function believes to be AWS: it forwards to moto, notes every call, injects faults, and stands in
-// where moto is more lenient than EC2 or lacks a call. lambda/README.md lists what it adds.
+// where moto is more lenient than EC2 or lacks a call. lambda/attach-eni/README.md lists what it adds.
 import * as http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the function refuses: foreign and malformed events, without a call to AWS; and wrong settings, in one line.
-import { configurationOf } from '../../lambda/configuration';
-import { environmentOf, launchEvent, SWEEP, World } from './world';
+import { configurationOf } from '../../lambda/attach-eni/configuration';
+import { environmentOf, FakeAws, launchEvent, SWEEP } from './fake-aws';
 
 const GOOD = launchEvent('i-0123456789abcdef0', '87654321-4321-4321-4321-210987654321', new Date());
 
@@ -10,10 +10,10 @@ function withDetail(detail: Record<string, unknown>): unknown {
 }
 
 describe('an event', () => {
-  let world: World;
-  beforeAll(async () => (world = await World.create()));
-  afterAll(() => world.destroy());
-  beforeEach(() => world.renew());
+  let aws: FakeAws;
+  beforeAll(async () => (aws = await FakeAws.create()));
+  afterAll(() => aws.destroy());
+  beforeEach(() => aws.renew());
 
   test.each<[string, unknown, RegExp]>([
     ['nothing', undefined, /the event is nothing/],
@@ -44,11 +44,11 @@ describe('an event', () => {
     ['without time', { ...GOOD, time: undefined }, /time is nothing/],
     ['of no time', { ...GOOD, time: '2026-99-99T00:00:00Z' }, /time is "2026-99/],
   ])('%s is refused with a line and without a call', async (_, event, reason) => {
-    expect(await world.deliver(event)).toBe('done');
-    expect(world.endpoint.calls).toEqual([]);
-    expect(world.lines).toHaveLength(1);
-    expect(world.linesOf('warn')).toEqual([expect.stringMatching(reason)]);
-    expect(world.linesOf('warn')[0]?.length).toBeLessThan(400);
+    expect(await aws.deliver(event)).toBe('done');
+    expect(aws.endpoint.calls).toEqual([]);
+    expect(aws.lines).toHaveLength(1);
+    expect(aws.linesOf('warn')).toEqual([expect.stringMatching(reason)]);
+    expect(aws.linesOf('warn')[0]?.length).toBeLessThan(400);
   });
 });
 

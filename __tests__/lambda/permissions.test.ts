@@ -9,11 +9,13 @@ import { recordedPermissions } from './recorded';
 const PREFIXES: Readonly<Record<string, string>> = { 'client-ec2': 'ec2', 'client-auto-scaling': 'autoscaling' };
 
 function imported(): readonly string[] {
-  const folder = join(REPOSITORY, 'lambda');
-  return readdirSync(folder)
-    .filter((name) => name.endsWith('.ts'))
-    .flatMap((name) => {
-      const text = readFileSync(join(folder, name), 'utf8');
+  const files = ['lambda/attach-eni', 'lambda/shared'].flatMap((folder) =>
+    readdirSync(join(REPOSITORY, folder)).map((name) => join(REPOSITORY, folder, name)),
+  );
+  return files
+    .filter((file) => file.endsWith('.ts'))
+    .flatMap((file) => {
+      const text = readFileSync(file, 'utf8');
       const imports = [...text.matchAll(/import\s*\{([^}]*)\}\s*from '@aws-sdk\/([\w-]+)'/g)];
       return imports.flatMap(([, names = '', client = '']) =>
         [...names.matchAll(/\b(\w+)Command\b/g)].map(([, action]) => `${PREFIXES[client] ?? client}:${action}`),

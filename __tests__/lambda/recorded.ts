@@ -2,7 +2,7 @@
 // Which permissions the function needs, found out by watching it: a launch that succeeds, one that fails after the
 // attachment, and a sweep make every call that it can make.
 import type { Call } from './faults';
-import { SWEEP, World, ZONES } from './world';
+import { FakeAws, SWEEP, ZONES } from './fake-aws';
 
 const HOUR_MS = 3_600_000;
 
@@ -15,20 +15,20 @@ function permissionsOf({ service, action, parameters }: Call): readonly string[]
 
 /** Everything the function's role must allow, for instance `ec2:DescribeInstances`; starts moto for that. */
 export async function recordedPermissions(): Promise<ReadonlySet<string>> {
-  const world = await World.create();
+  const aws = await FakeAws.create();
   try {
-    await world.deliver((await world.launch()).event);
-    world.endpoint.inject((call) =>
+    await aws.deliver((await aws.launch()).event);
+    aws.endpoint.inject((call) =>
       call.parameters.has('Attachment.AttachmentId')
         ? { status: 400, code: 'OperationNotPermitted', message: '' }
         : undefined,
     );
-    await world.deliver((await world.launch(ZONES[1])).event);
-    world.endpoint.heal();
-    await world.leftover('i-0123456789abcdef0', ZONES[0], 2 * HOUR_MS);
-    await world.deliver(SWEEP);
-    return new Set(world.endpoint.calls.flatMap(permissionsOf));
+    await aws.deliver((await aws.launch(ZONES[1])).event);
+    aws.endpoint.heal();
+    await aws.leftover('i-0123456789abcdef0', ZONES[0], 2 * HOUR_MS);
+    await aws.deliver(SWEEP);
+    return new Set(aws.endpoint.calls.flatMap(permissionsOf));
   } finally {
-    await world.destroy();
+    await aws.destroy();
   }
 }

@@ -4,18 +4,18 @@
 import { AttachNetworkInterfaceCommand } from '@aws-sdk/client-ec2';
 import { Random } from '../random';
 import { type Call, type Fault, isFinal, type Kind, KINDS, MOMENTS, type Refusal } from './faults';
-import { type End, type Gateway, IMPATIENT_MS, SWEEP, World, ZONES } from './world';
+import { type End, FakeAws, type Gateway, IMPATIENT_MS, SWEEP, ZONES } from './fake-aws';
 
 const SEED = Number(process.env.SCHEDULES_SEED ?? Date.now() % 2 ** 31);
 const RANDOM_SCHEDULES = 80;
 const SIDE_BY_SIDE_SCHEDULES = 20;
 
-let world: World;
-beforeAll(async () => (world = await World.create(IMPATIENT_MS)));
-afterAll(() => world.destroy());
+let aws: FakeAws;
+beforeAll(async () => (aws = await FakeAws.create(IMPATIENT_MS)));
+afterAll(() => aws.destroy());
 
 /** A launch that would end like this without faults. */
-interface Story {
+interface Scenario {
   readonly name: string;
   readonly result: 'CONTINUE' | 'ABANDON';
   /** Interfaces that exist before the event comes. */
@@ -26,23 +26,23 @@ interface Story {
 
 const REFUSAL: Refusal = { status: 400, code: 'AttachmentLimitExceeded', message: 'refused for good' };
 
-const LAUNCH: Story = { name: 'a launch', result: 'CONTINUE' };
-const WITH_SPARES: Story = {
+const LAUNCH: Scenario = { name: 'a launch', result: 'CONTINUE' };
+const WITH_SPARES: Scenario = {
   name: 'a launch with spare interfaces',
   result: 'CONTINUE',
   prepare: async ({ instance }) => {
-    await world.leftover(instance, ZONES[0]);
-    const NetworkInterfaceId = await world.leftover(instance, ZONES[0]);
+    await aws.leftover(instance, ZONES[0]);
+    const NetworkInterfaceId = await aws.leftover(instance, ZONES[0]);
     const input = { NetworkInterfaceId, InstanceId: instance, DeviceIndex: 1 };
-    await world.ec2.send(new AttachNetworkInterfaceCommand(input));
+    await aws.ec2.send(new AttachNetworkInterfaceCommand(input));
   },
 };
-const FAILS_CREATED: Story = {
+const FAILS_CREATED: Scenario = {
   name: 'a launch that fails after the creation',
   result: 'ABANDON',
   refuses: ({ action }) => action === 'AttachNetworkInterface',
 };
-const FAILS_ATTACHED: Story = {
+const FAILS_ATTACHED: Scenario = {
   name: 'a launch that fails after the attachment',
   result: 'ABANDON',
   refuses: ({ parameters }) => parameters.has('Attachment.AttachmentId'),
@@ -52,7 +52,7 @@ interface Planned extends Fault {
   readonly at: number;
 }
 
-interface Told {
+interface Played {
   readonly gateway: Gateway;
   readonly ends: readonly End[];
   /** The faults that happened, with the call that they hit. */
@@ -61,12 +61,12 @@ interface Told {
 }
 
 /** One launch in which these calls fail, delivered until Lambda is satisfied, and once more. */
-async function tell({ prepare, refuses }: Story, plan: readonly Planned[]): Promise<Told> {
-  await world.renew();
-  const gateway = await world.launch();
+async function play({ prepare, refuses }: Scenario, plan: readonly Planned[]): Promise<Played> {
+  await aws.renew();
+  const gateway = await aws.launch();
   await prepare?.(gateway);
   const happened: (Planned & { readonly action: string })[] = [];
-  world.endpoint.inject((call, number) => {
+  aws.endpoint.inject((call, number) => {
     const planned = plan.find(({ at }) => at === number);
     const refusal = refuses?.(call) ? REFUSAL : undefined;
     if (!planned) return refusal;
@@ -74,24 +74,25 @@ async function tell({ prepare, refuses }: Story, plan: readonly Planned[]): Prom
     // What AWS refuses is not carried out, whatever happens to its answer.
     return refusal ? { ...planned, moment: 'before' } : planned;
   });
-  const ends = await world.deliverUntilDone(gateway.event);
-  const calls = world.endpoint.calls.length;
-  world.endpoint.inject((call) => (refuses?.(call) ? REFUSAL : undefined));
-  world.passTime(30_000);
-  return { gateway, ends: [...ends, await world.deliver(gateway.event)], happened, calls };
+  const ends = await aws.deliverUntilDone(gateway.event);
+  const calls = aws.endpoint.calls.length;
+  aws.endpoint.inject((call) => (refuses?.(call) ? REFUSAL : undefined));
+  aws.passTime(30_000);
+  return { gateway, ends: [...ends, await aws.deliver(gateway.event)], happened, calls };
 }
 
 /** What is wrong with the end of a launch, and with the result of one with a single fault; undefined when nothing is. */
-async function complaintAbout(told: Told, story?: Story): Promise<string | undefined> {
-  const { gateway, ends, happened } = told;
-  const results = world.resultsOf(gateway);
-  const found = await world.ours();
-  const state = JSON.stringify({ happened, results, ends: ends.map(String), found, lines: world.lines });
+async function complaintAbout(played: Played, scenario?: Scenario): Promise<string | undefined> {
+  const { gateway, ends, happened } = played;
+  const results = aws.resultsOf(gateway);
+  const found = await aws.ours();
+  const state = JSON.stringify({ happened, results, ends: ends.map(String), found, lines: aws.lines });
   if (results.length !== 1) return `completed ${results.length} times: ${state}`;
   if (ends.at(-1) !== 'done') return `failed when all was well again: ${state}`;
-  if (story && happened.length !== 1) return `the fault did not happen: ${state}`;
+  if (scenario && happened.length !== 1) return `the fault did not happen: ${state}`;
   const final = happened.some(({ kind, action }) => isFinal(kind, action));
-  if (story && results[0] !== (final ? 'ABANDON' : story.result)) return `completed with the wrong result: ${state}`;
+  if (scenario && results[0] !== (final ? 'ABANDON' : scenario.result))
+    return `completed with the wrong result: ${state}`;
   if (results[0] === 'ABANDON') return found.length === 0 ? undefined : `abandoned, and leaked: ${state}`;
   const [only, ...others] = found;
   const ready =
@@ -110,12 +111,12 @@ describe('one fault in', () => {
   let schedules = 0;
   afterAll(() => process.stderr.write(`${schedules} schedules with one fault: SCHEDULES_SEED=${SEED}\n`));
 
-  async function expectAsWithout(story: Story, faultsOf: (at: number) => readonly Planned[]): Promise<void> {
-    const { calls } = await tell(story, []);
+  async function expectAsWithout(scenario: Scenario, faultsOf: (at: number) => readonly Planned[]): Promise<void> {
+    const { calls } = await play(scenario, []);
     const wrong: string[] = [];
     for (const fault of range(calls).flatMap(faultsOf)) {
       schedules += 1;
-      const complaint = await complaintAbout(await tell(story, [fault]), story);
+      const complaint = await complaintAbout(await play(scenario, [fault]), scenario);
       if (complaint) wrong.push(`${described([fault])}: ${complaint}`);
     }
     expect(wrong).toEqual([]);
@@ -129,10 +130,13 @@ describe('one fault in', () => {
   });
 
   const others = [WITH_SPARES, FAILS_CREATED, FAILS_ATTACHED];
-  test.each(others)(`$name, any kind, before and after every call: ends as without it, seed ${SEED}`, async (story) => {
-    const random = new Random(SEED);
-    await expectAsWithout(story, (at) => [before(at, random.pick(KINDS)), after(at, random.pick(KINDS))]);
-  });
+  test.each(others)(
+    `$name, any kind, before and after every call: ends as without it, seed ${SEED}`,
+    async (scenario) => {
+      const random = new Random(SEED);
+      await expectAsWithout(scenario, (at) => [before(at, random.pick(KINDS)), after(at, random.pick(KINDS))]);
+    },
+  );
 });
 
 describe('several faults', () => {
@@ -143,15 +147,15 @@ describe('several faults', () => {
     const random = new Random(SEED);
     const wrong: string[] = [];
     for (let number = 0; number < RANDOM_SCHEDULES; number += 1) {
-      const story = random.pick([LAUNCH, WITH_SPARES, FAILS_CREATED, FAILS_ATTACHED]);
+      const scenario = random.pick([LAUNCH, WITH_SPARES, FAILS_CREATED, FAILS_ATTACHED]);
       const plan = range(2 + random.below(3)).map(() => ({
         at: random.below(20),
         kind: random.pick(KINDS),
         moment: random.pick(MOMENTS),
       }));
-      const told = await tell(story, plan);
-      const complaint = await complaintAbout(told);
-      if (complaint) wrong.push(`${story.name}, ${described(told.happened)}: ${complaint}`);
+      const played = await play(scenario, plan);
+      const complaint = await complaintAbout(played);
+      if (complaint) wrong.push(`${scenario.name}, ${described(played.happened)}: ${complaint}`);
     }
     expect(wrong).toEqual([]);
   });
@@ -160,18 +164,18 @@ describe('several faults', () => {
     const random = new Random(SEED + 1);
     const wrong: string[] = [];
     for (let number = 0; number < SIDE_BY_SIDE_SCHEDULES; number += 1) {
-      await world.renew();
-      world.endpoint.honoursClientTokens = random.below(2) === 0;
-      const gateway = await world.launch();
+      await aws.renew();
+      aws.endpoint.honoursClientTokens = random.below(2) === 0;
+      const gateway = await aws.launch();
       const plan = range(2).map(() => ({
         at: random.below(20),
         kind: random.pick(KINDS),
         moment: random.pick(MOMENTS),
       }));
-      world.endpoint.inject((_, count) => plan.find(({ at }) => at === count));
-      const both = await Promise.all([world.deliverUntilDone(gateway.event), world.deliverUntilDone(gateway.event)]);
-      world.endpoint.heal();
-      const ends = [...both.flat(), await world.deliver(gateway.event)];
+      aws.endpoint.inject((_, count) => plan.find(({ at }) => at === count));
+      const both = await Promise.all([aws.deliverUntilDone(gateway.event), aws.deliverUntilDone(gateway.event)]);
+      aws.endpoint.heal();
+      const ends = [...both.flat(), await aws.deliver(gateway.event)];
       const complaint = await complaintAbout({ gateway, ends, happened: [], calls: 0 });
       if (complaint) wrong.push(`${described(plan)}: ${complaint}`);
     }
@@ -184,16 +188,16 @@ describe('one fault in the sweeper', () => {
   const COUNTED: readonly Kind[] = ['throttle', 'server error', 'timeout'];
 
   async function sweepWith(plan: readonly Planned[]): Promise<{ readonly calls: number; readonly counted: number }> {
-    await world.renew();
-    const young = await world.leftover('i-00000000000000001', ZONES[0], HOUR_MS / 2);
-    for (const n of [1, 2, 3]) await world.leftover(`i-0000000000000000${n}`, ZONES[0], 2 * HOUR_MS);
-    world.endpoint.inject((_, number) => plan.find(({ at }) => at === number));
-    await world.deliver(SWEEP);
-    const calls = world.endpoint.calls.length;
-    world.endpoint.heal();
-    expect(await world.deliver(SWEEP)).toBe('done');
-    expect((await world.ours()).map(({ NetworkInterfaceId }) => NetworkInterfaceId)).toEqual([young]);
-    const counts = world.lines.map(({ facts }) => Number(facts.OrphanedEnisDeleted ?? 0));
+    await aws.renew();
+    const young = await aws.leftover('i-00000000000000001', ZONES[0], HOUR_MS / 2);
+    for (const n of [1, 2, 3]) await aws.leftover(`i-0000000000000000${n}`, ZONES[0], 2 * HOUR_MS);
+    aws.endpoint.inject((_, number) => plan.find(({ at }) => at === number));
+    await aws.deliver(SWEEP);
+    const calls = aws.endpoint.calls.length;
+    aws.endpoint.heal();
+    expect(await aws.deliver(SWEEP)).toBe('done');
+    expect((await aws.ours()).map(({ NetworkInterfaceId }) => NetworkInterfaceId)).toEqual([young]);
+    const counts = aws.lines.map(({ facts }) => Number(facts.OrphanedEnisDeleted ?? 0));
     return { calls, counted: counts.reduce((sum, count) => sum + count, 0) };
   }
 

@@ -10,7 +10,7 @@ import { gunzipSync } from 'node:zlib';
 import { parse } from 'yaml';
 import { version } from '../../package.json';
 import { buildBundle, FETCH_SCRIPT, unpackBundle } from '../../constructs/user-data/bundle';
-import { loadConfig } from '../../constructs/config/config';
+import { loadConfig } from '../../constructs/config/load';
 import {
   buildUserData,
   bundleFiles,

@@ -113,12 +113,12 @@ export class Machine {
   /** Work under a steady stream that an emulated machine could keep up with; what was wrong with it afterwards. */
   async streamThrough(work: () => Promise<void>): Promise<string[]> {
     await Stream.build();
-    await this.socket?.stop(); // the stream's judge has its port meanwhile
+    await this.socket?.stop(); // the stream's receiver has its port meanwhile
     const stream = await Stream.start({ pps: 100, bytes: [1428, 2852], flows: 200 }, this.vm.progress, VM_LAB);
     try {
       await work();
-      const { sent, judgement, lost } = await stream.finish();
-      const { received, duplicates, corrupt, frames_with_df } = judgement;
+      const { sent, report, lost } = await stream.finish();
+      const { received, duplicates, corrupt, frames_with_df } = report;
       this.vm.progress.say(`${sent.sent} datagrams sent at ${sent.pps}/s, ${received} received`);
       return [
         ...lost.map(([from, to]) => `lost: ${from} to ${to}`),
@@ -247,7 +247,7 @@ export function itIsAGateway(machine: Machine): void {
     if (status.engine !== statusOf(engine).engine)
       throw new Error(`engine ${status.engine}\n${await machine.journal()}`);
     expect(status).toMatchObject(statusOf(engine));
-    // What the direct engine leaves to the kernel, the standby clears.
+    // What the direct engine leaves to the kernel, the fallback rule clears.
     const byStandby = engine === 'nfqueue' ? 0 : status.standby_packets;
     expect(status.packets_modified + byStandby).toBeGreaterThanOrEqual(cleared);
   });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // How every gateway gets its second interface: a launch waits in a lifecycle hook, the hook's event calls a function, the
-// function attaches the interface and lets the launch go on. The function's own story is in lambda/index.ts.
+// function attaches the interface and lets the launch go on. What the function itself does is in lambda/attach-eni/index.ts.
 //
 // Two layers can lose an event, and both end in one queue that an alarm watches: EventBridge may fail to deliver (the
 // rule's dead-letter queue), and the function may fail (its own, after Lambda's retries). Either way the hook runs out and
@@ -19,11 +19,11 @@ import { SqsQueue } from '@cdktf/provider-aws/lib/sqs-queue';
 import { SqsQueuePolicy } from '@cdktf/provider-aws/lib/sqs-queue-policy';
 import { AssetType, type ITerraformDependable, TerraformAsset } from 'cdktf';
 import { Construct } from 'constructs';
-import { HANDLER, RUNTIME } from '../../lambda/bundle';
-import { MAXIMUM_EVENT_AGE_SECONDS, MAXIMUM_RETRIES, TIMEOUT_SECONDS } from '../../lambda/limits';
+import { HANDLER, RUNTIME } from '../../lambda/shared/deployment-package';
+import { MAXIMUM_EVENT_AGE_SECONDS, MAXIMUM_RETRIES, TIMEOUT_SECONDS } from '../../lambda/attach-eni/timeouts';
 import { skipChecks } from '../checkov';
 import { logGroup } from '../monitoring/logs';
-import { assumedBy, groupArn, partitionOf, policyOf, type Statement } from './iam';
+import { assumedBy, groupArn, partitionOf, policyOf, type Statement } from '../iam';
 import { METRIC_NAMESPACE } from '../monitoring/metrics';
 
 /** How long a launch waits, in seconds. */
@@ -51,7 +51,7 @@ export interface EniFunctionProps {
   /** Name of the group of gateways, which may not exist yet. */
   readonly groupName: string;
   /** The function as a zip file with index.js. */
-  readonly bundlePath: string;
+  readonly packagePath: string;
   /** Security group of the second interfaces. */
   readonly securityGroupId: string;
   /** Where gateways run. */
@@ -136,9 +136,9 @@ export class EniFunction extends Construct {
     dependsOn: ITerraformDependable[],
   ): LambdaFunction {
     // The hash of the content: an archive's own times would make every synth a change.
-    const hash = createHash('sha256').update(fs.readFileSync(props.bundlePath));
+    const hash = createHash('sha256').update(fs.readFileSync(props.packagePath));
     const asset = new TerraformAsset(this, 'bundle', {
-      path: props.bundlePath,
+      path: props.packagePath,
       type: AssetType.FILE,
       assetHash: hash.copy().digest('hex').slice(0, 32),
     });

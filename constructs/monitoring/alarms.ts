@@ -44,7 +44,7 @@ export class GatewayAlarms extends Construct {
   /**
    * Names of the alarms that a rollout must not set off, whichever engine it brings. None on health is among them: the
    * rollout waits for health by itself, and where nobody is healthy it must be able to start. Nor are the drops of the
-   * legacy program: a rollout to XDP is what ends them.
+   * NFQUEUE daemon: a rollout to XDP is what ends them.
    */
   public readonly rolloutAlarmNames: readonly string[];
 
@@ -106,7 +106,7 @@ export class GatewayAlarms extends Construct {
         'xdp-processor or modify_udp says why the engine that was asked for does not run.',
       { ...this.gatewayMetric('StandbyPacketsPerSecond'), ...above(0), statistic: 'Maximum', ...lasting(3) },
     );
-    // modify_udp_df has the kernel send what its queue cannot take past it, to the standby: only a queue without that drops.
+    // modify_udp_df has the kernel send what its queue cannot take past it, to the fallback rule: only a queue without that drops.
     this.alarm(
       this.named('nfqueue-drops'),
       'The queue of the legacy program drops datagrams: never with modify_udp_df, whose queue is fail-open, so something else ' +

@@ -6,7 +6,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { gzip as pakoGzip, ungzip } from 'pako';
 import { Header } from 'tar';
-import { Problem } from '../config/problem';
+import { UserError } from '../config/user-error';
 
 export interface BundleFile {
   /** Relative to the repository, and to /opt/ebpf-xdp-processor on an instance. */
@@ -72,12 +72,13 @@ function isScript(content: Buffer): boolean {
  * The bundle's files, sorted by path.
  *
  * @param root the repository, or a copy of it
- * @throws Problem naming the files an instance cannot do without, if some are missing
+ * @throws UserError naming the files an instance cannot do without, if some are missing
  */
 export function bundleFiles(root: string = REPOSITORY): readonly BundleFile[] {
   const paths = Object.entries(FOLDERS).flatMap(([folder, belongs]) => filesOf(root, folder, belongs));
   const missing = REQUIRED.filter((file) => !paths.includes(file));
-  if (missing.length > 0) throw new Problem(`user data: the bundle lacks ${missing.join(', ')}; restore them from git`);
+  if (missing.length > 0)
+    throw new UserError(`user data: the bundle lacks ${missing.join(', ')}; restore them from git`);
   // Byte order, not the locale's: it decides the bytes of the archive.
   return paths.sort((a, b) => (a < b ? -1 : 1)).map((file) => readBundleFile(root, file));
 }
@@ -108,7 +109,7 @@ export function tarOf(files: readonly BundleFile[]): Buffer {
       type: 'File',
     } as const;
     if (new Header(fields).encode(header))
-      throw new Problem(`user data: the path ${name} is too long for a tar header`);
+      throw new UserError(`user data: the path ${name} is too long for a tar header`);
     return [header, content, padding(content.length)];
   });
   return Buffer.concat([...blocks, Buffer.alloc(2 * BLOCK)]);
