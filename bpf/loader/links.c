@@ -5,6 +5,7 @@
 #include <bpf/bpf.h>
 #include <linux/if_link.h>
 
+#include "../../lib/settings.h"
 #include "direct.h"
 #include "errors.h"
 #include "links.h"
@@ -79,8 +80,8 @@ static void die_refused_by_driver(const struct attach_point *point)
 	if (point->mode == XDP_FLAGS_SKB_MODE)
 		die_refused("interface '%s' refuses XDP: %s; an XDP link needs Linux 5.9", point->interface, reason());
 	die_refused("interface '%s' refuses --mode driver: %s; a bridge or VXLAN device has no such mode, ENA wants an "
-		    "MTU of at most 3498 and at most half its channels; or use --mode generic",
-		point->interface, reason());
+		    "MTU of at most %d and at most half its channels; or use --mode generic",
+		point->interface, reason(), DRIVER_MODE_MTU);
 }
 
 static void detach_old(const struct pinned_link *old)

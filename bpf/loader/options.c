@@ -2,13 +2,20 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <getopt.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "../../lib/settings.h"
 #include "errors.h"
 #include "options.h"
 
-#define LARGEST_MIRRORED 8486 /* constructs/config/limits.ts says why */
+#define LARGEST_MIRRORED (MIRROR_PACKET_LENGTH - ETHERNET_HEADER)
+
+/* Of LIVE_SETTINGS: rows of the tables below, each at the place of its field in struct gateway_config. */
+#define POSITION(name) (offsetof(struct gateway_config, name) / sizeof(__u32))
+#define OPTION(name, option, ...) [POSITION(name)] = { option, required_argument, NULL, SETTING + POSITION(name) }
+#define BOUNDS(name, option, ...) [POSITION(name)] = { #name, __VA_ARGS__ }
 
 /* No letters: they are what getopt says of an unknown short option. One value each, or an abbreviation of several fits. */
 enum option_value {
@@ -30,10 +37,7 @@ enum option_value {
 
 /* The settings come first, in the order of struct gateway_config. */
 static const struct option long_options[] = {
-	{ "target-port", required_argument, NULL, SETTING },
-	{ "min-packet-size", required_argument, NULL, SETTING + 1 },
-	{ "max-packet-size", required_argument, NULL, SETTING + 2 },
-	{ "traffic-percent", required_argument, NULL, SETTING + 3 },
+	LIVE_SETTINGS(OPTION),
 	{ "interface", required_argument, NULL, INTERFACE },
 	{ "mode", required_argument, NULL, MODE },
 	{ "object", required_argument, NULL, OBJECT },
@@ -50,15 +54,11 @@ static const struct option long_options[] = {
 	{ 0 },
 };
 
-/* The bounds are those of the stack (constructs/config/config.ts). */
 static const struct {
 	const char *key;
 	__u32 min, max, initial;
 } settings[] = {
-	{ "target_port", 1, 65535, 31765 },
-	{ "min_packet_size", 28, 9001, 1400 },
-	{ "max_packet_size", 28, 9001, 9000 },
-	{ "traffic_percent", 0, 100, 100 },
+	LIVE_SETTINGS(BOUNDS),
 };
 _Static_assert(COUNT(settings) == SETTINGS, "every setting has a name");
 
@@ -90,9 +90,9 @@ void print_option_usage(void)
 	puts("of the direct engine, whose --interface is the primary one:\n"
 	     "  --secondary NAME, --bridge NAME (br0)\n"
 	     "  --ipsec-vm-ip ADDRESS, --ipsec-vm-port PORT\n"
-	     "  --vni NUMBER (1), --egress-mtu BYTES (9001; before Linux 5.12)\n"
-	     "  --handover-mac ADDRESS (generic mode: a random one, which netfilter knows)\n"
-	     "settings:");
+	     "  --handover-mac ADDRESS (generic mode: a random one, which netfilter knows)");
+	printf("  --vni NUMBER (%u), --egress-mtu BYTES (%u; before Linux 5.12)\nsettings:\n", VNI_DEFAULT,
+		EGRESS_MTU_DEFAULT);
 	for (size_t i = 0; i < SETTINGS; i++)
 		printf("  --%s %u..%u (%u)\n", long_options[i].name, settings[i].min, settings[i].max,
 			settings[i].initial);
@@ -128,7 +128,7 @@ static __u32 parse_mode(const char *text)
 	return strcmp(text, "driver") ? XDP_FLAGS_SKB_MODE : XDP_FLAGS_DRV_MODE;
 }
 
-/* Parses those of the direct engine; the bounds are those of the stack. */
+/* Parses those of the direct engine. */
 static void parse_direct(int option, const char *text, struct options *options)
 {
 	struct direct_config *direct = &options->direct;
@@ -138,11 +138,12 @@ static void parse_direct(int option, const char *text, struct options *options)
 	else if (option == BRIDGE)
 		options->interfaces.bridge = text;
 	else if (option == VNI)
-		direct->vni = parse_number("vni", text, 0, 0xffffff);
+		direct->vni = parse_number("vni", text, VNI_MIN, VNI_MAX);
 	else if (option == EGRESS_MTU)
-		direct->egress_mtu = parse_number("egress-mtu", text, 576, 9001);
+		direct->egress_mtu = parse_number("egress-mtu", text, EGRESS_MTU_MIN, EGRESS_MTU_MAX);
 	else if (option == IPSEC_VM_PORT)
-		direct->ipsec_vm_port = htons(parse_number("ipsec-vm-port", text, 1, 65535));
+		direct->ipsec_vm_port =
+			htons(parse_number("ipsec-vm-port", text, AWS_IPSEC_VM_PORT_MIN, AWS_IPSEC_VM_PORT_MAX));
 	else if (option == IPSEC_VM_IP && inet_pton(AF_INET, text, &direct->ipsec_vm_ip) != 1)
 		die("--ipsec-vm-ip '%s' is not allowed: give an IPv4 address", text);
 	else if (option == HANDOVER_MAC && !direct_parse_mac(text, direct))
@@ -184,7 +185,7 @@ bool parse_options(int argc, char **argv, struct options *options)
 		.pin_dir = BPFFS "/mirror_gateway",
 		.mode = XDP_FLAGS_SKB_MODE,
 		.interfaces = { .bridge = "br0" },
-		.direct = { .vni = 1, .egress_mtu = 9001 },
+		.direct = { .vni = VNI_DEFAULT, .egress_mtu = EGRESS_MTU_DEFAULT },
 	};
 	for (size_t i = 0; i < SETTINGS; i++)
 		options->config.values[i] = settings[i].initial;

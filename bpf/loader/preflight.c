@@ -26,13 +26,12 @@
 #include <linux/magic.h>
 #include <linux/sockios.h>
 
+#include "../../lib/settings.h"
 #include "direct.h"
 #include "preflight.h"
 
 #define LOOPBACK 1 /* its index in every namespace */
-/* drivers/net/ethernet/amazon/ena/ena_xdp.h: a frame in one page, with the headroom and tailroom that XDP wants. */
-#define DRIVER_MODE_MTU 3498
-#define LARGEST_IN_DRIVER_MODE (DRIVER_MODE_MTU - 50) /* constructs/config/limits.ts: the tunnel's headers around it */
+#define LARGEST_IN_DRIVER_MODE (DRIVER_MODE_MTU - MIRROR_HEADERS)
 
 /* Each is worth whether an attach can be expected to succeed as far as this goes. */
 #define ok(thing, ...) (line("ok  ", thing, __VA_ARGS__), true)

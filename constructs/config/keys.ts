@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one place where a setting is named, defaulted, bounded and explained.
+// The one place where a setting is named, defaulted, bounded and explained; numbers that programs of an instance read as well
+// are in userdata/settings.json.
 import type { z } from 'zod';
+import { settings } from '../../userdata/settings.json';
 import * as kind from './values';
 import { show } from './values';
 import { FILTER_CIDRS, LARGEST_IN_DRIVER_MODE } from './limits';
@@ -23,6 +25,13 @@ export interface Key<T> extends KeyDoc {
   readonly schema: z.ZodType<T>;
   /** Undefined: the key must be given. Optional keys say in `meaning` what happens without them. */
   readonly default?: T | null;
+}
+
+/** An entry of userdata/settings.json. */
+interface NumberOfInstance extends Omit<KeyDoc, 'allowed'> {
+  readonly min: number;
+  readonly max: number;
+  readonly default?: number;
 }
 
 type Bounds = readonly [min: number, max: number];
@@ -95,8 +104,15 @@ const retention: Key<number> = {
   default: 7,
 };
 
-const PORT: Bounds = [1, 65535];
-const DATAGRAM: Bounds = [28, 9001];
+/** Numbers that the programs of an instance read too. */
+export const INSTANCE_NUMBERS = Object.keys(settings) as readonly (keyof typeof settings)[];
+
+const instanceNumbers = Object.fromEntries(
+  Object.entries<NumberOfInstance>(settings).map(([key, { min, max, default: value, ...doc }]) => [
+    key,
+    integer([min, max], doc, value),
+  ]),
+) as Record<keyof typeof settings, Key<number>>;
 
 export const KEYS = {
   enable_xdp: flag(true, { meaning: 'XDP engine (true), or the legacy netfilter path (false)' }),
@@ -110,60 +126,11 @@ export const KEYS = {
       'direct in the network driver, or generic in the kernel; auto begins in the driver where the interfaces allow it and ' +
       `max_packet_size is at most ${LARGEST_IN_DRIVER_MODE}`,
   }),
-  xdp_traffic_percent: integer(
-    [0, 100],
-    { meaning: 'share of flows XDP takes; netfilter takes the rest', unit: 'percent' },
-    100,
-  ),
   aws_ipsec_vm_ip: text(kind.hostAddress, {
     meaning: 'address of the IPsec VM that matching datagrams go to',
     allowed: 'the unicast IPv4 address of the IPsec VM, such as 10.0.1.95',
   }),
-  aws_ipsec_vm_port: integer(PORT, { meaning: 'UDP port of the IPsec VM', limit: 'a UDP port has 16 bits' }),
-  target_port: integer(
-    PORT,
-    { meaning: 'UDP destination port of the datagrams to take', limit: 'a UDP port has 16 bits' },
-    31765,
-  ),
-  min_packet_size: integer(
-    DATAGRAM,
-    {
-      meaning: 'datagrams longer than this are taken',
-      unit: 'bytes of IP total length',
-      limit: '28 are an IPv4 and a UDP header, 9001 is the largest MTU of EC2',
-    },
-    1400,
-  ),
-  max_packet_size: integer(
-    DATAGRAM,
-    {
-      meaning: 'datagrams up to this length are taken',
-      unit: 'bytes of IP total length',
-      limit: '28 are an IPv4 and a UDP header, 9001 is the largest MTU of EC2',
-    },
-    9000,
-  ),
-  vni: integer(
-    [1, 16777215],
-    {
-      meaning: 'VXLAN network id of the mirror sessions',
-      limit: 'a VXLAN id has 24 bits (RFC 7348)',
-    },
-    1,
-  ),
-  // 9001 and an inter-Region peering's 8500: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/network_mtu.html; a transit
-  // gateway's 8500: https://docs.aws.amazon.com/vpc/latest/tgw/transit-gateway-quotas.html.
-  egress_mtu: integer(
-    [576, 9001],
-    {
-      meaning:
-        'longest IP packet that the way to the IPsec VM carries, 9001 inside a VPC, 8500 over a transit gateway or an ' +
-        'inter-Region peering; longer datagrams leave in fragments, of which EC2 lets few out',
-      unit: 'bytes',
-      limit: 'every IPv4 host takes 576 (RFC 791), 9001 is the largest MTU of EC2',
-    },
-    9001,
-  ),
+  ...instanceNumbers,
   egress_cidrs: listOf(
     kind.cidr({ refuseAll: 'the default route stays on the primary interface', unicastOnly: true }),
     [0, 32],
@@ -171,11 +138,6 @@ export const KEYS = {
       meaning: 'further prefixes routed out of the secondary interface',
       allowed: 'up to 32 IPv4 prefixes such as 10.20.0.0/16, comma-separated',
     },
-  ),
-  health_port: integer(
-    [1024, 65535],
-    { meaning: 'TCP port of GET /healthz', limit: 'ports below 1024 belong to system services, such as 22 to sshd' },
-    8079,
   ),
   region: text(kind.region, {
     meaning: 'AWS region of the stack',

@@ -23,7 +23,7 @@ export const TEMPLATE = 'userdata/cloud-config.yaml';
 export const FETCH_SCRIPT = 'userdata/fetch_bundle.sh';
 
 // Built in place by make: never shipped, whatever the name says.
-const GENERATED = /(?:\.skel\.h|^vmlinux\.h)$/;
+const GENERATED = /(?:\.skel\.h|^vmlinux\.h|^settings\.h)$/;
 const EDITOR_LEFTOVER = /^\.|~$|\.(?:swp|orig|rej|bak)$/;
 
 const isSource = (name: string): boolean => name === 'Makefile' || (/\.[ch]$/.test(name) && !GENERATED.test(name));
@@ -34,7 +34,7 @@ const FOLDERS: Record<string, (name: string) => boolean> = {
   'bpf/loader': isSource,
   'bpf/xdp': isSource,
   health: isSource,
-  lib: isSource,
+  lib: (name) => isSource(name) || /\.(?:jq|mk)$/.test(name),
   netfilter: (name) => name === 'Makefile' || (/\.(?:c|cpp|h|hpp|nft)$/.test(name) && !GENERATED.test(name)),
   userdata: (name) => !name.endsWith('.md'),
 };

@@ -8,7 +8,7 @@ import { ungzip } from 'pako';
 import { parse } from 'yaml';
 import { bundleFiles, FETCH_SCRIPT, gzip, REPOSITORY, sha256, TEMPLATE } from './bundle';
 import type { BundleFile } from './bundle';
-import type { GatewayConfig } from '../config/keys';
+import { type GatewayConfig, INSTANCE_NUMBERS } from '../config/keys';
 import { dnsSuffixOf } from '../iam';
 import { longestDatagram } from '../config/limits';
 import { baseName, bundleBucketName, logGroupName } from '../config/names';
@@ -32,41 +32,13 @@ const BUNDLE_ENV_FILE = '/etc/mirror-gateway/bundle.env';
 /** Where an instance has the script that takes its settings from there. */
 const INSTALLED_FETCH_SCRIPT = '/usr/local/sbin/fetch_bundle.sh';
 
-/** The settings an instance needs. */
-export type InstanceConfig = Pick<
-  GatewayConfig,
-  | 'enable_xdp'
-  | 'xdp_engine'
-  | 'xdp_mode'
-  | 'xdp_traffic_percent'
-  | 'aws_ipsec_vm_ip'
-  | 'aws_ipsec_vm_port'
-  | 'target_port'
-  | 'min_packet_size'
-  | 'max_packet_size'
-  | 'vni'
-  | 'egress_mtu'
-  | 'egress_cidrs'
-  | 'health_port'
-  | 'name_prefix'
-  | 'environment'
->;
-
 const ENV_KEYS = [
-  'enable_xdp',
-  'xdp_engine',
-  'xdp_mode',
-  'xdp_traffic_percent',
-  'aws_ipsec_vm_ip',
-  'aws_ipsec_vm_port',
-  'target_port',
-  'min_packet_size',
-  'max_packet_size',
-  'vni',
-  'egress_mtu',
-  'egress_cidrs',
-  'health_port',
-] as const satisfies readonly (keyof InstanceConfig)[];
+  ...(['enable_xdp', 'xdp_engine', 'xdp_mode', 'aws_ipsec_vm_ip', 'egress_cidrs'] as const),
+  ...INSTANCE_NUMBERS,
+] as const;
+
+/** The settings an instance needs. */
+export type InstanceConfig = Pick<GatewayConfig, (typeof ENV_KEYS)[number] | 'name_prefix' | 'environment'>;
 
 /**
  * The text of /etc/mirror-gateway/gateway.env: KEY=value lines that systemd, a shell and a plain reader understand alike.
