@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The first thing a new gateway runs: takes the bundle out of its private bucket, with the credentials of the instance's
-# role, and puts it in its place if its SHA-256 is the one that the user data names. Where that bundle already is, it does
+# How does a new gateway get its programs? This is the first thing that it runs: takes the bundle out of its private bucket, with
+# the credentials of the instance's role, and puts it in its place if its SHA-256 is the one that the user data names. Where that bundle already is, it does
 # nothing. The bucket keeps old versions of its one object, because a rollback launches older user data, which names an
 # older bundle: the versions are tried, newest first, and the hash decides.
 #
@@ -27,8 +27,8 @@ load_settings() {
 	done <"$SETTINGS"
 }
 
-# Until it works or patience is at its end. What did not work leaves in REASON what, why and the remedy.
-patiently() {
+# Runs it until it works or the retry window is over. What did not work leaves in REASON what, why and the remedy.
+retry_until_done() {
 	local said=
 	until "$@"; do
 		((SECONDS < PATIENCE_SECONDS)) || fail "$REASON; given up after $SECONDS s"
@@ -51,7 +51,7 @@ need_curl() {
 	local version
 	if ! command -v curl >/dev/null; then
 		say 'curl: installing'
-		patiently install_curl
+		retry_until_done install_curl
 	fi
 	version=$(curl --version | sed -n '1s/^curl \([0-9.]*\).*/\1/p')
 	printf '%s\n' $OLDEST_CURL "$version" | sort -CV ||
@@ -77,7 +77,7 @@ ask() {
 # A page of the metadata service, which needs a token for it.
 imds() { ask "$IMDS_URL/meta-data/$1" < <(printf 'header = "X-aws-ec2-metadata-token: %s"\n' "$TOKEN"); }
 
-# Of a JSON document that has no quotes in its strings, as credentials have none.
+# Prints a field of a JSON document that has no quotes in its strings, as credentials have none. jq comes later, with the packages.
 field() { sed -n "s/.*\"$1\" *: *\"\([A-Za-z0-9+/=]*\)\".*/\1/p" "$ANSWER"; }
 
 # -> SIGNATURE, what curl needs to sign, and S3 to see signed. An instance may be up some seconds before the credentials
@@ -145,7 +145,7 @@ main() {
 	WORK=$(mktemp -d)
 	trap 'rm -rf "$WORK"' EXIT
 	need_curl
-	patiently find_bundle
+	retry_until_done find_bundle
 	put_in_place
 	say "bundle ${SHA256::12} is in $DIRECTORY"
 }

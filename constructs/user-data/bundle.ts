@@ -30,6 +30,9 @@ const FOLDERS: Record<string, (name: string) => boolean> = {
   bpf: (name) => name === 'Makefile' || (/\.[ch]$/.test(name) && !GENERATED.test(name)),
   netfilter: (name) => name === 'Makefile' || (/\.(?:c|cpp|h|hpp|nft)$/.test(name) && !GENERATED.test(name)),
   userdata: (name) => !name.endsWith('.md'),
+  'userdata/lib': (name) => name.endsWith('.sh'),
+  'userdata/jq': (name) => name.endsWith('.jq'),
+  'userdata/units': (name) => /\.(?:service|socket|timer|conf)$/.test(name),
 };
 
 // Without one of these an instance cannot even report what is missing.
@@ -40,6 +43,7 @@ const REQUIRED = [
   'netfilter/Makefile',
   'netfilter/modify_udp_df.cpp',
   'userdata/deploy_xdp.sh',
+  'userdata/lib/common.sh',
   'userdata/packages.txt',
 ];
 
