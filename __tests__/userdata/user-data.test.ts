@@ -169,7 +169,8 @@ describe('a script of the bundle', () => {
     const link = path.join(scratch, 'deploy_xdp.sh');
     fs.symlinkSync(path.join(REPOSITORY, 'userdata/deploy_xdp.sh'), link);
     const { stdout, stderr } = spawnSync(link, ['help'], { cwd: '/', encoding: 'utf8' });
-    expect({ stdout, stderr }).toEqual({ stdout: expect.stringMatching(/^usage: deploy_xdp.sh VERB\n/), stderr: '' });
+    expect(stderr).toBe('');
+    expect(stdout).toMatch(/^usage: deploy_xdp.sh VERB\n/);
   });
 
   test('opens with a question that it answers, has at most 500 lines and no function of more than 60', () => {
