@@ -9,7 +9,11 @@ readonly JQ=$USERDATA/jq QUEUES=/proc/net/netfilter/nfnetlink_queue
 loader_status() {
 	local attached=true engine=none mode=none
 	if [[ -x $LOADER ]] && "$LOADER" status "${MATCH_AND_SPLIT[@]}"; then return; fi
-	if [[ -e $PINS/link ]]; then read -r engine mode <"$RUN/hooked" || true; else attached=false; fi
+	if [[ ! -e $PINS/link ]]; then
+		attached=false
+	elif [[ -r $RUN/hooked ]]; then
+		read -r engine mode <"$RUN/hooked" || true
+	fi
 	printf '{"attached":%s,"engine":"%s","interface":"","xdp_mode":"%s","config":{}}\n' "$attached" "$engine" "$mode"
 }
 
