@@ -12,6 +12,9 @@ readonly SETTINGS=${1:-/etc/mirror-gateway/bundle.env}
 readonly OLDEST_CURL=7.88 # Debian 12; the one of Ubuntu 22.04 does not sign a session token
 readonly NO_CONTENT=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 # SHA-256 of what a GET sends
 
+# What steps tell each other: REASON, why the last one failed, with the remedy; ANSWER, the file with what curl got, and WHY it did
+# not; TOKEN, SIGNATURE and VERSIONS, of the metadata service and of the bucket; WORK, a folder.
+
 say() { printf 'fetch_bundle.sh: %s\n' "$*"; }
 fail() {
 	say "$*" >&2
@@ -58,8 +61,8 @@ need_curl() {
 		fail "curl: $version cannot sign for S3, it must be $OLDEST_CURL or newer; take an image of Debian 12, Ubuntu 24.04 or newer (base_ami)"
 }
 
-# curl with the rest of its configuration from stdin, where no process list shows it -> ANSWER, a file. A status other
-# than 200 is a failure; WHY is then what is known of it. Not behind a pipe, where it could set neither.
+# Runs curl with the rest of its configuration from stdin, where no process list shows it; sets ANSWER. A status other than 200 is
+# a failure, and sets WHY. Not behind a pipe, where it could set neither.
 ask() {
 	local status
 	ANSWER=$WORK/answer
@@ -80,7 +83,7 @@ imds() { ask "$IMDS_URL/meta-data/$1" < <(printf 'header = "X-aws-ec2-metadata-t
 # Prints a field of a JSON document that has no quotes in its strings, as credentials have none. jq comes later, with the packages.
 field() { sed -n "s/.*\"$1\" *: *\"\([A-Za-z0-9+/=]*\)\".*/\1/p" "$ANSWER"; }
 
-# -> SIGNATURE, what curl needs to sign, and S3 to see signed. An instance may be up some seconds before the credentials
+# Sets SIGNATURE: what curl needs to sign, and S3 to see signed. An instance may be up some seconds before the credentials
 # of its role are.
 load_credentials() {
 	local roles=iam/security-credentials/ id secret session
@@ -104,7 +107,7 @@ s3() {
 	return 1
 }
 
-# Their ids, newest first; what a deletion has left is none.
+# Sets VERSIONS to their ids, newest first; what a deletion has left is none.
 list_versions() {
 	s3 "?prefix=$KEY&versions=" || return
 	read -ra VERSIONS -d '' < <(tr -d '\n' <"$ANSWER" | sed 's/<Version>\|<DeleteMarker>/\n&/g' |
@@ -113,7 +116,7 @@ list_versions() {
 
 is_ours() { sha256sum --check --status <<<"$SHA256  $ANSWER"; }
 
-# -> ANSWER is the bundle
+# Sets ANSWER to the bundle.
 find_bundle() {
 	local version
 	load_credentials && list_versions || return
