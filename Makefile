@@ -18,7 +18,7 @@ PACKAGES := $(shell cat userdata/packages.txt lab/packages.txt)
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
 TS := node -r ts-node/register/transpile-only
 C_SOURCES = $(wildcard bpf/*.[ch] bpf/loader/*.[ch] bpf/xdp/*.h bpf/tests/*.[ch] lib/journal.[ch] health/*.c netfilter/*.cpp netfilter/tests/*.cpp lab/*.c bench/*.[ch])
-SCRIPTS := userdata/deploy_xdp.sh userdata/xdp-monitoring.sh userdata/fetch_bundle.sh __tests__/support/isolated .ci/run .ci/diff-comment
+SCRIPTS := $(wildcard userdata/*.sh userdata/lib/*.sh) __tests__/support/isolated .ci/run .ci/diff-comment
 
 .PHONY: help setup packages build synth dashboard user-data-size lint lint-rules lint-types lint-format python-tools plan test-unit test-terraform test-lambda test-bpf test-lab test-vm test test-all fuzz bench performance lab-up lab-down lab-status demo clean
 

@@ -392,7 +392,7 @@ describe('monitoring', () => {
       const [, document] = await lab.agent.next(2);
       expect(document).toMatchObject({ SoftnetDropsPerSecond: expect.any(Number) as unknown });
       expect(document).not.toHaveProperty('XdpAttached');
-      expect(said).toEqual([expect.stringMatching(/^no counters: deploy_xdp.sh: .*gateway\.env is missing/)]);
+      expect(said).toEqual([expect.stringMatching(/^no counters: xdp-monitoring.sh: .*gateway\.env is missing/)]);
     } finally {
       renameSync(`${settings}.away`, settings);
     }

@@ -67,20 +67,13 @@ const PROC: Readonly<Record<string, readonly string[]>> = {
   ],
 };
 
+const QUEUES = Object.entries({ lo: 404, ens5: 101, ens6: 202, ens7: 303 }).map(([dev, drops], at) => ({
+  ...{ kind: 'mq', handle: `800${at}:`, dev, root: true, options: {}, bytes: 32 + at, packets: 64 + at, drops },
+  ...{ overlimits: 128 + at, requeues: 256 + at, backlog: 512 + at, qlen: 1024 + at },
+}));
 const TC = `#!/bin/bash
 case "$*" in
-'-s qdisc show dev ens5 root') cat <<'EOT'
-qdisc mq 8001: root
- Sent 32 bytes 64 pkt (dropped 101, overlimits 128 requeues 256)
- backlog 512b 1024p requeues 2048
-EOT
-;;
-'-s qdisc show dev ens6 root') cat <<'EOT'
-qdisc mq 8002: root
- Sent 33 bytes 65 pkt (dropped 202, overlimits 129 requeues 257)
- backlog 513b 1025p requeues 2049
-EOT
-;;
+'-s -j qdisc show root') printf '%s\n' '${JSON.stringify(QUEUES)}' ;;
 *) exit 1 ;;
 esac`;
 

@@ -294,7 +294,7 @@ describe('the settings of the CloudWatch agent', () => {
   });
 
   test('collect the journals of all our services', () => {
-    const services = readdirSync(path.join(REPOSITORY, 'userdata')).filter((file) => file.endsWith('.service'));
+    const services = readdirSync(path.join(REPOSITORY, 'userdata/units')).filter((file) => file.endsWith('.service'));
     const [journal] = config.logs.logs_collected.journald.collect_list;
     expect(journal?.log_group_name).toBe(logGroupName('mirror-gateway'));
     expect([...(journal?.units ?? [])].sort()).toEqual(services.map((file) => file.replace('.service', '')).sort());

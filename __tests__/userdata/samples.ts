@@ -61,7 +61,7 @@ export function documentsOf(...lines: (Sample | string)[]): Emf[] {
 export function documentsOfGateway(about: typeof ABOUT, lines: readonly (Sample | string)[]): Emf[] {
   const input = lines.map((line) => (typeof line === 'string' ? line : JSON.stringify(line))).join('\n');
   const values = ['--argjson', 'list', JSON.stringify(list), '--argjson', 'about', JSON.stringify(about)];
-  const folder = path.join(REPOSITORY, 'userdata');
+  const folder = path.join(REPOSITORY, 'userdata/jq');
   const program = ['-L', folder, '-f', path.join(folder, 'xdp-monitoring.jq')];
   const { stdout, stderr } = spawnSync('jq', ['-nRc', ...values, ...program], { input, encoding: 'utf8' });
   expect(stderr).toBe('');

@@ -12,6 +12,7 @@ const testJq = hasJq ? test : test.skip;
 /** Stands for the control character. */
 const ESCAPE = '<ESC>';
 const FOLDER = path.join(REPOSITORY, 'userdata');
+const PROGRAMS = path.join(FOLDER, 'jq');
 
 type Numbers = Readonly<Record<string, number>>;
 
@@ -63,7 +64,7 @@ function jq(program: string, samples: readonly Sample[], values: object): string
     key,
     JSON.stringify(value),
   ]);
-  const args = ['-r', '-L', FOLDER, ...named, '-f', path.join(FOLDER, program)];
+  const args = ['-r', '-L', PROGRAMS, ...named, '-f', path.join(PROGRAMS, program)];
   const input = samples.map((each) => JSON.stringify(each)).join('\n');
   const { stdout, stderr } = spawnSync('jq', program === 'status.jq' ? ['-n', ...args] : args, {
     input,
@@ -340,15 +341,15 @@ describe(`for Prometheus${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`, () =
 
 test("the script and its view know a mirror session's longest datagram and EC2's limit as the stack does", () => {
   const text = (name: string) => readFileSync(path.join(FOLDER, name), 'utf8');
-  expect(text('deploy_xdp.sh')).toContain(
+  expect(text('lib/settings.sh')).toContain(
     `LARGEST_MIRRORED=${LARGEST_MIRRORED} EC2_FRAGMENTS_PER_SECOND=${EC2_FRAGMENTS_PER_SECOND}\n`,
   );
-  expect(text('status.jq')).toContain(`def ec2_fragments_per_second: ${EC2_FRAGMENTS_PER_SECOND};`);
+  expect(text('jq/status.jq')).toContain(`def ec2_fragments_per_second: ${EC2_FRAGMENTS_PER_SECOND};`);
   expect(list.metrics.FragmentsPerSecond.meaning).toContain(EC2_FRAGMENTS_PER_SECOND.toLocaleString('en-US'));
 });
 
 test('the script hands its views the values that these tests do', () => {
-  const script = readFileSync(path.join(FOLDER, 'deploy_xdp.sh'), 'utf8');
+  const script = readFileSync(path.join(FOLDER, 'lib/status.sh'), 'utf8');
   for (const name of ['list', 'enable_xdp', 'deployed', 'colour', 'every', 'rows'])
     expect(script).toMatch(new RegExp(`--arg(json)? ${name} `));
 });

@@ -7,7 +7,7 @@ import * as path from 'node:path';
 import { REPOSITORY } from '../../lab/support/host';
 
 const MOST = 3.5;
-const UNITS = path.join(REPOSITORY, 'userdata');
+const UNITS = path.join(REPOSITORY, 'userdata/units');
 const services = fs.readdirSync(UNITS).filter((name) => name.endsWith('.service'));
 const canAnalyze = spawnSync('systemd-analyze', ['security', '--offline=yes', '--help']).status === 0;
 const testAnalyzed = canAnalyze ? test : test.skip;

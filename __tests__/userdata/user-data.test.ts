@@ -174,6 +174,40 @@ describe('the instance', () => {
   );
 });
 
+describe('a script of the bundle', () => {
+  const scripts = files.filter((file) => file.path.startsWith('userdata/') && file.path.endsWith('.sh'));
+  const textOf = (name: string) => scripts.find((file) => file.path === name)?.content.toString('utf8') ?? '';
+  const PROGRAMS = ['userdata/deploy_xdp.sh', 'userdata/xdp-monitoring.sh'];
+
+  test.each(PROGRAMS)('%s sources what is there, and nothing that it sources runs by itself', (program) => {
+    const sourced = [...textOf(program).matchAll(/^source "\$USERDATA\/(.*)"$/gm)].map(
+      ([, name]) => `userdata/${name}`,
+    );
+    expect(sourced).toContain('userdata/lib/common.sh');
+    expect(files).toEqual(
+      expect.arrayContaining(sourced.map((name) => expect.objectContaining({ path: name, mode: 0o644 }) as unknown)),
+    );
+  });
+
+  test('is found by every name that it has on an instance', () => {
+    const link = path.join(scratch, 'deploy_xdp.sh');
+    fs.symlinkSync(path.join(REPOSITORY, 'userdata/deploy_xdp.sh'), link);
+    const { stdout, stderr } = spawnSync(link, ['help'], { cwd: '/', encoding: 'utf8' });
+    expect(stderr).toBe('');
+    expect(stdout).toMatch(/^usage: deploy_xdp.sh VERB\n/);
+  });
+
+  test('opens with a question that it answers, has at most 500 lines and no function of more than 60', () => {
+    for (const { path: name, content } of scripts) {
+      const text = content.toString('utf8');
+      expect({ name, asks: /^(?:#.*\n)+/.exec(text)?.[0].includes('?') }).toEqual({ name, asks: true });
+      expect(text.split('\n').length).toBeLessThanOrEqual(500);
+      const functions = text.matchAll(/^\w+\(\) [({](?: #.*)?\n([^]*?)^[)}]$/gm);
+      for (const [whole] of functions) expect(whole.split('\n').length).toBeLessThanOrEqual(60);
+    }
+  });
+});
+
 describe('the bundle', () => {
   test('holds sources, scripts and units, and nothing built, tested or templated', () => {
     const paths = files.map((file) => file.path);
@@ -190,7 +224,9 @@ describe('the bundle', () => {
         'netfilter/modify_udp_df.cpp',
         'userdata/deploy_xdp.sh',
         'userdata/packages.txt',
-        'userdata/xdp-processor.service',
+        'userdata/lib/common.sh',
+        'userdata/jq/status.jq',
+        'userdata/units/xdp-processor.service',
       ]),
     );
     expect(
@@ -223,7 +259,7 @@ describe('the bundle', () => {
     expect(() => bundleFiles(empty)).toThrow(
       'user data: the bundle lacks bpf/Makefile, bpf/loader/options.c, bpf/udp_df_modifier.bpf.c, bpf/udp_df_modifier_loader.c, ' +
         'health/Makefile, health/health_endpoint.c, lib/journal.c, netfilter/Makefile, netfilter/modify_udp_df.cpp, ' +
-        'userdata/deploy_xdp.sh; restore them from git',
+        'userdata/deploy_xdp.sh, userdata/lib/common.sh, userdata/settings.json; restore them from git',
     );
   });
 
@@ -248,8 +284,8 @@ describe('the bundle', () => {
 
   testWith('shellcheck', 'holds scripts that shellcheck has nothing to say about', () => {
     const scripts = files
-      .filter(({ content }) => /^#!.*\b(?:ba)?sh\b/.test(content.toString('utf8')))
       .map((file) => file.path)
+      .filter((file) => file.endsWith('.sh'))
       .concat(FETCH_SCRIPT);
     expect(scripts).toContain('userdata/deploy_xdp.sh');
     const { stdout, status } = spawnSync('shellcheck', scripts, { cwd: REPOSITORY, encoding: 'utf8' });

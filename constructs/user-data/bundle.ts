@@ -37,6 +37,9 @@ const FOLDERS: Record<string, (name: string) => boolean> = {
   lib: (name) => isSource(name) || /\.(?:jq|mk)$/.test(name),
   netfilter: (name) => name === 'Makefile' || (/\.(?:c|cpp|h|hpp|nft)$/.test(name) && !GENERATED.test(name)),
   userdata: (name) => !name.endsWith('.md'),
+  'userdata/lib': (name) => name.endsWith('.sh'),
+  'userdata/jq': (name) => name.endsWith('.jq'),
+  'userdata/units': (name) => /\.(?:service|socket|timer|conf)$/.test(name),
 };
 
 // Without one of these an instance cannot even report what is missing.
@@ -51,7 +54,9 @@ const REQUIRED = [
   'netfilter/Makefile',
   'netfilter/modify_udp_df.cpp',
   'userdata/deploy_xdp.sh',
+  'userdata/lib/common.sh',
   'userdata/packages.txt',
+  'userdata/settings.json',
 ];
 
 function filesOf(root: string, folder: string, belongs: (name: string) => boolean): string[] {

@@ -18,7 +18,7 @@ def in_words: if . < 120 then "\(floor) s" elif . < 7200 then "\(. / 60 | floor)
 def wrapped: . as $text | reduce ($text | splits(" +")) as $word ([];
   if length > 0 and (last | length) + ($word | length) < 80 then .[:-1] + [last + " " + $word] else . + [$word] end) | .[];
 
-# --- the verdict, as health knows it ----------------------------------------------------------------------------------
+# --- health ------------------------------------------------------------------------------------------------------------
 
 def remedy:
   if .state == "broken" then "sudo deploy_xdp.sh network-up, if it is not mended within 10 s; journalctl -u mirror-gateway-network says why"
@@ -26,7 +26,7 @@ def remedy:
   elif $enable_xdp then "sudo deploy_xdp.sh attach, which says why if it cannot"
   else "sudo deploy_xdp.sh rollback" end;
 
-def verdict:
+def health:
   {healthy: "1;32", degraded: "1;33", broken: "1;31"}[.state] as $code |
   (([.state, (.reason | select(. != ""))] | join(": ") | wrapped | paint($code)),
     (remedy | "to do: \(.)" | wrapped));
@@ -81,11 +81,11 @@ def settings:
   | map("\(.key)=\(.value)" + if $deployed[.key] == (.value | tostring) then "" else " (deployed: \($deployed[.key]))" end)
   | "settings: " + join(" ");
 
-# --- the story ----------------------------------------------------------------------------------------------------------
+# --- main -----------------------------------------------------------------------------------------------------------
 
 def view($now; $before; $time):
   (if $every > 0 then "every \($every) s, \($time) UTC; Ctrl-C ends it" | paint("2") else empty end),
-  ($now.status | verdict, carrier($now.running)), "", table($now; $before), ($now.status | (settings | wrapped), ("version \(.version)" | paint("2")));
+  ($now.status | health, carrier($now.running)), "", table($now; $before), ($now.status | (settings | wrapped), ("version \(.version)" | paint("2")));
 
 def prepared: .processors as $processors | . + {counters: (counters | with_missing_copies($processors; {}))};
 
