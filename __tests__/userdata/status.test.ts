@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import * as path from 'node:path';
-import { EC2_FRAGMENTS_PER_SECOND, LARGEST_MIRRORED } from '../../constructs/config/limits';
+import { EC2_FRAGMENTS_PER_SECOND } from '../../constructs/config/limits';
 import { REPOSITORY } from '../../lab/support/host';
 import list from '../../userdata/metrics.json';
 import { COUNTERS, hasJq } from './samples';
@@ -59,11 +59,9 @@ function sample(number: number, status: object = {}, rest: Partial<Sample> = {})
 }
 
 function jq(program: string, samples: readonly Sample[], values: object): string {
-  const named = Object.entries({ list, ...values }).flatMap(([key, value]) => [
-    '--argjson',
-    key,
-    JSON.stringify(value),
-  ]);
+  const named = Object.entries({ list, ec2_fragments_per_second: EC2_FRAGMENTS_PER_SECOND, ...values }).flatMap(
+    ([key, value]) => ['--argjson', key, JSON.stringify(value)],
+  );
   const args = ['-r', '-L', PROGRAMS, ...named, '-f', path.join(PROGRAMS, program)];
   const input = samples.map((each) => JSON.stringify(each)).join('\n');
   const { stdout, stderr } = spawnSync('jq', program === 'status.jq' ? ['-n', ...args] : args, {
@@ -339,17 +337,12 @@ describe(`for Prometheus${hasJq ? '' : ' (SKIPPED: jq is not installed)'}`, () =
   });
 });
 
-test("the script and its view know a mirror session's longest datagram and EC2's limit as the stack does", () => {
-  const text = (name: string) => readFileSync(path.join(FOLDER, name), 'utf8');
-  expect(text('lib/settings.sh')).toContain(
-    `LARGEST_MIRRORED=${LARGEST_MIRRORED} EC2_FRAGMENTS_PER_SECOND=${EC2_FRAGMENTS_PER_SECOND}\n`,
-  );
-  expect(text('jq/status.jq')).toContain(`def ec2_fragments_per_second: ${EC2_FRAGMENTS_PER_SECOND};`);
+test("the meaning of a metric names EC2's limit as the stack knows it", () => {
   expect(list.metrics.FragmentsPerSecond.meaning).toContain(EC2_FRAGMENTS_PER_SECOND.toLocaleString('en-US'));
 });
 
 test('the script hands its views the values that these tests do', () => {
   const script = readFileSync(path.join(FOLDER, 'lib/status.sh'), 'utf8');
-  for (const name of ['list', 'enable_xdp', 'deployed', 'colour', 'every', 'rows'])
+  for (const name of ['list', 'ec2_fragments_per_second', 'enable_xdp', 'deployed', 'colour', 'every', 'rows'])
     expect(script).toMatch(new RegExp(`--arg(json)? ${name} `));
 });

@@ -46,15 +46,12 @@ def is_zero: (.rate // 0) == 0 and (.total // 0) == 0;
 # What is nothing to worry about stands back, what is being lost stands out.
 def painted($bad): if is_zero then .line | paint("2") elif $bad and (.rate // 0) > 0 then .line | paint("1;31") else .line end;
 
-# constructs/config/limits.ts has it with its source.
-def ec2_fragments_per_second: 1024;
-
 # Says of fragments that leave whether EC2 drops them.
 def fragment_limit($bypass):
-  (map(.rate // 0) | add) as $rate | (ec2_fragments_per_second | grouped) as $limit
+  (map(.rate // 0) | add) as $rate | ($ec2_fragments_per_second | grouped) as $limit
   | if $bypass == "on" then "  ENA's fragment bypass is on: EC2's limit of \($limit) a second does not count"
-    elif $rate > ec2_fragments_per_second then
-      "  EC2 drops \($rate - ec2_fragments_per_second | grouped) of them a second, all beyond \($limit);",
+    elif $rate > $ec2_fragments_per_second then
+      "  EC2 drops \($rate - $ec2_fragments_per_second | grouped) of them a second, all beyond \($limit);",
       "  to do: docs/troubleshooting.md, Fragments" | paint("1;31")
     else "  EC2 drops all beyond \($limit) a second; ENA's fragment bypass is \($bypass)" end;
 

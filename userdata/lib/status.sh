@@ -81,6 +81,7 @@ show() { # BEFORE NOW SECONDS: two samples; SECONDS of 0: the only view
 		if (($3)); then rows=$(stty size 2>/dev/null </dev/tty) || rows=24; fi
 	fi
 	view -n --argjson enable_xdp "${SETTING[ENABLE_XDP]}" --arg deployed "$(deployed_settings)" \
+		--argjson ec2_fragments_per_second "${LIMIT[ec2_fragments_per_second]}" \
 		--argjson colour $colour --argjson every "$3" --argjson rows "${rows% *}" -f "$JQ/status.jq" <<<"$1$2"
 }
 
