@@ -20,7 +20,7 @@ TS := node -r ts-node/register/transpile-only
 C_SOURCES = $(wildcard bpf/*.[ch] bpf/loader/*.[ch] bpf/xdp/*.h bpf/tests/*.[ch] lib/journal.[ch] health/*.c netfilter/*.cpp netfilter/tests/*.cpp lab/*.c bench/*.[ch])
 SCRIPTS := $(wildcard userdata/*.sh userdata/lib/*.sh) __tests__/support/isolated .ci/run .ci/diff-comment
 
-.PHONY: help setup packages build synth dashboard user-data-size lint lint-rules lint-types lint-format python-tools plan test-unit test-terraform test-lambda test-bpf test-lab test-vm test test-all fuzz bench performance lab-up lab-down lab-status demo clean
+.PHONY: help setup packages build synth dashboard user-data-size lint lint-rules lint-types lint-format python-tools plan test-unit test-terraform test-aws test-bpf test-lab test-vm test test-all fuzz bench performance lab-up lab-down lab-status demo clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  %-15s %s\n' "$$name" "$$what"; done
@@ -87,7 +87,7 @@ test-unit: setup lint ## linters, types and unit tests: no root, three minutes; 
 test-terraform: python-tools ## the stack through the cdktf CLI, real Terraform (with a stand-in for the AWS provider) and checkov
 	@$(RUN_TESTS) terraform
 
-test-lambda: python-tools ## against AWS on loopback: the ENI function with failures injected, the fetching of the bundle, the states of all alarms
+test-aws: python-tools ## against AWS on loopback: the ENI function with failures injected, the fetching of the bundle, the states of all alarms
 	@$(RUN_TESTS) lambda
 
 test-bpf: build ## the XDP program, packet by packet, in the running kernel

@@ -23,7 +23,7 @@ import {
   type MinimalGatewayOptions,
 } from '../../lab/namespaces/minimal-gateway';
 import { Capture, Receiver, send } from '../../lab/packets/traffic';
-import { Random } from '../random';
+import { Random } from '../support/random';
 import { sharedIds } from './gateway';
 import { type Generated, generate } from './mirror-generator';
 

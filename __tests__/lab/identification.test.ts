@@ -9,7 +9,7 @@ import { deterministicBytes, internetChecksum, Packet } from '../../lab/packets/
 import { withDeepBacklog } from '../../lab/namespaces/stress';
 import { Capture, type Received, Receiver, send } from '../../lab/packets/traffic';
 import { FAR_END, tunnelDown, tunnelUp } from '../../lab/vm/tunnel';
-import { Random } from '../random';
+import { Random } from '../support/random';
 import { mirror } from './gateway';
 
 const HOST = '203.0.113.9';

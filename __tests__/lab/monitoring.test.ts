@@ -14,7 +14,7 @@ import { type Search, searchOf } from '../../lab/aws/search';
 import { Stream } from '../../lab/packets/traffic-stream';
 import { FUNCTION_METRICS } from '../../lambda/shared/metrics';
 import { useMonitoring } from './gateway';
-import { all, type Body, only, parsed, synth, type Synthesized } from '../constructs/synthesized';
+import { all, type Body, only, parsed, synth, type Synthesized } from '../unit/constructs/synthesized';
 
 const progress = new Progress('monitoring');
 const LIST = join(INSTALLED, 'userdata/metrics.json');

@@ -27,7 +27,7 @@ import {
   Packet,
 } from '../../lab/packets/packet';
 import { Capture, send } from '../../lab/packets/traffic';
-import { Random } from '../random';
+import { Random } from '../support/random';
 import { countersOf, EGRESS_MTUS, expectDelivered, gatewayState, mirror, untranslated, useLab } from './gateway';
 
 const FROM = '198.51.100.7:40000';

@@ -9,7 +9,7 @@ import { type Engine, maxPacketSize, statusOf } from '../../lab/namespaces/engin
 import { deploy, labDown, labUp, LEGACY_PID_FILE } from '../../lab/namespaces/namespaces';
 import { drawPlan, Engines, StressRun, withDeepBacklog } from '../../lab/namespaces/stress';
 import { type Finished, Stream } from '../../lab/packets/traffic-stream';
-import { Random } from '../random';
+import { Random } from '../support/random';
 import { countersOf, EGRESS_MTUS, status } from './gateway';
 
 const SEED = Number(process.env.STRESS_SEED ?? Date.now() % 2 ** 31);

@@ -120,6 +120,6 @@ describe('the command line', () => {
   });
 
   test('names what is no suite, and those that are', () => {
-    expect(() => parse(['labs'])).toThrow("no suite 'labs'; it must be one of unit, terraform, lambda, bpf, lab, vm");
+    expect(() => parse(['labs'])).toThrow("no suite 'labs'; it must be one of unit, terraform, aws, bpf, lab, vm");
   });
 });
