@@ -80,7 +80,7 @@ describe('the fuzz targets', () => {
 
   test.each(FAULTS)('$target finds $name', async ({ target, file, from, to, name }) => {
     const root = path.join(scratch, name.replaceAll(' ', '-'));
-    for (const folder of ['lib', 'bpf', 'netfilter']) {
+    for (const folder of ['lib', 'bpf', 'netfilter', 'userdata']) {
       fs.cpSync(path.join(REPOSITORY, folder), path.join(root, folder), {
         recursive: true,
         filter: (source) => !path.basename(source).startsWith('fuzz_') || /\.c(pp)?$/.test(source),

@@ -189,7 +189,7 @@ describe('attach', () => {
   test('takes every setting', () => {
     attach('--target-port', '1', '--min-packet-size=28', '--max-packet-size', '9001', '--traffic-percent', '0');
     const config = { target_port: 1, min_packet_size: 28, max_packet_size: 9001, traffic_percent: 0 };
-    expect(status().config).toEqual(config);
+    expect(status().config).toEqual({ ...DEFAULT_CONFIG, ...config });
   });
 
   test('again updates the program in place: same link, counters kept, settings as given now', () => {
@@ -933,11 +933,11 @@ describe('the direct engine, in driver mode', () => {
 
 test('allows what the stack allows', () => {
   const { out } = execute([LOADER, '--help']);
-  for (const option of ['target-port', 'min-packet-size', 'max-packet-size', 'traffic-percent']) {
-    const key = option.replaceAll('-', '_').replace(/^traffic/, 'xdp_traffic');
+  for (const name of Object.keys(DEFAULT_CONFIG)) {
+    const key = name.replace(/^traffic/, 'xdp_traffic');
     const { allowed, byDefault } = describeKeys().find((each) => each.key === key) ?? {};
     const [, min, max] = /from (\d+) to (\d+)/.exec(allowed ?? '') ?? [];
-    expect(out).toContain(`--${option} ${min}..${max} (${byDefault})\n`);
+    expect(out).toContain(`--${name.replaceAll('_', '-')} ${min}..${max} (${byDefault})\n`);
   }
   const beyond = execute([LOADER, 'config', '--min-packet-size', String(LARGEST_MIRRORED)]);
   expect(refusal(beyond)).toContain(

@@ -57,7 +57,7 @@ static bool take_expected(int option, const char *value)
 	case ENGINE:
 		return !strcmp(value, "bridge") || !strcmp(value, "direct");
 	case VNI:
-		return is_number(value, 0, 16777215, &ignored);
+		return is_number(value, 1, 16777215, &ignored);
 	case EGRESS_MTU:
 		return is_number(value, 576, 9001, &ignored);
 	case IPSEC_VM_PORT:

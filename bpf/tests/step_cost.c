@@ -73,7 +73,9 @@ static __u32 cost(int program, const void *frame, __u32 size, __u32 *verdict)
 int main(int argc, char **argv)
 {
 	static char frame[MAX_FRAME];
-	const struct gateway_config rule = { 31765, 1400, 9000, 100 };
+	const struct gateway_config rule = {
+		.target_port = 31765, .min_packet_size = 1400, .max_packet_size = 9000, .traffic_percent = 100
+	};
 	struct gateway_config_slots slots = { .slots = { rule } };
 	struct direct_config config = { .rule = rule, .vni = 1, .egress_mtu = 1400, .ipsec_vm_port = htons(8081) };
 	const char *error = NULL;

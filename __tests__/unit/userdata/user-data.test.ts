@@ -9,6 +9,7 @@ import * as path from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { parse } from 'yaml';
 import { version } from '../../../package.json';
+import { settings } from '../../../userdata/settings.json';
 import { buildBundle, FETCH_SCRIPT, unpackBundle } from '../../../constructs/user-data/bundle';
 import { loadConfig } from '../../../constructs/config/load';
 import {
@@ -348,7 +349,12 @@ describe('the size guard', () => {
 });
 
 describe('gateway.env', () => {
-  test('is this text, in this order', () => {
+  test('is this text, in this order, with every number of settings.json', () => {
+    const numbers = Object.entries<{ min: number; default?: number }>(settings);
+    const defaults = numbers.flatMap(([key, { default: value }]) =>
+      value === undefined ? [] : [`${key.toUpperCase()}=${value}`],
+    );
+    expect(defaults).toContain('TARGET_PORT=31765');
     expect(renderGatewayEnv(xdp)).toBe(
       [
         'ENABLE_XDP=true',
@@ -357,13 +363,7 @@ describe('gateway.env', () => {
         'AWS_IPSEC_VM_IP=192.0.2.95',
         'EGRESS_CIDRS=',
         'AWS_IPSEC_VM_PORT=8081',
-        'TARGET_PORT=31765',
-        'MIN_PACKET_SIZE=1400',
-        'MAX_PACKET_SIZE=9000',
-        'XDP_TRAFFIC_PERCENT=100',
-        'VNI=1',
-        'EGRESS_MTU=9001',
-        'HEALTH_PORT=8079',
+        ...defaults,
         'LOG_GROUP=/aws/ec2/xdp-packet-processor',
         `GATEWAY_VERSION=${version}`,
         '',
