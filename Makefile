@@ -13,14 +13,14 @@ EC2_FRAGMENT_LIMIT ?=
 .NOTPARALLEL: # the suites share root, namespaces and ports
 export CHECKPOINT_DISABLE := 1
 
-# What a lab needs beside Node: the instance's own packages and those of the labs and judges.
+# What a lab needs beside Node: the instance's own packages and those of the labs.
 PACKAGES := $(shell cat userdata/packages.txt lab/packages.txt)
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
 TS := node -r ts-node/register/transpile-only
-C_SOURCES = $(wildcard bpf/*.[ch] bpf/tests/*.[ch] netfilter/*.cpp netfilter/tests/*.cpp lab/*.c bench/*.[ch])
-SCRIPTS := userdata/deploy_xdp.sh userdata/xdp-monitoring.sh userdata/fetch_bundle.sh __tests__/support/isolated .ci/run .ci/diff-comment
+C_SOURCES = $(wildcard bpf/*.[ch] bpf/loader/*.[ch] bpf/xdp/*.h bpf/tests/*.[ch] lib/journal.[ch] health/*.c netfilter/*.cpp netfilter/tests/*.cpp lab/*.c bench/*.[ch])
+SCRIPTS := $(wildcard userdata/*.sh userdata/lib/*.sh) __tests__/support/isolated .ci/run .ci/diff-comment
 
-.PHONY: help setup packages build synth dashboard user-data-size lint lint-rules lint-types lint-format python-tools plan test-unit test-terraform test-lambda test-bpf test-lab test-vm test test-all fuzz bench performance lab-up lab-down lab-status demo clean
+.PHONY: help setup packages build synth dashboard user-data-size lint lint-rules lint-types lint-format python-tools plan test-unit test-terraform test-aws test-bpf test-lab test-vm test test-all fuzz bench performance lab-up lab-down lab-status demo clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  %-15s %s\n' "$$name" "$$what"; done
@@ -46,7 +46,8 @@ node_modules/.package-lock.json: package.json package-lock.json
 python-tools: setup ## install the Python tools of lab/requirements.txt into a virtual environment in the cache
 	@$(TS) lab/support/python-tools.ts
 
-build: setup ## build the XDP object, its loader, the legacy program and the lab's traffic
+build: setup ## build the XDP programs, their loader, the health endpoint, the NFQUEUE daemon and the lab's traffic
+	@$(MAKE) -s --no-print-directory -C health
 	@$(MAKE) -s --no-print-directory -C bpf
 	@$(MAKE) -s --no-print-directory -C netfilter
 	@$(MAKE) -s --no-print-directory -C lab
@@ -54,14 +55,14 @@ build: setup ## build the XDP object, its loader, the legacy program and the lab
 synth: setup ## synthesize the stack into cdktf.out
 	@npx cdktf synth
 
-dashboard: synth ## draw docs/dashboard.svg: the synthesized dashboard with a made-up fleet
+dashboard: synth ## draw docs/dashboard.svg: the synthesized dashboard with a sample fleet
 	@$(TS) lab/aws/dashboard.ts
 
 plan: node_modules/.package-lock.json ## what a first deployment would create, without an AWS account: needs Terraform
 	@$(TS) lab/terraform/plan.ts
 
 user-data-size: setup ## each file's share of the user data, and what is in the bundle
-	@npm run --silent user-data-size
+	@$(TS) constructs/user-data/size.ts
 
 lint: setup ## every linter and formatter, and the types
 	@$(MAKE) -s --no-print-directory -j2 lint-rules lint-types lint-format
@@ -86,8 +87,8 @@ test-unit: setup lint ## linters, types and unit tests: no root, three minutes; 
 test-terraform: python-tools ## the stack through the cdktf CLI, real Terraform (with a stand-in for the AWS provider) and checkov
 	@$(RUN_TESTS) terraform
 
-test-lambda: python-tools ## against AWS on loopback: the ENI function with failures injected, the fetching of the bundle, the states of all alarms
-	@$(RUN_TESTS) lambda
+test-aws: python-tools ## against AWS on loopback: the functions with failures injected, the fetching of the bundle, the states of all alarms, the service models
+	@$(RUN_TESTS) aws
 
 test-bpf: build ## the XDP program, packet by packet, in the running kernel
 	@$(RUN_TESTS) bpf
@@ -115,7 +116,7 @@ bench: build ## what each engine delivers, loses and costs, two to three hours: 
 	@$(ROOT) $(TS) bench/run.ts $(BENCH)
 
 performance: node_modules/.package-lock.json ## write docs/performance.md and its charts from docs/performance.json
-	@npm run --silent performance
+	@$(TS) bench/report/performance.ts
 
 lab-up: build ## a gateway in network namespaces: ENGINE=direct|bridge|standby|nfqueue, of direct MODE=generic|driver; EGRESS_MTU=1400 fragments, EC2_FRAGMENT_LIMIT=1 drops fragments as EC2 does
 	@$(ROOT) $(TS) lab/namespaces/namespaces.ts up '$(ENGINE)' '$(MODE)' '$(EGRESS_MTU)' '$(EC2_FRAGMENT_LIMIT)'
@@ -130,6 +131,7 @@ demo: build python-tools ## boot a machine from the synthesized user data, send 
 	@$(ROOT) $(TS) lab/demo.ts '$(ENGINE)' '$(MODE)'
 
 clean: ## remove what was built here (virtual machine images stay in the cache)
+	@$(MAKE) -s --no-print-directory -C health clean
 	@$(MAKE) -s --no-print-directory -C bpf clean
 	@$(MAKE) -s --no-print-directory -C netfilter clean
 	@$(MAKE) -s --no-print-directory -C lab clean

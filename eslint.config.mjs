@@ -17,4 +17,11 @@ export default tseslint.config(
       eqeqeq: 'error',
     },
   },
+  {
+    files: ['constructs/**/*.ts', 'lambda/**/*.ts'],
+    rules: {
+      'max-lines': ['error', 500],
+      'max-lines-per-function': ['error', { max: 60, skipComments: true, skipBlankLines: true }],
+    },
+  },
 );

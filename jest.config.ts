@@ -12,6 +12,6 @@ export default {
     transform: { '^.+\\.ts$': ['@swc/jest', { jsc: { target: 'es2022' }, module: { type: 'commonjs' } }] },
     modulePathIgnorePatterns: ['<rootDir>/cdktf.out', '<rootDir>/.cache'],
     globals: { TEST_SECONDS: testSeconds },
-    setupFilesAfterEnv: ['<rootDir>/__tests__/timeout.ts'],
+    setupFilesAfterEnv: ['<rootDir>/__tests__/support/timeout.ts'],
   })),
 } satisfies Config;

@@ -9,14 +9,15 @@ export const ENGINES = ['nfqueue', 'standby', 'bridge', 'generic', 'driver'] as 
 export type Engine = (typeof ENGINES)[number];
 
 /**
- * `ceiling` is a program that only takes off the outer headers and redirects, in the driver; `path` is no gateway at all: what
+ * Devices under test (RFC 2544), which results, tables and options call subjects: engines, and two references.
+ * `baseline` is a program that only takes off the outer headers and redirects, in the driver; `path` is no gateway at all: what
  * the generator offers is counted at the primary interface.
  */
-export const SUBJECTS = [...ENGINES, 'ceiling', 'path'] as const;
-export type Subject = (typeof SUBJECTS)[number];
+export const DEVICES_UNDER_TEST = [...ENGINES, 'baseline', 'path'] as const;
+export type DeviceUnderTest = (typeof DEVICES_UNDER_TEST)[number];
 
 /** Those whose frames never become the kernel's packets. */
-export const IN_DRIVER: readonly Subject[] = ['driver', 'ceiling', 'path'];
+export const IN_DRIVER: readonly DeviceUnderTest[] = ['driver', 'baseline', 'path'];
 
 /** Rates are whole datagrams a second, times nanoseconds. */
 export interface Latency {
@@ -32,7 +33,7 @@ export interface Latency {
 
 /** One subject at one size in one run. */
 export interface Point {
-  readonly subject: Subject;
+  readonly subject: DeviceUnderTest;
   /** IP total length of the mirrored datagrams. */
   readonly bytes: number;
   /** At overload: what was offered and what came, a value for each repetition. */
@@ -82,7 +83,7 @@ export interface StepCost {
 
 export interface Memory {
   readonly subject: Engine;
-  /** Resident set of its long-lived processes, in bytes: of the legacy program after an overload, of a loader after its start. */
+  /** Resident set of its long-lived processes, in bytes: of the NFQUEUE daemon after an overload, of a loader after its start. */
   readonly processes: number;
   /** Its BPF maps, in bytes; 0: it has none. */
   readonly maps: number;
@@ -92,7 +93,7 @@ export interface Memory {
 export interface Run {
   readonly date: string;
   readonly seconds: number;
-  /** Discarded before one counted, or counted all the same: with the processors apart (nearness.ts). */
+  /** Discarded before one counted, or counted all the same: with the processors apart (cpu-affinity.ts). */
   readonly trials: { readonly counted: number; readonly discarded: number; readonly apart: number };
   readonly points: readonly Point[];
   readonly flows: readonly FlowPoint[];

@@ -22,9 +22,9 @@ import {
 import { decimal, oneOf, UsageError, whole } from './options';
 import { writeDocuments } from './report/performance';
 import { compareWith, summaryTables } from './report/report';
-import { CHECKED_IN, readResults, type Results, type Run, SUBJECTS } from './results';
+import { CHECKED_IN, readResults, type Results, type Run, DEVICES_UNDER_TEST } from './results';
 import { MEASURED_EGRESS_MTU } from './report/sizing';
-import { Bench } from './measure/subjects';
+import { Bench } from './measure/devices-under-test';
 import { OVERLOAD } from './measure/trials';
 
 const progress = new Progress('bench');
@@ -48,7 +48,7 @@ const LOCK = '/run/lock/mirror-gateway-bench';
 const HELP = `usage: bench/run.ts [OPTION]...
   --quick                 one size, short searches, nothing about flows and cores, under two minutes
   --runs NUMBER           complete runs one after the other, 1 to 9 (3; --quick: 1)
-  --subjects NAME,...     of ${SUBJECTS.join(', ')} (all)
+  --subjects NAME,...     of ${DEVICES_UNDER_TEST.join(', ')} (all)
   --sizes BYTES,...       IP total lengths of the mirrored datagrams, 40 to 8951 (${SIZES.complete}; --quick: ${SIZES.quick})
   --egress-mtu BYTES      of the gateways, 576 to 9001: what is longer leaves in fragments (${MEASURED_EGRESS_MTU}, as in docs/performance.json)
   --repetitions NUMBER    rounds of overload, 1 to 99 (${REPETITIONS.complete}; --quick: ${REPETITIONS.quick}); one in ${IN_DRIVER_EVERY} for what stays in the driver
@@ -77,7 +77,9 @@ function parse(args: string[]): Order | undefined {
     [subjects, sizes, runs, repetitions, values.seconds, values['egress-mtu']].some((value) => value !== undefined);
   return {
     runs: whole('runs', runs ?? (quick ? '1' : '3'), 1, 9),
-    subjects: (subjects ?? SUBJECTS.join(',')).split(',').map((name) => oneOf('subjects', name, SUBJECTS)),
+    subjects: (subjects ?? DEVICES_UNDER_TEST.join(','))
+      .split(',')
+      .map((name) => oneOf('subjects', name, DEVICES_UNDER_TEST)),
     sizes: (sizes ?? SIZES[kind]).split(',').map((size) => whole('sizes', size, 40, 8951)),
     egressMtu: whole('egress-mtu', values['egress-mtu'] ?? String(MEASURED_EGRESS_MTU), 576, 9001),
     repetitions: whole('repetitions', repetitions ?? REPETITIONS[kind], 1, 99),

@@ -93,7 +93,7 @@ static __always_inline void count(const void *data, const void *end)
 		return;
 	all->frames++;
 	if (!ip || (bpf_ntohl(ip->saddr) & SOURCE_MASK) != FIRST_SOURCE) {
-		all->foreign++;
+		all->unmatched++;
 		return;
 	}
 	if (ip->frag_off & bpf_htons(IP_DF))

@@ -76,8 +76,8 @@ struct arrived {
 	__u64 datagrams; /* that came whole */
 	__u64 frames;
 	__u64 with_df;
-	__u64 surplus; /* fragments of datagrams that were whole already */
-	__u64 foreign; /* frames that are none of the generator's */
+	__u64 surplus;   /* fragments of datagrams that were whole already */
+	__u64 unmatched; /* frames that are none of the generator's */
 };
 
 /* Map `pieces`: the datagrams last seen; a datagram is forgotten when another with the same remainder comes. */

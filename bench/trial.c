@@ -37,7 +37,7 @@
 #include "traffic.h"
 
 #define SECOND 1000000000ull
-/* Of the gateway: lab/namespaces/small-gateway.ts. */
+/* Of the gateway: lab/namespaces/minimal-gateway.ts. */
 #define FROM_MAC "02:00:0a:4d:00:01"
 #define TO_MAC "02:00:0a:4d:00:02"
 #define FROM_IP "10.77.0.1"
@@ -53,7 +53,7 @@
 #define SETTLED_MS 60 /* no frame for so long: the queues are empty */
 #define LONGEST_DRAIN_MS 3000
 
-static const char *folder = ".", *source, *sink, *ceiling;
+static const char *folder = ".", *source, *sink, *baseline;
 static unsigned flow_bits = 10, cpu, for_packets;
 
 static struct pacer *pacer;
@@ -159,21 +159,21 @@ static void attach_to_packets(int program, unsigned ifindex, const char *where)
 }
 
 /* Of "NAMESPACE:FROM:TO". */
-static void attach_ceiling(void)
+static void attach_baseline(void)
 {
 	char in[128];
-	const char *last = strrchr(ceiling, ':');
+	const char *last = strrchr(baseline, ':');
 	struct bpf_object *object;
 	unsigned ifindex, to;
 
-	snprintf(in, sizeof(in), "%.*s", (int)(last ? last - ceiling : 0), ceiling);
+	snprintf(in, sizeof(in), "%.*s", (int)(last ? last - baseline : 0), baseline);
 	ifindex = enter(in);
 	to = if_nametoindex(last + 1);
 	if (!to)
-		die("--ceiling %s: no interface '%s' there", ceiling, last + 1);
-	object = load("ceiling");
+		die("--baseline %s: no interface '%s' there", baseline, last + 1);
+	object = load("baseline");
 	send_by(object, to);
-	attach(program_of(object, "ceiling"), ifindex, in);
+	attach(program_of(object, "baseline"), ifindex, in);
 }
 
 /* --- traffic ------------------------------------------------------------------------------------------------------ */
@@ -355,9 +355,9 @@ static void trial(struct bpf_object *generator, int packets, unsigned bytes, uns
 	drain();
 	printf("{\"offered\":%llu,\"seconds\":%.6f,\"in_time\":%llu", (unsigned long long)pacer->sent,
 		(pacer->last - pacer->first) / (double)SECOND, (unsigned long long)in_time);
-	printf(",\"delivered\":%llu,\"with_df\":%llu,\"surplus\":%llu,\"foreign\":%llu",
+	printf(",\"delivered\":%llu,\"with_df\":%llu,\"surplus\":%llu,\"unmatched\":%llu",
 		(unsigned long long)arrived->datagrams, (unsigned long long)arrived->with_df,
-		(unsigned long long)arrived->surplus, (unsigned long long)arrived->foreign);
+		(unsigned long long)arrived->surplus, (unsigned long long)arrived->unmatched);
 	print_latencies();
 	fflush(stdout);
 }
@@ -373,7 +373,7 @@ static const struct {
 	{ "objects", &folder, NULL, 0, "folder of the BPF objects" },
 	{ "source", &source, NULL, 0, "NAMESPACE:INTERFACE that sends" },
 	{ "sink", &sink, NULL, 0, "NAMESPACE:INTERFACE that counts, and drops" },
-	{ "ceiling", &ceiling, NULL, 0,
+	{ "baseline", &baseline, NULL, 0,
 		"NAMESPACE:FROM:TO, interfaces between which a program only takes off the outer headers" },
 	{ "flow-bits", NULL, &flow_bits, MOST_FLOW_BITS, "flows, as a power of two" },
 	{ "sink-for-packets", NULL, &for_packets, 1,
@@ -445,8 +445,8 @@ int main(int argc, char **argv)
 	arrived = map_memory(counter, "arrived", sizeof(*arrived));
 	pieces = map_memory(counter, "pieces", PIECES * sizeof(*pieces));
 	latencies = map_memory(counter, "latencies", BUCKETS * sizeof(*latencies));
-	if (ceiling)
-		attach_ceiling();
+	if (baseline)
+		attach_baseline();
 	ifindex = enter(source);
 	generator = load("generator");
 	send_by(generator, ifindex);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * What the direct engine's programs and their loader agree on. The maps of settings and counters have the names and the
+ * Holds what the direct engine's programs and their loader agree on. The maps of settings and counters have the names and the
  * beginnings of those of the bridge engine (udp_df_modifier.h), so that counters live on when the engine changes.
  */
 #ifndef UDP_DF_DIRECT_H
@@ -16,17 +16,17 @@
 #define CUT_PROGRAM "cut_fragment"
 #define PASS_PROGRAM "pass"
 
-/* Further programs of it, for kernels with type information: they count what becomes of a redirect after the program. */
+/* Further programs of it, for kernels with type information: they count frames that are lost after a redirect. */
 #define UNSENT_PROGRAM "count_unsent"
 #define REFUSED_PROGRAM "count_refused"
 
 /*
- * Device maps: `whole` has one entry, `copies_2` to `copies_9` as many as their names say. Every entry names the secondary
- * ENI and the cutting program: in driver mode the kernel runs one for all that it sends in a bulk. In generic mode `whole` needs
- * none, and where nothing can be cut in driver mode no entry has one.
+ * Device maps: `tx_single` has one entry, `tx_broadcast_2` to `tx_broadcast_9` as many as their names say. Every entry names the
+ * secondary ENI and the program for copies: in driver mode the kernel runs one for all that it sends in a bulk. In generic mode
+ * `tx_single` needs none, and where nothing can be fragmented in driver mode no entry has one.
  */
-#define WHOLE_MAP "whole"
-#define COPIES_MAP "copies_" /* and a digit */
+#define TX_SINGLE_MAP "tx_single"
+#define TX_BROADCAST_MAP "tx_broadcast_" /* and a digit */
 #define MOST_FRAGMENTS 9
 
 /*
@@ -51,10 +51,10 @@ struct id_counter {
 	__u32 blocks; /* taken so far; its lowest bits name the next one */
 };
 
-/* What happens to a datagram that is longer than the next hop's MTU. */
+/* How a datagram is fragmented that is longer than the next hop's MTU. */
 enum fragmenting {
-	FRAGMENT_IN_BUFFER, /* generic mode: its fragments are laid out in its buffer, or it is handed to the kernel's forwarding */
-	FRAGMENT_COPIES, /* driver mode: each copy is cut to its fragment by the device maps' program */
+	FRAGMENT_IN_BUFFER, /* generic mode: its fragments are built in its buffer, or it is punted to the stack */
+	FRAGMENT_COPIES,    /* driver mode: the device maps' program makes each copy a fragment */
 	FRAGMENT_NEVER, /* driver mode, where none fits the primary ENI that does not fit br0: no device map has a program */
 };
 
@@ -73,12 +73,12 @@ struct direct_config {
 	__be32 secondary_ip; /* br0's */
 	__be16 ipsec_vm_port;
 	__u16 primary_mac[3];
-	__u16 handover_mac[3]; /* the secret by which netfilter knows what was handed over in generic mode; see below */
+	__u16 handover_mac[3]; /* the secret by which netfilter knows what generic mode punts to the stack; see below */
 	__u16 unused;
 };
 
 /*
- * Generic mode hands fragments that it cannot lay out to the kernel's forwarding, translated, from this source address to the primary
+ * Generic mode punts datagrams whose fragments it cannot build to the stack, translated, from this source address to the primary
  * ENI. It is drawn when the mode is taken up, and a frame that arrives with it is dropped: nobody else can send what
  * netfilter lets pass for it.
  */
@@ -88,25 +88,26 @@ struct direct_config_slots {
 	struct direct_config slots[2];
 };
 
-/* Why a frame goes up as it came, in the order in which it is found out. */
-enum passed {
-	PASSED_NOT_MIRRORED, /* no VXLAN to us; or framed as no mirror session does: IP options, fragments, congestion marks */
-	PASSED_OTHER_VNI,      /* VXLAN of another network, or with flags that the kernel's VXLAN refuses */
-	PASSED_NOT_UDP,        /* inside: no UDP over IPv4, or no unicast Ethernet frame without a tag */
-	PASSED_MALFORMED,      /* inside: lengths that contradict, or a wrong IP checksum */
-	PASSED_FRAGMENT,       /* inside: a fragment */
-	PASSED_OTHER_PORT,     /* inside: not to the target port */
-	PASSED_ADDRESS,        /* inside: from or to an address that no forwarding host accepts */
-	PASSED_EXPIRED,        /* inside: TTL 1 or 0 */
-	PASSED_OPTIONS,        /* inside: IP options that each router has to work on, or malformed ones */
-	PASSED_OUTER_CHECKSUM, /* a UDP checksum around it that is not zero, and wrong or left to the hardware */
-	PASSED_SHARE,          /* a flow that is not XDP's; the large ones with DF are packets_left_to_netfilter, too */
-	PASSED_NO_NEIGHBOUR,   /* the next hop's MAC address is not known yet */
-	PASSED_NO_ROUTE,       /* none, or not by the bridge */
-	PASSED_NO_EGRESS,      /* the secondary ENI is gone from the maps */
-	PASSED_KEEPS_DF,       /* larger than the MTU, and its DF is not ours to clear */
-	PASSED_TOO_LONG,       /* more fragments than maps, or a frame that the secondary ENI does not take */
-	PASSED_REASONS,
+/* Says why a frame is passed up as it came, in the order in which it is found out. */
+enum pass_reason {
+	PASS_NOT_MIRRORED, /* no VXLAN to us; or framed as no mirror session does: IP options, fragments, congestion marks */
+	PASS_OTHER_VNI,      /* VXLAN of another network, or with flags that the kernel's VXLAN refuses */
+	PASS_NOT_UDP,        /* inside: no UDP over IPv4, or no unicast Ethernet frame without a tag */
+	PASS_MALFORMED,      /* inside: lengths that contradict, or a wrong IP checksum */
+	PASS_FRAGMENT,       /* inside: a fragment */
+	PASS_OTHER_PORT,     /* inside: not to the target port */
+	PASS_ADDRESS,        /* inside: from or to an address that no forwarding host accepts */
+	PASS_EXPIRED,        /* inside: TTL 1 or 0 */
+	PASS_OPTIONS,        /* inside: IP options that each router has to work on, or malformed ones */
+	PASS_OUTER_CHECKSUM, /* a UDP checksum around it that is not zero, and wrong or left to the hardware */
+	PASS_TRAFFIC_SPLIT,  /* a flow that is not XDP's; the large ones with DF are packets_left_to_netfilter, too */
+	PASS_NO_NEIGHBOUR,   /* the next hop's MAC address is not known yet */
+	PASS_NO_ROUTE,       /* none, or not by the bridge */
+	PASS_NO_EGRESS,      /* the secondary ENI is gone from the maps */
+	PASS_KEEPS_DF,       /* larger than the MTU, and its DF is not ours to clear */
+	PASS_TOO_LONG,       /* more fragments than maps, or a frame that the secondary ENI does not take */
+	PASS_REASONS,
+	PASS_NONE = PASS_REASONS, /* it does not: the program takes it */
 };
 
 /* New counters go to the end. Those of the rule have room to grow, so that what follows stays where older versions have it. */
@@ -116,13 +117,13 @@ struct direct_stats {
 		struct gateway_stats rule; /* packets_seen: mirrored packets of our VNI */
 		__u64 room[ROOM_FOR_RULE];
 	};
-	__u64 passed[PASSED_REASONS];
+	__u64 passed[PASS_REASONS];
 	__u64 sent_whole;     /* datagrams redirected in one piece */
 	__u64 sent_cut;       /* datagrams redirected as copies, one for each fragment */
-	__u64 handed_over;    /* datagrams given to the kernel's forwarding to be fragmented */
-	__u64 fragments_sent; /* cut from copies, and given to the driver */
-	__u64 copies_lost;    /* never came to be cut; noticed some datagrams later */
-	__u64 forged;         /* dropped: frames with the hand-over address */
+	__u64 handed_over;    /* datagrams punted to the stack, which fragments them */
+	__u64 fragments_sent; /* made of copies, and given to the driver */
+	__u64 copies_lost;    /* never made; noticed some datagrams later */
+	__u64 forged;         /* dropped: spoofed frames, with the address of punted ones */
 	__u64 failed;         /* dropped: the kernel refused to move a frame's ends, which it has no reason to */
 	__u64 redirects_refused; /* frames lost after a redirect: kernel or driver said no; counted while the loader runs */
 	__u64 redirects_unsent; /* the same: the driver's queue was full, or the interface down */

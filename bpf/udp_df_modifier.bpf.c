@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The bridge engine: clears Don't-Fragment on large UDP datagrams to one port, in place, so that they
+ * The engine `bridge`, XDP on br0: clears Don't-Fragment on large UDP datagrams to one port, in place, so that they
  * may be fragmented on their way; netfilter gives them an identification of their own. Every frame passes,
  * whatever it holds; what the program leaves alone still carries DF, and netfilter clears it then.
  */
 #include <linux/bpf.h>
 
-#include "parsing.h"
-#include "rule.h"
 #include "udp_df_modifier.h"
+#include "xdp/maps.h"
+#include "xdp/match.h"
+#include "xdp/parsing.h"
 
 GATEWAY_MAPS(struct gateway_config_slots, struct gateway_stats);
 
@@ -25,12 +26,12 @@ int udp_df_modifier(struct xdp_md *ctx)
 	if (!all || !count)
 		return XDP_PASS;
 
-	wanted = RULES_IN_FORCE(all);
+	wanted = ACTIVE_CONFIG(all);
 	count->packets_seen++;
-	if (take_ethernet(&frame) != ETH_P_IP)
+	if (parse_ethernet(&frame) != ETH_P_IP)
 		return XDP_PASS;
 
-	switch (find_datagram(&frame, &datagram)) {
+	switch (parse_datagram(&frame, &datagram)) {
 	case FOUND_MALFORMED:
 		count->packets_malformed++;
 		return XDP_PASS;

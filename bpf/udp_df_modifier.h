@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* What the BPF program and its loader agree on: two maps and the layout of their values, in host byte order. */
+/* Holds what the BPF programs and their loader agree on: two maps and the layout of their values, in host byte order. */
 #ifndef UDP_DF_MODIFIER_H
 #define UDP_DF_MODIFIER_H
 
@@ -14,7 +14,7 @@ struct gateway_config {
 	__u32 target_port;     /* UDP destination port */
 	__u32 min_packet_size; /* IP total length must be greater than this ... */
 	__u32 max_packet_size; /* ... and at most this */
-	__u32 traffic_percent; /* share of the flows that XDP takes */
+	__u32 traffic_percent; /* traffic split: how many of 100 flows XDP takes */
 };
 
 /*

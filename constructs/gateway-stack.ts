@@ -5,14 +5,15 @@ import { AwsProvider } from '@cdktf/provider-aws/lib/provider';
 import { Annotations, TerraformOutput, TerraformStack } from 'cdktf';
 import type { Construct } from 'constructs';
 import { AlarmTopic } from './monitoring/alarm-topic';
-import type { GatewayConfig } from './config/config';
-import { adviceOn, type ConstructId, maxInstances } from './config/rules';
+import type { GatewayConfig } from './config/keys';
+import { maxInstances } from './config/rules';
+import { type ConstructId, warningsFor } from './config/warnings';
 import { EngineSwitch } from './fleet/engine-switch';
 import { EniFunction } from './fleet/eni-function';
 import { FleetScaling } from './fleet/scaling';
 import { GatewayAlarms } from './monitoring/alarms';
 import { MachineryAlarms } from './monitoring/machinery-alarms';
-import { GatewayBundle } from './user-data/gateway-bundle';
+import { BundleBucket } from './user-data/bundle-bucket';
 import { GatewayDashboard } from './monitoring/dashboard';
 import { GatewayFleet } from './fleet/fleet';
 import { GatewayLaunchTemplate } from './fleet/launch-template';
@@ -23,7 +24,7 @@ import { GatewaySecurity } from './network/security';
 import { baseName, logGroupName, rateAlarmName } from './config/names';
 import { scalingBytes, scalingTarget } from './config/rates';
 import { TAG_PREFIX } from '../lambda/rollout/tags';
-import { Rollout } from './fleet/rollout';
+import { Rollout, type RolloutProps } from './fleet/rollout';
 import { ReplacementGuard } from './fleet/replacement-guard';
 import { keepStateInS3, keepStateLocally } from './config/state-backend';
 import { TrafficMirror } from './network/traffic-mirror';
@@ -31,15 +32,21 @@ import { TrafficMirror } from './network/traffic-mirror';
 export interface GatewayStackProps {
   readonly config: GatewayConfig;
   /** The ENI function as a zip file. */
-  readonly eniBundlePath: string;
+  readonly eniPackagePath: string;
   /** The rollout function as a zip file. */
-  readonly rolloutBundlePath: string;
+  readonly rolloutPackagePath: string;
 }
 
-interface Machinery {
-  readonly base: string;
+interface Watched {
+  readonly baseName: string;
   readonly groupName: string;
-  readonly topicArn: string | undefined;
+  readonly loadBalancer: GatewayLoadBalancer['metricDimensions'];
+  readonly functionName: string;
+  readonly failureQueueName: string;
+}
+
+/** What acts on the fleet. */
+interface Machinery {
   readonly eniFunction: EniFunction;
   readonly rollout: Rollout;
   readonly guard: ReplacementGuard;
@@ -47,157 +54,194 @@ interface Machinery {
 
 /** Gateways behind an internal NLB and all that watches and feeds them, named by name_prefix and environment. */
 export class GatewayStack extends TerraformStack {
-  public constructor(scope: Construct, id: string, { config, eniBundlePath, rolloutBundlePath }: GatewayStackProps) {
+  private readonly base: string;
+  private readonly groupName: string;
+  private readonly account: string;
+
+  public constructor(
+    scope: Construct,
+    id: string,
+    private readonly props: GatewayStackProps,
+  ) {
     super(scope, id);
-    const base = baseName(config);
-    const tags = tagsOf(config);
-    const { region, vpc_id: vpcId, private_subnet_ids: subnetIds, health_port: healthPort } = config;
-    const groupName = `${base}-xdp-asg`;
+    const { config } = props;
+    this.base = baseName(config);
+    this.groupName = `${this.base}-xdp-asg`;
     this.keepState(config);
     // The rollout function remembers by tags of the template, which are not the configuration's to remove.
     const ignoreTags = [{ keyPrefixes: [TAG_PREFIX] }];
-    new AwsProvider(this, 'aws', { region, defaultTags: [{ tags }], ignoreTags });
-    const account = new DataAwsCallerIdentity(this, 'account').accountId;
+    new AwsProvider(this, 'aws', { region: config.region, defaultTags: [{ tags: tagsOf(config) }], ignoreTags });
+    this.account = new DataAwsCallerIdentity(this, 'account').accountId;
 
-    const logs = logGroup(this, 'logs', { name: logGroupName(base), retentionDays: config.log_retention_days });
-    const security = new GatewaySecurity(this, 'security', {
-      vpcId,
-      baseName: base,
-      region,
-      healthPort,
+    const logs = logGroup(this, 'logs', { name: logGroupName(this.base), retentionDays: config.log_retention_days });
+    const security = this.security();
+    const { region, vpc_id: vpcId } = config;
+    const bundle = new BundleBucket(this, 'bundle', { baseName: this.base, region, vpcId });
+    const role = this.role(logs.arn, bundle);
+    const launchTemplate = this.launchTemplate(bundle, role, security);
+    const loadBalancer = this.loadBalancer(security);
+    const eniFunction = this.eniFunction(security);
+    const watched = {
+      baseName: this.base,
+      groupName: this.groupName,
+      loadBalancer: loadBalancer.metricDimensions,
+      functionName: eniFunction.functionName,
+      failureQueueName: eniFunction.failureQueueName,
+    };
+    const topic = this.alarmTopic();
+    const alarms = this.alarms(watched, topic);
+    const fleet = new GatewayFleet(this, 'fleet', {
+      name: this.groupName,
+      launchTemplate,
+      subnetIds: config.private_subnet_ids,
+      targetGroupArns: [loadBalancer.targetGroupArn],
+      minSize: config.min_instances,
+      maxSize: maxInstances(config),
+      tags: this.instanceTags(),
+      launchHook: eniFunction.hook,
+      dependsOn: [...eniFunction.listeners, loadBalancer.listener, ...security.rules],
+    });
+    const rollout = this.rollout({ fleet, launchTemplate, gatewayRoleArn: role.arn, topic }, alarms);
+    this.scaling(fleet);
+    const guard = this.replacementGuard(alarms);
+    this.machineryAlarms({ eniFunction, rollout, guard }, topic);
+    const mirror = this.mirror(loadBalancer, fleet, security);
+    const dashboard = this.dashboard(watched, logs.name);
+
+    this.warn(config);
+    this.outputs(loadBalancer, mirror, fleet, dashboard);
+  }
+
+  private security(): GatewaySecurity {
+    const { config } = this.props;
+    return new GatewaySecurity(this, 'security', {
+      vpcId: config.vpc_id,
+      baseName: this.base,
+      region: config.region,
+      healthPort: config.health_port,
       ipsecVm: { ip: config.aws_ipsec_vm_ip, port: config.aws_ipsec_vm_port },
       mirrorSourceCidrs: config.mirror_source_cidrs,
       managementCidrs: config.management_cidrs,
     });
-    const bundle = new GatewayBundle(this, 'bundle', { baseName: base, region, vpcId });
-    const role = new GatewayRole(this, 'role', {
-      baseName: base,
-      region,
-      logGroupArn: logs.arn,
+  }
+
+  private role(logGroupArn: string, bundle: BundleBucket): GatewayRole {
+    return new GatewayRole(this, 'role', {
+      baseName: this.base,
+      region: this.props.config.region,
+      logGroupArn,
       bundleReading: bundle.reading,
     });
-    const launchTemplate = new GatewayLaunchTemplate(this, 'launch-template', {
-      baseName: base,
+  }
+
+  private launchTemplate(bundle: BundleBucket, role: GatewayRole, security: GatewaySecurity): GatewayLaunchTemplate {
+    const { config } = this.props;
+    return new GatewayLaunchTemplate(this, 'launch-template', {
+      baseName: this.base,
       config,
       bundle,
       instanceType: config.ec2_instance_type,
       instanceProfileName: role.instanceProfileName,
       securityGroupIds: [security.gatewayGroupId],
-      tags: { ...tags, Name: `${base}-xdp` },
+      tags: this.instanceTags(),
       amiId: config.base_ami,
     });
-    const loadBalancer = new GatewayLoadBalancer(this, 'load-balancer', {
-      vpcId,
-      subnetIds,
+  }
+
+  private loadBalancer(security: GatewaySecurity): GatewayLoadBalancer {
+    const { config } = this.props;
+    return new GatewayLoadBalancer(this, 'load-balancer', {
+      vpcId: config.vpc_id,
+      subnetIds: config.private_subnet_ids,
       securityGroupId: security.loadBalancerGroupId,
-      baseName: base,
-      healthPort,
+      baseName: this.base,
+      healthPort: config.health_port,
       deletionProtection: config.deletion_protection,
     });
-    const eniFunction = new EniFunction(this, 'eni-function', {
-      baseName: base,
-      region,
-      account,
-      groupName,
-      bundlePath: eniBundlePath,
+  }
+
+  private eniFunction(security: GatewaySecurity): EniFunction {
+    const { config, eniPackagePath } = this.props;
+    return new EniFunction(this, 'eni-function', {
+      baseName: this.base,
+      region: config.region,
+      account: this.account,
+      groupName: this.groupName,
+      packagePath: eniPackagePath,
       securityGroupId: security.secondaryGroupId,
-      subnetIds,
+      subnetIds: config.private_subnet_ids,
       secondarySubnetIds: config.secondary_subnet_ids,
-      tags,
+      tags: tagsOf(config),
       logRetentionDays: config.log_retention_days,
       largestFleet: maxInstances(config),
     });
+  }
+
+  private alarmTopic(): AlarmTopic | undefined {
+    const { config } = this.props;
     const notifies = config.alarm_topic_arn ?? config.alarm_email;
-    const topic = notifies
-      ? new AlarmTopic(this, 'alarm-topic', {
-          baseName: base,
-          region,
-          account,
-          topicArn: config.alarm_topic_arn,
-          email: config.alarm_email,
-        })
-      : undefined;
-    const watched = {
-      baseName: base,
-      groupName,
-      loadBalancer: loadBalancer.metricDimensions,
-      functionName: eniFunction.functionName,
-      failureQueueName: eniFunction.failureQueueName,
-    };
-    const alarms = new GatewayAlarms(this, 'alarms', {
+    if (!notifies) return undefined;
+    return new AlarmTopic(this, 'alarm-topic', {
+      baseName: this.base,
+      region: config.region,
+      account: this.account,
+      topicArn: config.alarm_topic_arn,
+      email: config.alarm_email,
+    });
+  }
+
+  private alarms(watched: Watched, topic: AlarmTopic | undefined): GatewayAlarms {
+    const { config } = this.props;
+    return new GatewayAlarms(this, 'alarms', {
       ...watched,
-      rateAlarmName: rateAlarmName(base),
+      rateAlarmName: rateAlarmName(this.base),
       enableXdp: config.enable_xdp,
       packetsPerSecond: config.pps_alarm_threshold,
       topicArn: topic?.arn,
     });
-    const fleet = new GatewayFleet(this, 'fleet', {
-      name: groupName,
-      launchTemplate,
-      subnetIds,
-      targetGroupArns: [loadBalancer.targetGroupArn],
-      minSize: config.min_instances,
-      maxSize: maxInstances(config),
-      tags: { ...tags, Name: `${base}-xdp` },
-      launchHook: eniFunction.hook,
-      dependsOn: [...eniFunction.listeners, loadBalancer.listener, ...security.rules],
-    });
-    const rollout = new Rollout(this, 'rollout', {
-      baseName: base,
-      region,
-      account,
-      fleet,
-      launchTemplate,
-      gatewayRoleArn: role.arn,
-      bundlePath: rolloutBundlePath,
+  }
+
+  private rollout(
+    parts: Pick<RolloutProps, 'fleet' | 'launchTemplate' | 'gatewayRoleArn' | 'topic'>,
+    alarms: GatewayAlarms,
+  ): Rollout {
+    const { config, rolloutPackagePath } = this.props;
+    return new Rollout(this, 'rollout', {
+      ...parts,
+      baseName: this.base,
+      region: config.region,
+      account: this.account,
+      packagePath: rolloutPackagePath,
       alarmNames: alarms.rolloutAlarmNames,
-      topic,
       logRetentionDays: config.log_retention_days,
     });
+  }
+
+  private scaling(fleet: GatewayFleet): void {
+    const { config } = this.props;
     new FleetScaling(this, 'scaling', {
-      baseName: base,
+      baseName: this.base,
       groupName: fleet.name,
       packetsPerSecond: scalingTarget(config),
       bytesPerSecond: scalingBytes(config),
     });
-    const guard = new ReplacementGuard(this, 'replacement-guard', {
-      baseName: base,
-      region,
-      account,
-      groupName,
-      alarm: alarms.replacementDoesNotHelp,
-    });
-    this.watchMachinery({ base, groupName, topicArn: topic?.arn, eniFunction, rollout, guard });
-    const mirror = new TrafficMirror(this, 'mirror', {
-      baseName: base,
-      loadBalancerArn: loadBalancer.loadBalancerArn,
-      filterCidrs: config.mirror_filter_cidrs,
-      targetPort: config.target_port,
-      vni: config.vni,
-      sourceInterfaceIds: config.mirror_source_eni_ids,
-      sessionNumber: config.mirror_session_number,
-      gatewayGroupIds: [security.gatewayGroupId, security.secondaryGroupId],
-      // Destroyed before the gateways, made after them.
-      dependsOn: [loadBalancer.listener, fleet.group],
-    });
-    const dashboard = new GatewayDashboard(this, 'dashboard', { ...watched, region, logGroupName: logs.name });
-    const engineSwitch = new EngineSwitch(this, 'engine-switch', { baseName: base, region, groupName });
-
-    this.warn(config);
-    this.output('load_balancer_arn', loadBalancer.loadBalancerArn, 'Network load balancer of the gateways');
-    this.output('load_balancer_dns_name', loadBalancer.dnsName, 'Name of the load balancer');
-    this.output('mirror_target_id', mirror.targetId, 'Target for mirror sessions made elsewhere');
-    this.output('mirror_filter_id', mirror.filterId, 'Filter for mirror sessions made elsewhere');
-    this.output('autoscaling_group_name', fleet.name, 'Group of the gateways');
-    this.output('dashboard_url', dashboard.url, 'Where to look first');
-    this.output('rollback_command', engineSwitch.rollbackCommand, 'Puts all gateways on netfilter, in place');
   }
 
-  private watchMachinery({ base, groupName, topicArn, eniFunction, rollout, guard }: Machinery): void {
+  private replacementGuard(alarms: GatewayAlarms): ReplacementGuard {
+    return new ReplacementGuard(this, 'replacement-guard', {
+      baseName: this.base,
+      region: this.props.config.region,
+      account: this.account,
+      groupName: this.groupName,
+      alarm: alarms.replacementDoesNotHelp,
+    });
+  }
+
+  private machineryAlarms({ eniFunction, rollout, guard }: Machinery, topic: AlarmTopic | undefined): void {
     new MachineryAlarms(this, 'machinery-alarms', {
-      baseName: base,
-      groupName,
-      topicArn,
+      baseName: this.base,
+      groupName: this.groupName,
+      topicArn: topic?.arn,
       rolloutFunctionName: rollout.functionName,
       queues: {
         [rollout.failureQueueName]: {
@@ -222,6 +266,31 @@ export class GatewayStack extends TerraformStack {
     });
   }
 
+  private mirror(loadBalancer: GatewayLoadBalancer, fleet: GatewayFleet, security: GatewaySecurity): TrafficMirror {
+    const { config } = this.props;
+    return new TrafficMirror(this, 'mirror', {
+      baseName: this.base,
+      loadBalancerArn: loadBalancer.loadBalancerArn,
+      filterCidrs: config.mirror_filter_cidrs,
+      targetPort: config.target_port,
+      vni: config.vni,
+      sourceInterfaceIds: config.mirror_source_eni_ids,
+      sessionNumber: config.mirror_session_number,
+      gatewayGroupIds: [security.gatewayGroupId, security.secondaryGroupId],
+      // Destroyed before the gateways, made after them.
+      dependsOn: [loadBalancer.listener, fleet.group],
+    });
+  }
+
+  private dashboard(watched: Watched, logs: string): GatewayDashboard {
+    const { region } = this.props.config;
+    return new GatewayDashboard(this, 'dashboard', { ...watched, region, logGroupName: logs });
+  }
+
+  private instanceTags(): Record<string, string> {
+    return { ...tagsOf(this.props.config), Name: `${this.base}-xdp` };
+  }
+
   private keepState(config: GatewayConfig): void {
     if (!config.state_bucket) return keepStateLocally(this);
     keepStateInS3(this, {
@@ -233,11 +302,31 @@ export class GatewayStack extends TerraformStack {
 
   private warn(config: GatewayConfig): void {
     const place = (at: ConstructId): Construct => this.node.findChild(at);
-    adviceOn(config).forEach(({ at, text, isNote }) => {
+    warningsFor(config).forEach(({ at, text, isNote }) => {
       const annotations = Annotations.of(place(at));
       if (isNote) annotations.addInfo(text);
       else annotations.addWarning(text);
     });
+  }
+
+  private outputs(
+    loadBalancer: GatewayLoadBalancer,
+    mirror: TrafficMirror,
+    fleet: GatewayFleet,
+    dashboard: GatewayDashboard,
+  ): void {
+    const engineSwitch = new EngineSwitch(this, 'engine-switch', {
+      baseName: this.base,
+      region: this.props.config.region,
+      groupName: this.groupName,
+    });
+    this.output('load_balancer_arn', loadBalancer.loadBalancerArn, 'Network load balancer of the gateways');
+    this.output('load_balancer_dns_name', loadBalancer.dnsName, 'Name of the load balancer');
+    this.output('mirror_target_id', mirror.targetId, 'Target for mirror sessions made elsewhere');
+    this.output('mirror_filter_id', mirror.filterId, 'Filter for mirror sessions made elsewhere');
+    this.output('autoscaling_group_name', fleet.name, 'Group of the gateways');
+    this.output('dashboard_url', dashboard.url, 'Where to look first');
+    this.output('rollback_command', engineSwitch.rollbackCommand, 'Puts all gateways on netfilter, in place');
   }
 
   private output(name: string, value: string, description: string): void {

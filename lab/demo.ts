@@ -121,7 +121,7 @@ function choiceTable(choices: readonly Choice[]): string {
   return [title, faint(head), ...lines].join('\n');
 }
 
-// --- the story ------------------------------------------------------------------------------------------------------
+// --- main -----------------------------------------------------------------------------------------------------------
 
 interface Finding {
   readonly verdicts: readonly Verdict[];
@@ -183,7 +183,7 @@ async function main(wanted = '', mode = ''): Promise<boolean> {
     for (const problem of problems) console.log(bad(problem));
     const verdict = `${right} of ${verdicts.length} cases right`;
     console.log(wrong.length + problems.length > 0 ? bad(verdict) : good(`${verdict}; nothing else left the machine`));
-    console.log(`engine ${engine}; packets judged by tshark, payloads also received by a UDP socket`);
+    console.log(`engine ${engine}; packets decoded by tshark, payloads also received by a UDP socket`);
     console.log(
       `user data: ${stack.userData.length} bytes of ${USER_DATA_LIMIT}; bundle: ${stack.bundle.content.length}`,
     );

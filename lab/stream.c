@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A stream of mirrored datagrams and its judge. `send` plays the mirror session: each datagram carries a sequence
+ * A stream of mirrored datagrams and its receiver. `send` plays the mirror session: each datagram carries a sequence
  * number, and what it says it sent has left. `receive` is the IPsec VM: it tells which numbers came, came twice or
- * came damaged, and counts at the wire what still carries Don't-Fragment. What the judge itself lost, it says as well.
+ * came damaged, and counts at the wire what still carries Don't-Fragment. What the receiver itself lost, it says as well.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -480,7 +480,7 @@ static void report(int receiver, int all, int with_df)
 	printf("{\"received\":%llu,\"highest\":%lld,\"duplicates\":%llu,\"corrupt\":%llu,\"reordered\":%llu,\"bytes\":%llu",
 		(unsigned long long)seen.received, (long long)seen.highest - 1, (unsigned long long)seen.duplicates,
 		(unsigned long long)seen.corrupt, (unsigned long long)seen.reordered, (unsigned long long)seen.bytes);
-	printf(",\"judge_drops\":%u,\"frames\":%llu,\"frames_with_df\":%llu,\"first_with_df\":[",
+	printf(",\"receiver_drops\":%u,\"frames\":%llu,\"frames_with_df\":%llu,\"first_with_df\":[",
 		socket_drops(receiver), (unsigned long long)seen.frames, (unsigned long long)seen.frames_with_df);
 	named = seen.frames_with_df < RANGES ? seen.frames_with_df : RANGES;
 	for (uint64_t i = 0; i < named; i++)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The legacy path: clears DF of large UDP datagrams to one port in userspace, over NFQUEUE, by the XDP program's rule.
-// Nothing is ever dropped: all else is accepted as it came, and the kernel fails open when the queue overflows.
+// The engine `nfqueue`, the NFQUEUE daemon: clears DF of large UDP datagrams to one port in userspace, by the XDP programs'
+// rule. Nothing is ever dropped: all else is accepted as it came, and the kernel fails open when the queue overflows.
 
 #include <arpa/inet.h>
 #include <getopt.h>
@@ -22,7 +22,8 @@
 #include <iterator>
 #include <string>
 
-#include "../bpf/journal.h"
+#include "../lib/journal.h"
+#include "../lib/settings.h"
 
 namespace
 {
@@ -34,7 +35,11 @@ constexpr int kQuietMs = 200; // no packet for so long: the queue is drained
 
 constexpr option kOptions[] = { { "queue", 1, nullptr, 0 }, { "target-port", 1, nullptr, 1 },
 	{ "min-packet-size", 1, nullptr, 2 }, { "max-packet-size", 1, nullptr, 3 }, { "help", 0, nullptr, 'h' }, {} };
-unsigned values[] = { 0, 31765, 1400, 9000 };
+constexpr struct {
+	unsigned min, max;
+} kBounds[] = { { 0, 65535 }, { TARGET_PORT_MIN, TARGET_PORT_MAX }, { MIN_PACKET_SIZE_MIN, MIN_PACKET_SIZE_MAX },
+	{ MAX_PACKET_SIZE_MIN, MAX_PACKET_SIZE_MAX } };
+unsigned values[] = { 0, TARGET_PORT_DEFAULT, MIN_PACKET_SIZE_DEFAULT, MAX_PACKET_SIZE_DEFAULT };
 const unsigned &number = values[0], &port = values[1], &minimum = values[2], &maximum = values[3];
 
 unsigned long seen, modified, malformed, errors;
@@ -178,16 +183,18 @@ void parse(int argc, char **argv)
 		if (which == '?')
 			exit(EXIT_FAILURE);
 		if (which == 'h') {
-			puts("usage: modify_udp_df [--queue 0] [--target-port 31765] [--min-packet-size 1400] [--max-packet-size 9000]\n"
-			     "Clears DF of UDP datagrams to the target port, minimum < IP total length <= maximum.\n"
-			     "SIGTERM, SIGINT: lets the rest pass, handles what is still queued, exits.");
+			printf("usage: modify_udp_df [--queue 0] [--target-port %u] [--min-packet-size %u] [--max-packet-size %u]\n"
+			       "Clears DF of UDP datagrams to the target port, minimum < IP total length <= maximum.\n"
+			       "SIGTERM, SIGINT: lets the rest pass, handles what is still queued, exits.\n",
+				port, minimum, maximum);
 			exit(EXIT_SUCCESS);
 		}
 		const char *end = optarg + strlen(optarg);
 		auto [rest, error] = std::from_chars(optarg, end, values[which]);
-		if (error != std::errc() || rest != end || values[which] > 65535 || values[which] < (which == 1))
+		const auto &[min, max] = kBounds[which];
+		if (error != std::errc() || rest != end || values[which] < min || values[which] > max)
 			die("--" + std::string(kOptions[index].name) + " " + optarg + ": must be a whole number from " +
-				(which == 1 ? "1" : "0") + " to 65535");
+				std::to_string(min) + " to " + std::to_string(max));
 	}
 	if (optind < argc)
 		die(argv[optind] + std::string(": not an option, see --help"));

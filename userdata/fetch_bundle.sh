@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The first thing a new gateway runs: takes the bundle out of its private bucket, with the credentials of the instance's
-# role, and puts it in its place if its SHA-256 is the one that the user data names. Where that bundle already is, it does
+# How does a new gateway get its programs? This is the first thing that it runs: takes the bundle out of its private bucket, with
+# the credentials of the instance's role, and puts it in its place if its SHA-256 is the one that the user data names. Where that bundle already is, it does
 # nothing. The bucket keeps old versions of its one object, because a rollback launches older user data, which names an
 # older bundle: the versions are tried, newest first, and the hash decides.
 #
@@ -11,6 +11,9 @@ set -euo pipefail
 readonly SETTINGS=${1:-/etc/mirror-gateway/bundle.env}
 readonly OLDEST_CURL=7.88 # Debian 12; the one of Ubuntu 22.04 does not sign a session token
 readonly NO_CONTENT=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 # SHA-256 of what a GET sends
+
+# What steps tell each other: REASON, why the last one failed, with the remedy; ANSWER, the file with what curl got, and WHY it did
+# not; TOKEN, SIGNATURE and VERSIONS, of the metadata service and of the bucket; WORK, a folder.
 
 say() { printf 'fetch_bundle.sh: %s\n' "$*"; }
 fail() {
@@ -27,8 +30,8 @@ load_settings() {
 	done <"$SETTINGS"
 }
 
-# Until it works or patience is at its end. What did not work leaves in REASON what, why and the remedy.
-patiently() {
+# Runs it until it works or the retry window is over. What did not work leaves in REASON what, why and the remedy.
+retry_until_done() {
 	local said=
 	until "$@"; do
 		((SECONDS < PATIENCE_SECONDS)) || fail "$REASON; given up after $SECONDS s"
@@ -51,15 +54,15 @@ need_curl() {
 	local version
 	if ! command -v curl >/dev/null; then
 		say 'curl: installing'
-		patiently install_curl
+		retry_until_done install_curl
 	fi
 	version=$(curl --version | sed -n '1s/^curl \([0-9.]*\).*/\1/p')
 	printf '%s\n' $OLDEST_CURL "$version" | sort -CV ||
 		fail "curl: $version cannot sign for S3, it must be $OLDEST_CURL or newer; take an image of Debian 12, Ubuntu 24.04 or newer (base_ami)"
 }
 
-# curl with the rest of its configuration from stdin, where no process list shows it -> ANSWER, a file. A status other
-# than 200 is a failure; WHY is then what is known of it. Not behind a pipe, where it could set neither.
+# Runs curl with the rest of its configuration from stdin, where no process list shows it; sets ANSWER. A status other than 200 is
+# a failure, and sets WHY. Not behind a pipe, where it could set neither.
 ask() {
 	local status
 	ANSWER=$WORK/answer
@@ -77,10 +80,10 @@ ask() {
 # A page of the metadata service, which needs a token for it.
 imds() { ask "$IMDS_URL/meta-data/$1" < <(printf 'header = "X-aws-ec2-metadata-token: %s"\n' "$TOKEN"); }
 
-# Of a JSON document that has no quotes in its strings, as credentials have none.
+# Prints a field of a JSON document that has no quotes in its strings, as credentials have none. jq comes later, with the packages.
 field() { sed -n "s/.*\"$1\" *: *\"\([A-Za-z0-9+/=]*\)\".*/\1/p" "$ANSWER"; }
 
-# -> SIGNATURE, what curl needs to sign, and S3 to see signed. An instance may be up some seconds before the credentials
+# Sets SIGNATURE: what curl needs to sign, and S3 to see signed. An instance may be up some seconds before the credentials
 # of its role are.
 load_credentials() {
 	local roles=iam/security-credentials/ id secret session
@@ -104,7 +107,7 @@ s3() {
 	return 1
 }
 
-# Their ids, newest first; what a deletion has left is none.
+# Sets VERSIONS to their ids, newest first; what a deletion has left is none.
 list_versions() {
 	s3 "?prefix=$KEY&versions=" || return
 	read -ra VERSIONS -d '' < <(tr -d '\n' <"$ANSWER" | sed 's/<Version>\|<DeleteMarker>/\n&/g' |
@@ -113,7 +116,7 @@ list_versions() {
 
 is_ours() { sha256sum --check --status <<<"$SHA256  $ANSWER"; }
 
-# -> ANSWER is the bundle
+# Sets ANSWER to the bundle.
 find_bundle() {
 	local version
 	load_credentials && list_versions || return
@@ -145,7 +148,7 @@ main() {
 	WORK=$(mktemp -d)
 	trap 'rm -rf "$WORK"' EXIT
 	need_curl
-	patiently find_bundle
+	retry_until_done find_bundle
 	put_in_place
 	say "bundle ${SHA256::12} is in $DIRECTORY"
 }

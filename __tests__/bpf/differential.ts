@@ -4,7 +4,7 @@
 import { ETHERNET_HEADER, ETHERTYPE, Packet, PROTOCOL } from '../../lab/packets/packet';
 import { type Judgement, apply, count, judge } from './model';
 import { type Answer, type Config, LONGEST_FRAME, type Program, type Stats, XDP_PASS, stats } from './program';
-import { Random } from '../random';
+import { Random } from '../support/random';
 
 const SEED = Number(process.env.DIFFERENTIAL_SEED ?? Date.now() % 2 ** 31);
 /** Each has its own settings. */

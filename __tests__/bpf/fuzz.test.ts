@@ -23,21 +23,21 @@ const FAULTS: readonly Fault[] = [
   {
     name: 'a read before its bounds check',
     target: 'fuzz_parsing',
-    file: 'bpf/parsing.h',
-    from: 'if (taken + size > frame->end)',
-    to: 'if (taken > frame->end)',
+    file: 'bpf/xdp/parsing.h',
+    from: 'if (bytes + size > frame->end)',
+    to: 'if (bytes > frame->end)',
   },
   {
     name: 'a checksum without its carry',
     target: 'fuzz_parsing',
-    file: 'bpf/rule.h',
+    file: 'bpf/xdp/checksum.h',
     from: 'sum = (sum & 0xffff) + (sum >> 16);',
     to: 'sum &= 0xffff;',
   },
   {
     name: 'a number beyond its maximum',
     target: 'fuzz_loader',
-    file: 'bpf/udp_df_modifier_loader.c',
+    file: 'bpf/loader/options.c',
     from: 'value > max)',
     to: 'value > max + 1)',
   },
@@ -80,7 +80,7 @@ describe('the fuzz targets', () => {
 
   test.each(FAULTS)('$target finds $name', async ({ target, file, from, to, name }) => {
     const root = path.join(scratch, name.replaceAll(' ', '-'));
-    for (const folder of ['bpf', 'netfilter']) {
+    for (const folder of ['lib', 'bpf', 'netfilter', 'userdata']) {
       fs.cpSync(path.join(REPOSITORY, folder), path.join(root, folder), {
         recursive: true,
         filter: (source) => !path.basename(source).startsWith('fuzz_') || /\.c(pp)?$/.test(source),

@@ -5,7 +5,7 @@ import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_pr
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
-import { describeKeys } from '../../constructs/config/config';
+import { describeKeys } from '../../constructs/config/keys';
 import { LARGEST_MIRRORED } from '../../constructs/config/limits';
 import { mountBpffs, sleep } from '../../lab/support/host';
 import { makeNextVersion } from '../../lab/namespaces/next-version';
@@ -189,7 +189,7 @@ describe('attach', () => {
   test('takes every setting', () => {
     attach('--target-port', '1', '--min-packet-size=28', '--max-packet-size', '9001', '--traffic-percent', '0');
     const config = { target_port: 1, min_packet_size: 28, max_packet_size: 9001, traffic_percent: 0 };
-    expect(status().config).toEqual(config);
+    expect(status().config).toEqual({ ...DEFAULT_CONFIG, ...config });
   });
 
   test('again updates the program in place: same link, counters kept, settings as given now', () => {
@@ -293,7 +293,7 @@ describe('attach', () => {
     afterAll(() => fs.rmSync(other, { recursive: true }));
 
     const upgrade = (...args: string[]): string =>
-      execute([...inside(GATEWAY), `${other}/udp_df_modifier_loader`, ...args, '--pin-dir', PINS]).err;
+      execute([...inside(GATEWAY), `${other}/bpf/udp_df_modifier_loader`, ...args, '--pin-dir', PINS]).err;
 
     test('moves the counters, keeps the link, and so does the way back', () => {
       attach();
@@ -419,7 +419,6 @@ describe('attach says what is wrong', () => {
 
   test('a program that the verifier refuses, in the words of the verifier; nothing stays behind', () => {
     const source = fs.readFileSync(path.join(BPF_FOLDER, 'udp_df_modifier.bpf.c'), 'utf8');
-    fs.copyFileSync(path.join(BPF_FOLDER, 'parsing.h'), path.join(folder, 'parsing.h'));
     const unsafe = source.replace('__u32 only = 0,', '__u32 only = *(__u32 *)frame.at,');
     expect(unsafe).not.toBe(source);
     const result = loader('attach', '--interface', 'br0', '--object', compile('unsafe', unsafe));
@@ -849,7 +848,7 @@ describe('the direct engine, in driver mode', () => {
     gateway(`ip link set br0 mtu ${mtu}`); // the primary interface has 1500, of which 50 are the mirror's headers
     complete();
     const ids = (JSON.parse(gateway('bpftool -j map list')) as { id: number; name?: string; type: string }[])
-      .filter(({ name, type }) => name === 'whole' && type === 'devmap')
+      .filter(({ name, type }) => name === 'tx_single' && type === 'devmap')
       .map(({ id }) => id);
     // struct bpf_devmap_val: the interface, then the number of the program, 32 bits each.
     const [entry] = dump<{ value: string[] }>(`id ${Math.max(...ids)}`);
@@ -934,11 +933,11 @@ describe('the direct engine, in driver mode', () => {
 
 test('allows what the stack allows', () => {
   const { out } = execute([LOADER, '--help']);
-  for (const option of ['target-port', 'min-packet-size', 'max-packet-size', 'traffic-percent']) {
-    const key = option.replaceAll('-', '_').replace(/^traffic/, 'xdp_traffic');
+  for (const name of Object.keys(DEFAULT_CONFIG)) {
+    const key = name.replace(/^traffic/, 'xdp_traffic');
     const { allowed, byDefault } = describeKeys().find((each) => each.key === key) ?? {};
     const [, min, max] = /from (\d+) to (\d+)/.exec(allowed ?? '') ?? [];
-    expect(out).toContain(`--${option} ${min}..${max} (${byDefault})\n`);
+    expect(out).toContain(`--${name.replaceAll('_', '-')} ${min}..${max} (${byDefault})\n`);
   }
   const beyond = execute([LOADER, 'config', '--min-packet-size', String(LARGEST_MIRRORED)]);
   expect(refusal(beyond)).toContain(

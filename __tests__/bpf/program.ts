@@ -2,6 +2,7 @@
 // The real BPF object under BPF_PROG_TEST_RUN: bpf/tests/prog_run, here or on another kernel, stays up for many exchanges.
 import { execFileSync, spawn } from 'node:child_process';
 import * as path from 'node:path';
+import { settings } from '../../userdata/settings.json';
 import type { Readable, Writable } from 'node:stream';
 
 export const BPF_FOLDER = path.resolve(__dirname, '../../bpf');
@@ -15,6 +16,7 @@ export const REFUSED = -22;
 /** Longer frames would reach the program in pieces: one page less headroom and tailroom. */
 export const LONGEST_FRAME = 3520;
 
+/** Of settings.json what can change under traffic. */
 export interface Config {
   readonly target_port: number;
   readonly min_packet_size: number;
@@ -22,12 +24,12 @@ export interface Config {
   readonly traffic_percent: number;
 }
 
-export const DEFAULT_CONFIG: Config = {
-  target_port: 31765,
-  min_packet_size: 1400,
-  max_packet_size: 9000,
-  traffic_percent: 100,
-};
+/** In the order of struct gateway_config. */
+export const DEFAULT_CONFIG = Object.fromEntries(
+  Object.values<{ min: number; live?: string; default?: number }>(settings).flatMap(({ live, default: value = 0 }) =>
+    live === undefined ? [] : [[live, value]],
+  ),
+) as unknown as Config;
 
 /** In the order of struct gateway_stats. */
 export const COUNTERS = [
@@ -142,11 +144,10 @@ export class Program {
 }
 
 function configValue(config: Config): Buffer {
-  const value = Buffer.alloc(16);
-  const { target_port, min_packet_size, max_packet_size, traffic_percent } = config;
-  [target_port, min_packet_size, max_packet_size, traffic_percent].forEach((field, i) =>
-    value.writeUInt32LE(field, i * 4),
-  );
+  const names = Object.keys(DEFAULT_CONFIG);
+  const values: Readonly<Record<string, number>> = { ...config };
+  const value = Buffer.alloc(4 * names.length);
+  names.forEach((name, i) => value.writeUInt32LE(values[name] ?? 0, i * 4));
   return value;
 }
 

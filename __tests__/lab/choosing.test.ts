@@ -9,10 +9,10 @@ import { join } from 'node:path';
 import { DEPLOY_SCRIPT, INSTALLED } from '../../constructs/user-data/user-data';
 import { DRIVER_MODE_MTU, LARGEST_IN_DRIVER_MODE } from '../../constructs/config/limits';
 import { inNamespace, must, Progress, run, type RunResult, waitFor } from '../../lab/support/host';
-import { payloadHash } from '../../lab/packets/judge';
+import { payloadHash } from '../../lab/packets/decode';
 import { deploy, LAB, plugSecondary, RUNTIME, SETTINGS_FILE, unplugSecondary } from '../../lab/namespaces/namespaces';
 import { Packet } from '../../lab/packets/packet';
-import { Unit } from '../../lab/namespaces/storm';
+import { Unit } from '../../lab/namespaces/stress';
 import { Stream } from '../../lab/packets/traffic-stream';
 import { mirror, status, useLab } from './gateway';
 
@@ -361,7 +361,7 @@ describe('the XDP engine', () => {
     let loader: ChildProcess | undefined;
     const runs = (): ChildProcess =>
       spawn(...inNamespace(GATEWAY, DEPLOY_SCRIPT, 'run', 'xdp'), { stdio: 'ignore', detached: true });
-    await lab.close(); // the stream's judge has its port
+    await lab.close(); // the stream's receiver has its port
     await Stream.build();
     const stream = await Stream.start({ pps: 2000, bytes: [1428], flows: 20 }, progress);
     try {

@@ -7,7 +7,7 @@ import * as path from 'node:path';
 import { exchange, type ExchangeOptions, onto, type Outcome } from '../../lab/packets/exchange';
 import { must, REPOSITORY } from '../../lab/support/host';
 import { givesId } from '../../lab/namespaces/engines';
-import { type Datagram, payloadHash } from '../../lab/packets/judge';
+import { type Datagram, payloadHash } from '../../lab/packets/decode';
 import {
   ETHERNET_HEADER,
   ETHERTYPE,
@@ -18,12 +18,12 @@ import {
 } from '../../lab/packets/packet';
 import {
   ADDRESSES,
-  SmallGateway,
-  type SmallEngine,
-  type SmallGatewayOptions,
-} from '../../lab/namespaces/small-gateway';
+  MinimalGateway,
+  type MinimalEngine,
+  type MinimalGatewayOptions,
+} from '../../lab/namespaces/minimal-gateway';
 import { Capture, Receiver, send } from '../../lab/packets/traffic';
-import { Random } from '../random';
+import { Random } from '../support/random';
 import { sharedIds } from './gateway';
 import { type Generated, generate } from './mirror-generator';
 
@@ -38,7 +38,7 @@ const PACKETS_PER_SECOND = 6_000;
 /** Of IP packets inside a mirror: what fits the MTU of a driver with XDP, and a jumbo frame. */
 const LONGEST = { driver: 3434, other: 8900 };
 
-const gateway = new SmallGateway(`mgd${process.pid}`);
+const gateway = new MinimalGateway(`mgd${process.pid}`);
 beforeAll(() => gateway.up());
 afterAll(() => gateway.down());
 
@@ -51,8 +51,8 @@ const DF = 0x4000;
  * Identifications that the gateway gave are no part of it, so that engines can be compared, but what they hold together is.
  */
 async function through(
-  engine: SmallEngine,
-  options: SmallGatewayOptions,
+  engine: MinimalEngine,
+  options: MinimalGatewayOptions,
   frames: readonly Buffer[],
 ): Promise<string[]> {
   await gateway.use(engine, options);
@@ -110,7 +110,7 @@ function explain(frames: readonly Generated[], lines: readonly string[]): string
 }
 
 /** Every other time the default, under which nothing is fragmented. */
-function randomOptions(random: Random, round: number): SmallGatewayOptions {
+function randomOptions(random: Random, round: number): MinimalGatewayOptions {
   const smaller = random.pick([1400, 1400, 1400, 576, 577, 583, 1001, 1279, 1399, 1401, 1500] as const);
   const egressMtu = round % 2 ? smaller : EGRESS_MTU;
   const minPacketSize = random.pick([1400, 1400, 28, 575, 1500] as const);
@@ -118,7 +118,7 @@ function randomOptions(random: Random, round: number): SmallGatewayOptions {
   return { egressMtu, minPacketSize, maxPacketSize };
 }
 
-describe.each<[SmallEngine, number]>([
+describe.each<[MinimalEngine, number]>([
   ['driver', LONGEST.driver],
   ['generic', LONGEST.driver],
   ['generic', LONGEST.other],
@@ -232,43 +232,46 @@ describe.each(MODES)('direct, %s', (mode) => {
     );
   }
 
-  describe.each([EGRESS_MTU, 1400])('forwards with an egress MTU of %i, judged by tshark and a socket', (egressMtu) => {
-    let expected: Outcome;
-    let got: Outcome;
-    beforeAll(async () => {
-      const packets = DELIVERED.map(([, packet]) => packet);
-      await gateway.use('bridge', { egressMtu });
-      expected = await exchanged(packets);
-      await gateway.use(mode, { egressMtu });
-      got = await exchanged(packets);
-    });
-
-    test.each(DELIVERED)('%s', (_name, packet) => {
-      const hash = payloadHash(packet.data());
-      const [whole, byBridge] = [got, expected].map(({ datagrams }) =>
-        datagrams.filter(({ udp }) => udp.payloadHash === hash),
-      );
-      expect(whole).toHaveLength(1);
-      expect(whole?.map(apartFromId)).toEqual(byBridge?.map(apartFromId));
-      const [{ id, udp, fragments }] = whole as [Datagram];
-      expect(udp.checksum).toMatch(/good|none/);
-      expect(fragments.every((each) => each.checksum === 'good' && each.totalLength <= egressMtu)).toBe(true);
-      expect(fragments.every((each) => each.id === id)).toBe(true);
-      expect({ id, isRight: fragments[0]?.df ? id === idOf(packet) : givesId('direct/generic', id) }).toEqual({
-        id,
-        isRight: true,
+  describe.each([EGRESS_MTU, 1400])(
+    'forwards with an egress MTU of %i, decoded by tshark and a socket',
+    (egressMtu) => {
+      let expected: Outcome;
+      let got: Outcome;
+      beforeAll(async () => {
+        const packets = DELIVERED.map(([, packet]) => packet);
+        await gateway.use('bridge', { egressMtu });
+        expected = await exchanged(packets);
+        await gateway.use(mode, { egressMtu });
+        got = await exchanged(packets);
       });
-      expect(got.received.filter((each) => each.payloadHash === hash)).toHaveLength(1);
-    });
 
-    test('nothing else, no two under one identification, and says nothing to the source', () => {
-      expect(got.received).toHaveLength(DELIVERED.length);
-      expect(got.atSink).toHaveLength(expected.atSink.length);
-      expect(sharedIds(got.datagrams)).toEqual([]);
-      expect(sharedIds(expected.datagrams)).toEqual([]);
-      expect(got.strayAtSource).toEqual([]);
-    });
-  });
+      test.each(DELIVERED)('%s', (_name, packet) => {
+        const hash = payloadHash(packet.data());
+        const [whole, byBridge] = [got, expected].map(({ datagrams }) =>
+          datagrams.filter(({ udp }) => udp.payloadHash === hash),
+        );
+        expect(whole).toHaveLength(1);
+        expect(whole?.map(apartFromId)).toEqual(byBridge?.map(apartFromId));
+        const [{ id, udp, fragments }] = whole as [Datagram];
+        expect(udp.checksum).toMatch(/good|none/);
+        expect(fragments.every((each) => each.checksum === 'good' && each.totalLength <= egressMtu)).toBe(true);
+        expect(fragments.every((each) => each.id === id)).toBe(true);
+        expect({ id, isRight: fragments[0]?.df ? id === idOf(packet) : givesId('direct/generic', id) }).toEqual({
+          id,
+          isRight: true,
+        });
+        expect(got.received.filter((each) => each.payloadHash === hash)).toHaveLength(1);
+      });
+
+      test('nothing else, no two under one identification, and says nothing to the source', () => {
+        expect(got.received).toHaveLength(DELIVERED.length);
+        expect(got.atSink).toHaveLength(expected.atSink.length);
+        expect(sharedIds(got.datagrams)).toEqual([]);
+        expect(sharedIds(expected.datagrams)).toEqual([]);
+        expect(got.strayAtSource).toEqual([]);
+      });
+    },
+  );
 
   /** Fragments of what must have come of a packet. */
   function fragmentsOf({ datagrams }: Outcome, packet: Packet): Datagram['fragments'] {
@@ -422,7 +425,7 @@ async function loseCopies(object?: string): Promise<{ othersArrive: boolean; cou
   const receiver = await Receiver.start(gateway.path.sink, ADDRESSES.sink.address, ADDRESSES.sink.port);
   try {
     await gateway.use('driver', { object });
-    await gateway.losesCopy('copies_3');
+    await gateway.losesCopy('tx_broadcast_3');
     const packets = Array.from({ length: 60 }, (_, id) => datagram(id % 3 ? 1428 : 2852, id));
     const frames = packets.map((packet) => onto(gateway.path, packet.build()));
     const capture = await Capture.start(gateway.path.sink);
@@ -471,20 +474,20 @@ const FAULTS: readonly { readonly name: string; readonly from: string; readonly 
     from: 'reader->is_copied = byte & 0x80;',
     to: 'reader->is_copied = 1;',
   },
-  { name: 'a header sum that forgets changed options', from: 'changes = slip.options;', to: 'changes = 0;' },
+  { name: 'a header sum that forgets changed options', from: 'diff = meta.options_diff;', to: 'diff = 0;' },
   { name: 'options that routers work on, carried', from: 'type == 7 /*', to: 'type == 255 /*' },
   { name: 'a UDP checksum made where there was none', from: 'if (udp->check) {', to: 'if (udp->check || 1) {' },
   {
     name: 'a UDP checksum that forgets the port',
-    from: 'changes + change(udp->dest, rules->ipsec_vm_port)',
-    to: 'changes',
+    from: 'diff + checksum_diff(udp->dest, rules->ipsec_vm_port)',
+    to: 'diff',
   },
   { name: 'a TTL that stays', from: 'old - bpf_htons(0x0100)', to: 'old' },
   { name: 'padding sent along', from: 'return !behind ||', to: 'return 1 || !behind ||' },
   {
     name: 'a wrong IP checksum mended',
-    from: '!= 0xffff)\n\t\treturn PASSED_MALFORMED;',
-    to: '== 1)\n\t\treturn PASSED_MALFORMED;',
+    from: '!= 0xffff)\n\t\treturn PASS_MALFORMED;',
+    to: '== 1)\n\t\treturn PASS_MALFORMED;',
   },
   { name: 'a wrong outer UDP checksum overlooked', from: 'if (outer->check &&', to: 'if (0 && outer->check &&' },
   { name: 'congestion marks overlooked', from: 'ip->tos & IP_ECN', to: '0' },
@@ -499,8 +502,8 @@ const FAULTS: readonly { readonly name: string; readonly from: string; readonly 
   { name: 'an identification that stays', from: 'ip->id = id;', to: '' },
   {
     name: 'a header sum that forgets the identification',
-    from: 'changes + frame->id_change + more',
-    to: 'changes + more',
+    from: 'diff + frame->id_diff + extra_diff',
+    to: 'diff + extra_diff',
   },
   { name: 'an outer length that lies', from: 'datagram->size + sizeof(struct ethhdr) > frame->length', to: '0' },
 ];
@@ -510,7 +513,7 @@ const LAYOUT_FAULTS: typeof FAULTS = [
   { name: 'fragments one byte apart', from: 'length - (number + 1) * each', to: 'length - (number + 1) * each - 1' },
   { name: 'the last one with MF', from: 'is_last ? offset / 8 :', to: 'is_last ? offset / 8 | IP_MF :' },
   { name: 'options of the first in all', from: 'number ? later_options : ', to: '' },
-  { name: 'a header sum that forgets options', from: 'number ? layout->options_change : 0', to: '0' },
+  { name: 'a header sum that forgets options', from: 'number ? plan->options_diff : 0', to: '0' },
   { name: 'no end before the others', from: 'if (number && bpf_xdp_adjust_tail', to: 'if (0 && bpf_xdp_adjust_tail' },
 ];
 
@@ -521,7 +524,7 @@ describe('a program with a fault', () => {
 
   const FRAMES = 4_000;
   const random = (): Random => new Random(4711);
-  const options: SmallGatewayOptions = { egressMtu: 577 };
+  const options: MinimalGatewayOptions = { egressMtu: 577 };
   let frames: Buffer[];
   let expected: string[];
   beforeAll(async () => {
@@ -538,10 +541,12 @@ describe('a program with a fault', () => {
   async function plant({ name, from, to }: (typeof FAULTS)[number]): Promise<string> {
     const copy = path.join(folder, name.replaceAll(/\W+/g, '-'));
     fs.cpSync(path.join(REPOSITORY, 'bpf'), copy, { recursive: true, filter: (file) => !file.endsWith('.o') });
-    const source = path.join(copy, 'udp_df_direct.bpf.c');
-    const sound = fs.readFileSync(source, 'utf8');
-    if (!sound.includes(from)) throw new Error(`${source} no longer contains "${from}": plant the fault elsewhere`);
-    fs.writeFileSync(source, sound.replaceAll(from, to));
+    const headers = fs.readdirSync(path.join(copy, 'xdp')).map((header) => path.join(copy, 'xdp', header));
+    const sources = [path.join(copy, 'udp_df_direct.bpf.c'), ...headers].filter((file) =>
+      fs.readFileSync(file, 'utf8').includes(from),
+    );
+    if (sources.length === 0) throw new Error(`the direct program no longer has "${from}": plant the fault elsewhere`);
+    for (const file of sources) fs.writeFileSync(file, fs.readFileSync(file, 'utf8').replaceAll(from, to));
     await must('make', ['-C', copy, 'udp_df_direct.bpf.o']);
     return path.join(copy, 'udp_df_direct.bpf.o');
   }
@@ -555,8 +560,8 @@ describe('a program with a fault', () => {
   });
 
   test('a count that goes on where copies were lost: is found', async () => {
-    const from = 'if (group->sequence != slip->sequence) {';
-    const object = await plant({ name: 'count', from, to: 'if (group->cut >= group->fragments) {' });
+    const from = 'if (group->sequence != meta->sequence) {';
+    const object = await plant({ name: 'count', from, to: 'if (group->seen >= group->fragments) {' });
     expect((await loseCopies(object)).othersArrive).toBe(false);
   });
 });

@@ -14,7 +14,7 @@ import {
   unplugSecondary,
   wantedOptions,
 } from '../../lab/namespaces/namespaces';
-import { withDeepBacklog } from '../../lab/namespaces/storm';
+import { withDeepBacklog } from '../../lab/namespaces/stress';
 import { type Finished, Stream } from '../../lab/packets/traffic-stream';
 
 const PPS = 20_000;
@@ -51,7 +51,7 @@ async function stream(progress: Progress, arrivalMs?: number): Promise<Finished>
 beforeAll(() => Stream.build());
 afterAll(labDown);
 
-/** The standby is what the bridge engine has behind it. */
+/** The fallback rule is what the bridge engine has behind it. */
 const CUTTING = ENGINES.filter((engine) => engine !== 'standby');
 
 describe.each(CUTTING)('engine %s, behind which EC2 limits fragments', (engine: Engine) => {
@@ -59,11 +59,19 @@ describe.each(CUTTING)('engine %s, behind which EC2 limits fragments', (engine: 
 
   it(`delivers all of ${PPS} datagrams/s of ${BYTES} bytes that it forwards whole`, async () => {
     await labUp(engine, { ec2FragmentLimit: true });
-    const { sent, judgement } = await stream(progress);
-    progress.say(`${engine}, whole: ${sent.sent} sent at ${sent.pps}/s, ${judgement.received} arrived`);
+    const { sent, report } = await stream(progress);
+    progress.say(`${engine}, whole: ${sent.sent} sent at ${sent.pps}/s, ${report.received} arrived`);
     expect(sent.pps).toBeGreaterThanOrEqual(LEAST_PPS);
-    expect(judgement).toMatchObject({
-      ...{ received: COUNT, frames: COUNT, missing: 0, duplicates: 0, corrupt: 0, frames_with_df: 0, judge_drops: 0 },
+    expect(report).toMatchObject({
+      ...{
+        received: COUNT,
+        frames: COUNT,
+        missing: 0,
+        duplicates: 0,
+        corrupt: 0,
+        frames_with_df: 0,
+        receiver_drops: 0,
+      },
     });
     expect(await fragmentsAtLimit()).toEqual({ passed: 0, dropped: 0 });
     expect(await fragmentsSent()).toBe(0);
@@ -71,19 +79,19 @@ describe.each(CUTTING)('engine %s, behind which EC2 limits fragments', (engine: 
 
   it(`cuts them at ${EGRESS_MTU}, and at most ${MOST_CUT} a second arrive; the limit says what it dropped`, async () => {
     await labUp(engine, { egressMtu: EGRESS_MTU, ec2FragmentLimit: true });
-    const { sent, judgement } = await stream(progress, ARRIVAL_MS);
+    const { sent, report } = await stream(progress, ARRIVAL_MS);
     const { passed = 0, dropped = 0 } = (await fragmentsAtLimit()) ?? {};
     progress.say(
-      `${engine}, cut: ${sent.sent} sent at ${sent.pps}/s, ${judgement.received} arrived in ${judgement.seconds} s; ` +
+      `${engine}, cut: ${sent.sent} sent at ${sent.pps}/s, ${report.received} arrived in ${report.seconds} s; ` +
         `of the fragments, ${passed} passed the limit, ${dropped} did not`,
     );
     // An engine that falls behind sends for longer than it was sent to.
-    const seconds = Math.ceil(Math.max(sent.seconds, judgement.seconds));
-    expect(judgement.received).toBeLessThanOrEqual(MOST_CUT * seconds);
+    const seconds = Math.ceil(Math.max(sent.seconds, report.seconds));
+    expect(report.received).toBeLessThanOrEqual(MOST_CUT * seconds);
     expect(passed).toBeLessThanOrEqual(EC2_FRAGMENTS_PER_SECOND * seconds);
     // The limit, not the engine, is why so few arrive; and what it lets pass is not lost elsewhere.
-    expect(judgement.received).toBeGreaterThan(MOST_CUT);
-    expect(judgement).toMatchObject({ frames: passed, duplicates: 0, corrupt: 0, frames_with_df: 0, judge_drops: 0 });
+    expect(report.received).toBeGreaterThan(MOST_CUT);
+    expect(report).toMatchObject({ frames: passed, duplicates: 0, corrupt: 0, frames_with_df: 0, receiver_drops: 0 });
     expect(await fragmentsDropped()).toBe(dropped);
     expect(dropped).toBeGreaterThan(passed);
     // What the gateway itself can tell is how many fragments it sent; that EC2 dropped them, it sees on ENA only.

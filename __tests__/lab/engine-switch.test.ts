@@ -3,7 +3,7 @@
 // on the lab's gateway.
 import { inNamespace, run, type RunResult } from '../../lab/support/host';
 import { LAB } from '../../lab/namespaces/namespaces';
-import { all, synth } from '../constructs/synthesized';
+import { all, synth } from '../unit/constructs/synthesized';
 import { status, useLab } from './gateway';
 
 interface CommandDocument {

@@ -2,7 +2,7 @@
 // The job, engine by engine: which mirrored datagrams come out at the sink, and that they come out right; whole, as by
 // default, and fragmented, after the egress MTU of the same gateway was lowered.
 import { type Outcome } from '../../lab/packets/exchange';
-import { payloadHash } from '../../lab/packets/judge';
+import { payloadHash } from '../../lab/packets/decode';
 import {
   type Engine,
   ENGINES,
@@ -228,7 +228,7 @@ describe.each(ENGINES)('engine %s', (engine) => {
     });
 
     it('keeps the order within a flow', async () => {
-      // Datagrams that need no work do not wait in the legacy program's queue, so they may pass those that do.
+      // Datagrams that need no work do not wait in the NFQUEUE daemon's queue, so they may pass those that do.
       const all = engine === 'nfqueue' ? LARGE : [...LARGE, ...SMALL];
       const lengths = all.filter((length) => length <= longestDatagram(engine));
       const flow = Array.from({ length: 300 }, (_, n) =>

@@ -5,7 +5,7 @@ import { exchange, type ExchangeOptions, onto, type Outcome, type Path } from '.
 import { inNamespace, must, type Progress } from '../../lab/support/host';
 import { Agent, type Monitoring } from '../../lab/namespaces/monitoring';
 import { Stream } from '../../lab/packets/traffic-stream';
-import { type Datagram, describeFacts, type PacketFacts, payloadHash } from '../../lab/packets/judge';
+import { type Datagram, describeFacts, type PacketFacts, payloadHash } from '../../lab/packets/decode';
 import { fragmentsOf } from '../../constructs/config/limits';
 import { DEFAULT_EGRESS_MTU, type Engine, givesId, isXdp } from '../../lab/namespaces/engines';
 import {

@@ -5,7 +5,7 @@ import type { Flood } from '../../lab/namespaces/flood';
 import { type Answer, HealthEndpoint, VERDICT_FILE } from '../../lab/namespaces/health';
 import { Progress, waitFor } from '../../lab/support/host';
 import { deploy, labDown, labUp, plugSecondary, unplugSecondary } from '../../lab/namespaces/namespaces';
-import { Unit } from '../../lab/namespaces/storm';
+import { Unit } from '../../lab/namespaces/stress';
 import { Stream } from '../../lab/packets/traffic-stream';
 
 const HEALTHY = { state: 'healthy', engine: 'direct', xdp_mode: 'generic', reason: '' };

@@ -2,14 +2,14 @@
 // One lost fragment costs one datagram (RFC 4963): what leaves without DF has an identification of its own, in every engine,
 // whether the gateway cuts it or the tunnel behind. IDENTIFICATION_CHANGES sets how many changes of rules and engines are made.
 import { inNamespace, must } from '../../lab/support/host';
-import { payloadHash } from '../../lab/packets/judge';
+import { payloadHash } from '../../lab/packets/decode';
 import { type Engine, ENGINES, givesId, isDirect } from '../../lab/namespaces/engines';
 import { deploy, LAB, labDown, labUp } from '../../lab/namespaces/namespaces';
 import { deterministicBytes, internetChecksum, Packet } from '../../lab/packets/packet';
-import { withDeepBacklog } from '../../lab/namespaces/storm';
+import { withDeepBacklog } from '../../lab/namespaces/stress';
 import { Capture, type Received, Receiver, send } from '../../lab/packets/traffic';
 import { FAR_END, tunnelDown, tunnelUp } from '../../lab/vm/tunnel';
-import { Random } from '../random';
+import { Random } from '../support/random';
 import { mirror } from './gateway';
 
 const HOST = '203.0.113.9';

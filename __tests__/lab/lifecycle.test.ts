@@ -15,10 +15,10 @@ import {
 import { join } from 'node:path';
 import { DEPLOY_SCRIPT, INSTALLED } from '../../constructs/user-data/user-data';
 import { inNamespace, must, Progress, run, type RunResult, waitFor } from '../../lab/support/host';
-import { payloadHash } from '../../lab/packets/judge';
+import { payloadHash } from '../../lab/packets/decode';
 import { deploy, LAB, LEGACY_PID_FILE, plugSecondary, unplugSecondary } from '../../lab/namespaces/namespaces';
 import { Packet } from '../../lab/packets/packet';
-import { Unit } from '../../lab/namespaces/storm';
+import { Unit } from '../../lab/namespaces/stress';
 import { mirror, status, untranslated, useLab } from './gateway';
 
 const GATEWAY = LAB.primary.namespace;
@@ -288,7 +288,7 @@ describe('a gateway', () => {
       expect(await deploy('config', 'get')).toBe(before);
     });
 
-    it('has the legacy program run exactly while XDP leaves flows', async () => {
+    it('has the NFQUEUE daemon run exactly while XDP leaves flows', async () => {
       for (const [percent, served] of [
         [10, true],
         [50, true],
@@ -303,7 +303,7 @@ describe('a gateway', () => {
       }
     });
 
-    it('leaves the flows to the standby when the legacy program is killed', async () => {
+    it('leaves the flows to the fallback rule when the NFQUEUE daemon is killed', async () => {
       await deploy('config', 'set', 'traffic_percent=0');
       process.kill(Number(readFileSync(LEGACY_PID_FILE, 'utf8')), 'SIGKILL');
       const before = await status();
@@ -315,7 +315,7 @@ describe('a gateway', () => {
     });
   });
 
-  it('says how it is rolled back when the legacy program does not start: the standby carries the traffic', async () => {
+  it('says how it is rolled back when the NFQUEUE daemon does not start: the fallback rule carries the traffic', async () => {
     const program = join(INSTALLED, 'netfilter/modify_udp_df');
     await deploy('attach');
     writeFileSync(program, '#!/bin/sh\necho broken >&2\nexit 1\n');

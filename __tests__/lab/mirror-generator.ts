@@ -2,8 +2,8 @@
 // Mirrored frames as a seed brings them: most of them datagrams that a gateway forwards, of every size and kind, the others
 // wrong or odd in one place. Each has the IP id it is asked for, and a payload that goes with it.
 import { ETHERTYPE, internetChecksum, type Macs, Packet, PROTOCOL, vxlan, VXLAN_PORT } from '../../lab/packets/packet';
-import { ADDRESSES } from '../../lab/namespaces/small-gateway';
-import { type Random } from '../random';
+import { ADDRESSES } from '../../lab/namespaces/minimal-gateway';
+import { type Random } from '../support/random';
 
 const ETHERNET = 14;
 const IPV4 = 20;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The legacy program as an operator meets it: its flags, its refusals, and what it says when it is told to stop.
+// The NFQUEUE daemon as an operator meets it: its flags, its refusals, and what it says when it is told to stop.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { inNamespace, must, REPOSITORY, run } from '../../lab/support/host';

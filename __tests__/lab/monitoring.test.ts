@@ -12,9 +12,9 @@ import { Agent, measureLatency, Monitoring } from '../../lab/namespaces/monitori
 import { deploy, LAB, SETTINGS_FILE } from '../../lab/namespaces/namespaces';
 import { type Search, searchOf } from '../../lab/aws/search';
 import { Stream } from '../../lab/packets/traffic-stream';
-import { FUNCTION_METRICS } from '../../lambda/metrics';
+import { FUNCTION_METRICS } from '../../lambda/shared/metrics';
 import { useMonitoring } from './gateway';
-import { all, type Body, only, parsed, synth, type Synthesized } from '../constructs/synthesized';
+import { all, type Body, only, parsed, synth, type Synthesized } from '../unit/constructs/synthesized';
 
 const progress = new Progress('monitoring');
 const LIST = join(INSTALLED, 'userdata/metrics.json');
@@ -392,7 +392,7 @@ describe('monitoring', () => {
       const [, document] = await lab.agent.next(2);
       expect(document).toMatchObject({ SoftnetDropsPerSecond: expect.any(Number) as unknown });
       expect(document).not.toHaveProperty('XdpAttached');
-      expect(said).toEqual([expect.stringMatching(/^no counters: deploy_xdp.sh: .*gateway\.env is missing/)]);
+      expect(said).toEqual([expect.stringMatching(/^no counters: xdp-monitoring.sh: .*gateway\.env is missing/)]);
     } finally {
       renameSync(`${settings}.away`, settings);
     }

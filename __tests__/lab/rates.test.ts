@@ -66,8 +66,8 @@ it('tells right rates or none over resets of counters, restarts and changes of e
     ['counters begin anew', async () => [await deploy('detach'), await deploy('attach')]],
     ['an update of the program', () => deploy('attach')],
     ['XDP goes', () => deploy('detach')],
-    ['the legacy program comes', () => deploy('rollback')],
-    ['the legacy program restarts', () => deploy('rollback')],
+    ['the NFQUEUE daemon comes', () => deploy('rollback')],
+    ['the NFQUEUE daemon restarts', () => deploy('rollback')],
     ['XDP comes back', () => deploy('attach')],
     [
       'monitoring restarts',

@@ -14,8 +14,8 @@ import {
   neighbourSolicitation,
   routerAdvertisement,
   tcpSyn,
-} from '../../lab/packets/foreign';
-import { describeFacts, judge, payloadHash } from '../../lab/packets/judge';
+} from '../../lab/packets/unmatched';
+import { describeFacts, decode, payloadHash } from '../../lab/packets/decode';
 import { ENGINES, isDirect, isXdp, longestDatagram, maxPacketSize } from '../../lab/namespaces/engines';
 import { deploy, LAB } from '../../lab/namespaces/namespaces';
 import {
@@ -27,7 +27,7 @@ import {
   Packet,
 } from '../../lab/packets/packet';
 import { Capture, send } from '../../lab/packets/traffic';
-import { Random } from '../random';
+import { Random } from '../support/random';
 import { countersOf, EGRESS_MTUS, expectDelivered, gatewayState, mirror, untranslated, useLab } from './gateway';
 
 const FROM = '198.51.100.7:40000';
@@ -387,7 +387,7 @@ describe.each(ENGINES)('engine %s', (engine) => {
     const isReply = (frame: Buffer): boolean => frame.readUInt16BE(12) === ETHERTYPE.arp && frame.readUInt8(21) === 2;
     await captures[1]?.see('an ARP reply', isReply);
     const [atSource = [], atSink = []] = await Promise.all(captures.map((capture) => capture.stop()));
-    expect((await judge(atSource)).map(describeFacts)).toEqual([]);
+    expect((await decode(atSource)).map(describeFacts)).toEqual([]);
     expect(atSink).toHaveLength(frames.length + 2);
     expect(await gatewayState()).toBe(before);
   });
@@ -422,7 +422,7 @@ describe('a gateway whose network is down, where nobody listens on the VXLAN por
     );
     const frames = await capture.stop();
     expect(frames).toHaveLength(3);
-    expect((await judge(frames)).filter(({ sourceMac }) => sourceMac === LAB.primary.mac)).toEqual([]);
+    expect((await decode(frames)).filter(({ sourceMac }) => sourceMac === LAB.primary.mac)).toEqual([]);
   });
 });
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Changing engines under traffic: whatever an engine lets go of, netfilter takes with the very next packet.
 import { readFileSync } from 'node:fs';
-import { payloadHash } from '../../lab/packets/judge';
+import { payloadHash } from '../../lab/packets/decode';
 import { ENGINES, isXdp, statusOf } from '../../lab/namespaces/engines';
 import { deploy, LEGACY_PID_FILE } from '../../lab/namespaces/namespaces';
 import { Packet } from '../../lab/packets/packet';
@@ -62,7 +62,7 @@ describe.each(ENGINES.filter(isXdp))('engine %s', (engine) => {
   describe('with a share of the flows', () => {
     afterAll(() => deploy('config', 'set', 'traffic_percent=100'));
 
-    it.each([0, 50, 100])('of %i %%, leaves the others to the legacy program', async (percent) => {
+    it.each([0, 50, 100])('of %i %%, leaves the others to the NFQUEUE daemon', async (percent) => {
       await deploy('config', 'set', `traffic_percent=${percent}`);
       const packets = stream(400);
       const delta = await countersOf(async () => {
@@ -82,7 +82,7 @@ describe.each(ENGINES.filter(isXdp))('engine %s', (engine) => {
 describe('engine nfqueue', () => {
   const lab = useLab('nfqueue');
 
-  it('leaves the traffic to the standby when its program is killed', async () => {
+  it('leaves the traffic to the fallback rule when its program is killed', async () => {
     process.kill(Number(readFileSync(LEGACY_PID_FILE, 'utf8')), 'SIGKILL');
     const packets = stream(200, 2852);
     const delta = await countersOf(async () => {

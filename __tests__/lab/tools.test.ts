@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who tests the testers: packets that the builder makes are the bytes that scapy makes, the judge calls wrong what is
+// Who tests the testers: packets that the builder makes are the bytes that scapy makes, the decoder calls wrong what is
 // wrong, and captures and sockets see what is there and say so when it is not.
-import { type Checksum, datagrams, judge, payloadHash } from '../../lab/packets/judge';
+import { type Checksum, datagrams, decode, payloadHash } from '../../lab/packets/decode';
 import { inNamespace, must } from '../../lab/support/host';
-import { arp, icmp, icmpRedirect, routerAdvertisement, tcpSyn } from '../../lab/packets/foreign';
+import { arp, icmp, icmpRedirect, routerAdvertisement, tcpSyn } from '../../lab/packets/unmatched';
 import { mirrored, Packet, PROTOCOL } from '../../lab/packets/packet';
 import { Capture, Receiver, send } from '../../lab/packets/traffic';
 
@@ -108,7 +108,7 @@ describe('the packet builder', () => {
   });
 });
 
-describe('the judge', () => {
+describe('the decoder', () => {
   /** A datagram cut as a router would. */
   function fragments(packet: Packet, id: number, room = 1376): Buffer[] {
     const whole = packet.ipPacket().subarray(20);
@@ -129,7 +129,7 @@ describe('the judge', () => {
     ['a wrong UDP checksum', hello.udpChecksum(1), 'good', 'bad'],
     ['no UDP checksum', hello.udpChecksum('zero'), 'good', 'none'],
   ])('sees %s', async (_, packet, ip, udp) => {
-    const [facts] = await judge([packet.df().ttl(9).tos(4).id(77).build()]);
+    const [facts] = await decode([packet.df().ttl(9).tos(4).id(77).build()]);
     expect(facts).toMatchObject({
       ip: { from: '198.51.100.7', to: '203.0.113.9', id: 77, df: true, mf: false, ttl: 9, tos: 4, totalLength: 33 },
       udp: { fromPort: 40000, toPort: 31765, length: 13, payloadHash: payloadHash(Buffer.from('hello')) },
@@ -140,7 +140,7 @@ describe('the judge', () => {
   it('puts fragments together and checks the whole', async () => {
     const right = hello.totalLength(3000);
     const frames = [...fragments(right, 1), ...fragments(right.udpChecksum(1), 2), ...fragments(right, 3).slice(1)];
-    const found = datagrams(await judge(frames));
+    const found = datagrams(await decode(frames));
     expect(found.map(({ id, udp }) => [id, udp.checksum, udp.payloadHash])).toEqual([
       [1, 'good', payloadHash(right.data())],
       [2, 'bad', payloadHash(right.data())],
@@ -154,13 +154,13 @@ describe('the judge', () => {
 
   it('takes nothing inside another packet for the packet', async () => {
     const between = { from: '198.51.100.7', to: '203.0.113.9' };
-    const facts = await judge([icmpRedirect(between, '10.0.0.1', '10.0.0.2').build(), mirrored(hello.build())]);
+    const facts = await decode([icmpRedirect(between, '10.0.0.1', '10.0.0.2').build(), mirrored(hello.build())]);
     expect(facts[0]).toMatchObject({ ip: { from: '198.51.100.7', protocol: 1 }, udp: undefined });
     expect(facts[1]).toMatchObject({ ip: { from: '10.77.0.1' }, udp: { toPort: 4789, checksum: 'none' } });
   });
 
   it('sees VLAN tags', async () => {
-    const facts = await judge([hello.vlan(7, 0x88a8).vlan(0).build(), hello.build()]);
+    const facts = await decode([hello.vlan(7, 0x88a8).vlan(0).build(), hello.build()]);
     expect(facts.map(({ vlans }) => vlans)).toEqual([[7, 0], []]);
   });
 });

@@ -20,7 +20,7 @@ import {
   unplugSecondary,
 } from '../../lab/namespaces/namespaces';
 import { Packet, pcap } from '../../lab/packets/packet';
-import { Unit } from '../../lab/namespaces/storm';
+import { Unit } from '../../lab/namespaces/stress';
 import { send } from '../../lab/packets/traffic';
 import { type Cause, isShown, type Step, troubleshooting } from '../../lab/namespaces/troubleshooting';
 import { expectDelivered, mirror, useLab } from './gateway';
@@ -113,7 +113,7 @@ async function makeUnsafe(): Promise<void> {
   await deploy('detach');
   const folder = join(INSTALLED, 'bpf');
   const source = readFileSync(join(folder, 'udp_df_direct.bpf.c'), 'utf8');
-  const unsafe = source.replace('__u32 only = 0;', '__u32 only = *(__u32 *)(long)ctx->data;');
+  const unsafe = source.replace('__u32 only = 0,', '__u32 only = *(__u32 *)(long)ctx->data,');
   writeFileSync(join(folder, 'unsafe.bpf.c'), unsafe);
   await must('make', ['-C', folder, 'unsafe.bpf.o']);
   copyFileSync(join(folder, 'unsafe.bpf.o'), join(folder, 'udp_df_direct.bpf.o'));
@@ -139,7 +139,7 @@ async function peers(mtu: number): Promise<void> {
 }
 
 let hung = 0;
-/** The legacy program hangs, and its queue is full. */
+/** The NFQUEUE daemon hangs, and its queue is full. */
 async function hang(): Promise<void> {
   await deploy('rollback');
   hung = legacyPid();

@@ -6,7 +6,7 @@ import { REPOSITORY } from '../../lab/support/host';
 /** Moved by a `make test-all` that passed on a clean checkout. */
 const PASSED = 'refs/test-all/passed';
 
-const PROGRAMS = /^(bpf|netfilter|userdata)\//;
+const PROGRAMS = /^(bpf|health|lib|netfilter|userdata)\//;
 const MACHINES =
   /^lab\/vm\/(apt|computer|image|programs|qemu|surroundings|vm)\.ts|^__tests__\/vm\/(emulated|lifecycle|machine|unbaked|upgrades)/;
 /** Whatever a machine boots from. */
@@ -14,8 +14,8 @@ const BOOTED = new RegExp(`${PROGRAMS.source}|${MACHINES.source}|^constructs/use
 
 const PARTS: readonly { readonly part: string; readonly files: RegExp }[] = [
   { part: 'plain Debian images', files: BOOTED },
-  { part: "all of Debian's kernels", files: /^bpf\/|^lab\/vm\/(kernels|bare-machine)\.ts|^__tests__\/vm\/.*kernels/ },
-  { part: 'storms of full length', files: PROGRAMS },
+  { part: "all of Debian's kernels", files: /^bpf\/|^lab\/vm\/(kernels|kernel-vm)\.ts|^__tests__\/vm\/.*kernels/ },
+  { part: 'stress runs of full length', files: PROGRAMS },
   { part: 'emulated machines', files: BOOTED },
 ];
 

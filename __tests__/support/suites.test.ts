@@ -10,7 +10,7 @@ import { parse } from './run';
 import { filesOf, SUITE_NAMES } from './suites';
 import { BUDGETS, expectedSeconds, MOST_SECONDS, type Task, tasksOf } from './tasks';
 
-const TASK: Task = { suite: 'lab', file: 'lab/storm.test.ts', seconds: 100 };
+const TASK: Task = { suite: 'lab', file: 'lab/stress.test.ts', seconds: 100 };
 const outcome = (seconds: number, more: Partial<Outcome> = {}): Outcome => {
   return { task: TASK, seconds, failed: false, labUps: 0, boots: 0, ...more };
 };
@@ -52,7 +52,7 @@ describe('the report', () => {
   test('lists the longest file first, with its budget, labs and boots, and the sum of its suite', () => {
     const short = outcome(12, { task: { ...TASK, file: 'lab/short.test.ts', seconds: 20 }, labUps: 1 });
     const rows = table([short, outcome(80, { labUps: 4 })]).map((row) => row.replace(/ +/g, ' '));
-    expect(rows[1]).toBe('lab/storm.test.ts 80 100 4');
+    expect(rows[1]).toBe('lab/stress.test.ts 80 100 4');
     expect(rows[2]).toBe('lab/short.test.ts 12 20 1');
     expect(rows.at(-1)).toBe('test-lab, 2 files 92 120 5');
   });
@@ -69,23 +69,24 @@ describe('the report', () => {
 
 describe('what a change asks of make test-all', () => {
   test('is nothing for the stack and its documents', () => {
-    expect(partsFor(['constructs/monitoring/alarms.ts', 'README.md', 'lambda/index.ts'])).toEqual([]);
+    expect(partsFor(['constructs/monitoring/alarms.ts', 'README.md', 'lambda/attach-eni/index.ts'])).toEqual([]);
   });
 
-  test('is kernels, storms, emulated machines and plain images for a BPF program', () => {
-    expect(partsFor(['bpf/ids.h'])).toEqual([
+  test('is kernels, stress runs, emulated machines and plain images for a BPF program', () => {
+    expect(partsFor(['bpf/xdp/ids.h'])).toEqual([
       'plain Debian images',
       "all of Debian's kernels",
-      'storms of full length',
+      'stress runs of full length',
       'emulated machines',
     ]);
   });
 
-  test('is no kernel for the NFQUEUE program', () => {
-    expect(partsFor(['netfilter/modify_udp_df.cpp'])).toEqual([
-      ...['plain Debian images', 'storms of full length', 'emulated machines'],
-    ]);
-  });
+  test.each(['netfilter/modify_udp_df.cpp', 'health/health_endpoint.c', 'lib/journal.c'])(
+    'is no kernel for %s',
+    (file) => {
+      expect(partsFor([file])).toEqual(['plain Debian images', 'stress runs of full length', 'emulated machines']);
+    },
+  );
 });
 
 describe('a machine that cannot do everything', () => {
@@ -119,6 +120,6 @@ describe('the command line', () => {
   });
 
   test('names what is no suite, and those that are', () => {
-    expect(() => parse(['labs'])).toThrow("no suite 'labs'; it must be one of unit, terraform, lambda, bpf, lab, vm");
+    expect(() => parse(['labs'])).toThrow("no suite 'labs'; it must be one of unit, terraform, aws, bpf, lab, vm");
   });
 });

@@ -15,9 +15,9 @@ export interface Suite {
 const KERNEL: readonly Need[] = ['root', 'namespaces', 'bpf'];
 
 export const SUITES = {
-  unit: { folders: ['constructs', 'userdata', 'bench', 'support'], testSeconds: 120, needs: [] },
+  unit: { folders: ['unit', 'support'], testSeconds: 120, needs: [] },
   terraform: { folders: ['terraform'], testSeconds: 600, needs: [] },
-  lambda: { folders: ['lambda', 'fetch', 'cloudwatch'], testSeconds: 600, needs: [] },
+  aws: { folders: ['aws'], testSeconds: 600, needs: [] },
   bpf: { folders: ['bpf'], testSeconds: 600, needs: KERNEL },
   lab: { folders: ['lab'], testSeconds: 900, needs: KERNEL },
   vm: { folders: ['vm'], testSeconds: 2700, needs: [...KERNEL, 'tun', 'containers'] },

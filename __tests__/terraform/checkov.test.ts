@@ -4,7 +4,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { checkov, type CheckovResult } from '../../lab/aws/checkov';
 import { Project } from '../../lab/terraform/project';
-import { EVERY_OPTION } from '../constructs/synthesized';
+import { EVERY_OPTION } from '../unit/constructs/synthesized';
 
 /** More would be a policy of its own. */
 const MOST_SKIPPED = 10;

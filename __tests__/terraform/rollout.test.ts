@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rollouts through real Terraform, the function's own code and AWS's stand-in over HTTP: after each story, which version the
-// group is saved with, which runs, what the topic got, and what a diff shows. First the stories that Terraform's own way of
+// Rollouts through real Terraform, the function's own code and AWS's stand-in over HTTP: after each scenario, which version the
+// group is saved with, which runs, what the topic got, and what a diff shows. First those that Terraform's own way of
 // rolling out (instance_refresh) fails, to show that the stand-in is as strict as AWS.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { Project } from '../../lab/terraform/project';
 import type { RunResult } from '../../lab/support/host';
-import { FINISHED_MINUTES } from '../lambda/rollout/stories';
-import { ALARM, GROUP, RolloutWorld } from '../lambda/rollout/world';
+import { FINISHED_MINUTES } from '../aws/lambda/rollout/fixtures';
+import { ALARM, FakeAws, GROUP } from '../aws/lambda/rollout/fake-aws';
 import { stateOf, terraformTest } from './terraform';
 
 type Block = Record<string, unknown>;
@@ -25,15 +25,15 @@ const HALF = { MIRROR_GATEWAY_XDP_TRAFFIC_PERCENT: '50' };
 /** A change that makes no version. */
 const OTHER_THRESHOLD = { MIRROR_GATEWAY_PPS_ALARM_THRESHOLD: '5000' };
 
-let world: RolloutWorld;
+let aws: FakeAws;
 let project: Project;
 let stateFile: string;
 let deployed: string;
 const stacks = new Map<object, string>();
 
 beforeAll(async () => {
-  world = await RolloutWorld.create();
-  project = new Project(world.endpoint.url);
+  aws = await FakeAws.create();
+  project = new Project(aws.endpoint.url);
   for (const variables of [NETFILTER, HALF, OTHER_THRESHOLD, FIRST]) {
     const size = { MIRROR_GATEWAY_MIN_INSTANCES: String(GATEWAYS), MIRROR_GATEWAY_MIRRORING_INSTANCE_COUNT: '6' };
     const all = { ...size, ...variables };
@@ -51,12 +51,12 @@ beforeAll(async () => {
 
 afterAll(async () => {
   project.remove();
-  await world.destroy();
+  await aws.destroy();
 });
 
 beforeEach(() => {
   fs.writeFileSync(stateFile, deployed);
-  world.renew(GATEWAYS);
+  aws.renew(GATEWAYS);
 });
 
 /** The stack without what no rollout touches, which takes most of Terraform's time; lifecycle.test.ts has the whole. */
@@ -110,8 +110,8 @@ const NOTHING = 'No changes. Your infrastructure matches the configuration.';
 const saidDue = (saved: string, wanted: string) =>
   `version ${wanted} is deployed, but the gateways' group is still on version ${saved}`;
 
-const savedAndRunning = () => ({ saved: world.group.saved, running: world.group.running.join() });
-const told = () => world.endpoint.published.map(({ subject }) => subject.replace('mirror-gateway: ', ''));
+const savedAndRunning = () => ({ saved: aws.group.saved, running: aws.group.running.join() });
+const told = () => aws.endpoint.published.map(({ subject }) => subject.replace('mirror-gateway: ', ''));
 
 /** The stack with Terraform's own way of rolling out, as it was before docs/adr/0009-rollouts.md. */
 function old(stack: Stack): void {
@@ -134,41 +134,41 @@ describe('by Terraform alone', () => {
     if (before === undefined) expect(await apply(FIRST, old)).toMatchObject({ code: 0 });
     before ??= fs.readFileSync(stateFile, 'utf8');
     fs.writeFileSync(stateFile, before);
-    world.renew(GATEWAYS);
+    aws.renew(GATEWAYS);
   });
 
   terraformTest('a bad version is rolled back to itself, and the fleet never gets well', async () => {
-    world.group.becomesHealthy = (version) => version !== '2';
+    aws.group.becomesHealthy = (version) => version !== '2';
     expect(await apply(NETFILTER, old)).toMatchObject({ code: 0 });
-    expect(world.group.saved).toBe('2');
-    world.group.pass(300);
-    expect(world.group.saved).toBe('2');
-    expect(world.group.refreshes[0]?.rollsBackTo).toBe('2');
+    expect(aws.group.saved).toBe('2');
+    aws.group.pass(300);
+    expect(aws.group.saved).toBe('2');
+    expect(aws.group.refreshes[0]?.rollsBackTo).toBe('2');
   });
 
   terraformTest('a revert in mid-rollout is refused', async () => {
     expect(await apply(NETFILTER, old)).toMatchObject({ code: 0 });
-    world.group.pass(15);
+    aws.group.pass(15);
     const { code, stdout, stderr } = await apply(FIRST, old);
     expect(code).not.toBe(0);
     expect((stdout + stderr).replace(/[\s│╷╵]+/g, ' ')).toContain(
       'An active instance refresh with a desired configuration exists',
     );
-    world.group.pass(FINISHED_MINUTES);
+    aws.group.pass(FINISHED_MINUTES);
     expect(savedAndRunning()).toEqual({ saved: '2', running: '2,2,2' });
   });
 
   terraformTest(
     'an alarm without data keeps the rollout from starting, and the group is saved with what never ran',
     async () => {
-      world.endpoint.alarms.set(ALARM, 'INSUFFICIENT_DATA');
+      aws.endpoint.alarms.set(ALARM, 'INSUFFICIENT_DATA');
       expect((await apply(NETFILTER, old)).code).not.toBe(0);
-      world.group.pass(FINISHED_MINUTES);
+      aws.group.pass(FINISHED_MINUTES);
       expect(savedAndRunning()).toEqual({ saved: '2', running: '1,1,1' });
-      world.endpoint.alarms.set(ALARM, 'OK');
+      aws.endpoint.alarms.set(ALARM, 'OK');
       await apply(NETFILTER, old);
-      world.group.pass(FINISHED_MINUTES);
-      expect(world.group.running.join()).toBe('1,1,1');
+      aws.group.pass(FINISHED_MINUTES);
+      expect(aws.group.running.join()).toBe('1,1,1');
     },
   );
 });
@@ -176,12 +176,12 @@ describe('by Terraform alone', () => {
 describe('by the function', () => {
   terraformTest('a flip of enable_xdp: the diff is empty after it, and says what is due before', async () => {
     expect(await apply(NETFILTER)).toMatchObject({ code: 0 });
-    expect(world.group.active?.version).toBe('2');
+    expect(aws.group.active?.version).toBe('2');
     expect(await diff(NETFILTER)).toContain(saidDue('1', '2'));
-    await world.pass(FINISHED_MINUTES);
+    await aws.pass(FINISHED_MINUTES);
     expect(savedAndRunning()).toEqual({ saved: '2', running: '2,2,2' });
     expect(told()).toEqual(['rollout succeeded']);
-    expect(world.endpoint.published[0]?.message).toMatch(
+    expect(aws.endpoint.published[0]?.message).toMatch(
       /version 2 \(netfilter \(enable_xdp false\).*has replaced version 1 .*3 of 3 gateways/,
     );
     const said = await diff(NETFILTER);
@@ -190,25 +190,25 @@ describe('by the function', () => {
   });
 
   terraformTest('a bad version ends on the previous one; the next diff says so, and a revert works', async () => {
-    world.group.becomesHealthy = (version) => version !== '2';
+    aws.group.becomesHealthy = (version) => version !== '2';
     expect(await apply(NETFILTER)).toMatchObject({ code: 0 });
-    await world.pass(200);
+    await aws.pass(200);
     expect(savedAndRunning()).toEqual({ saved: '1', running: '1,1,1' });
     expect(told()).toEqual(['rollout rolled back']);
     const said = await diff(NETFILTER);
     expect(said).toContain(NOTHING);
     expect(said).toContain(saidDue('1', '2'));
     expect(await apply(FIRST)).toMatchObject({ code: 0 });
-    await world.pass(FINISHED_MINUTES);
+    await aws.pass(FINISHED_MINUTES);
     expect(savedAndRunning()).toEqual({ saved: '3', running: '3,3,3' });
     expect(told()).toEqual(['rollout rolled back', 'rollout succeeded']);
   });
 
   terraformTest('a revert in mid-rollout replaces it', async () => {
     expect(await apply(NETFILTER)).toMatchObject({ code: 0 });
-    await world.pass(15);
+    await aws.pass(15);
     expect(await apply(FIRST)).toMatchObject({ code: 0 });
-    await world.pass(FINISHED_MINUTES);
+    await aws.pass(FINISHED_MINUTES);
     expect(savedAndRunning()).toEqual({ saved: '3', running: '3,3,3' });
     expect(told()).toEqual(['rollout cancelled', 'rollout succeeded']);
     expect(await diff(FIRST)).toContain(NOTHING);
@@ -218,60 +218,60 @@ describe('by the function', () => {
     'a second deploy in mid-rollout replaces it, and one that changes no version leaves it alone',
     async () => {
       expect(await apply(HALF)).toMatchObject({ code: 0 });
-      await world.pass(15);
+      await aws.pass(15);
       expect(await apply(NETFILTER)).toMatchObject({ code: 0 });
-      expect(world.group.active?.version).toBe('3');
-      await world.pass(FINISHED_MINUTES);
+      expect(aws.group.active?.version).toBe('3');
+      await aws.pass(FINISHED_MINUTES);
       expect(savedAndRunning()).toEqual({ saved: '3', running: '3,3,3' });
       expect(told()).toEqual(['rollout cancelled', 'rollout succeeded']);
     },
   );
 
   terraformTest('an alarm without data, or one that fired before, keeps nothing from starting', async () => {
-    world.endpoint.alarms.set(ALARM, 'INSUFFICIENT_DATA');
+    aws.endpoint.alarms.set(ALARM, 'INSUFFICIENT_DATA');
     expect(await apply(NETFILTER)).toMatchObject({ code: 0 });
-    await world.pass(FINISHED_MINUTES);
+    await aws.pass(FINISHED_MINUTES);
     expect(savedAndRunning()).toEqual({ saved: '2', running: '2,2,2' });
     expect(told()).toEqual(['rollout succeeded']);
   });
 
   terraformTest('a function that fails fails the deploy, and the next one starts what is due', async () => {
-    const { invoke } = world.endpoint;
-    world.endpoint.invoke = () => Promise.reject(new Error('AccessDenied: injected'));
+    const { invoke } = aws.endpoint;
+    aws.endpoint.invoke = () => Promise.reject(new Error('AccessDenied: injected'));
     expect((await apply(NETFILTER)).code).not.toBe(0);
-    world.endpoint.invoke = invoke;
+    aws.endpoint.invoke = invoke;
     expect(await diff(NETFILTER)).toMatch(/aws_lambda_invocation\.rollout_start\w* will be created/);
     expect(await apply(NETFILTER)).toMatchObject({ code: 0 });
-    await world.pass(FINISHED_MINUTES);
+    await aws.pass(FINISHED_MINUTES);
     expect(savedAndRunning()).toEqual({ saved: '2', running: '2,2,2' });
     expect(await diff(NETFILTER)).toContain(NOTHING);
   });
 
   terraformTest('a fleet that is dead is brought back by a version that lives', async () => {
     // Nobody reports, so that the alarm has no data; with "missing" it would be INSUFFICIENT_DATA.
-    world.endpoint.alarms.set(ALARM, 'INSUFFICIENT_DATA');
-    world.group.becomesHealthy = (version) => version === '2';
+    aws.endpoint.alarms.set(ALARM, 'INSUFFICIENT_DATA');
+    aws.group.becomesHealthy = (version) => version === '2';
     expect(await apply(HALF)).toMatchObject({ code: 0 });
-    await world.pass(FINISHED_MINUTES);
+    await aws.pass(FINISHED_MINUTES);
     expect(savedAndRunning()).toEqual({ saved: '2', running: '2,2,2' });
     expect(told()).toEqual(['rollout succeeded']);
   });
 
   terraformTest('launches that fail for a while delay it, for longer than an hour turn it back', async () => {
-    world.group.refusesLaunch = () => 'no capacity';
+    aws.group.refusesLaunch = () => 'no capacity';
     expect(await apply(NETFILTER)).toMatchObject({ code: 0 });
-    await world.pass(30);
-    expect(world.group.active?.status).toBe('InProgress');
-    await world.pass(60);
+    await aws.pass(30);
+    expect(aws.group.active?.status).toBe('InProgress');
+    await aws.pass(60);
     expect(savedAndRunning()).toEqual({ saved: '1', running: '1,1,1' });
     expect(told()).toEqual(['rollout rolled back']);
-    expect(world.lines.filter(({ facts }) => facts.LaunchesFailed === 1).length).toBeGreaterThan(30);
+    expect(aws.lines.filter(({ facts }) => facts.LaunchesFailed === 1).length).toBeGreaterThan(30);
   });
 
   terraformTest('destroy in mid-rollout cancels it and leaves nothing', async () => {
     expect(await apply(NETFILTER)).toMatchObject({ code: 0 });
-    await world.pass(5);
-    const { group } = world;
+    await aws.pass(5);
+    const { group } = aws;
     expect(await project.terraform(['destroy', '-auto-approve', '-input=false'])).toMatchObject({ code: 0 });
     expect({ deleted: group.deleted, name: group.name, left: stateOf(project) }).toEqual({
       deleted: true,

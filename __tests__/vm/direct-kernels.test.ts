@@ -2,7 +2,7 @@
 // The direct engine on Debian's kernels: that the verifier of each takes it, and that datagrams come out whole, in driver
 // mode from the kernel on that makes copies (5.13), in generic mode everywhere. Three namespaces in a machine of seconds. The
 // egress MTU is 1400 where nothing else is said, so that the kernel's helpers have something to do.
-import { BareMachine } from '../../lab/vm/bare-machine';
+import { KernelVm } from '../../lab/vm/kernel-vm';
 import { must, Progress } from '../../lab/support/host';
 import { ensureKernel, TESTED_SUITES } from '../../lab/vm/kernels';
 import { Packet, vxlan } from '../../lab/packets/packet';
@@ -17,11 +17,11 @@ type Counters = Readonly<Record<string, number>>;
 beforeAll(() => buildProgram());
 
 describe.each(TESTED_SUITES)('direct, on the kernel of Debian %s', (suite) => {
-  let machine: BareMachine | undefined;
+  let machine: KernelVm | undefined;
   let copies = true;
   let laysOut = true;
 
-  const guest = (): BareMachine => {
+  const guest = (): KernelVm => {
     if (machine) return machine;
     throw new Error('the machine is not up: its beforeAll failed');
   };
@@ -39,7 +39,7 @@ describe.each(TESTED_SUITES)('direct, on the kernel of Debian %s', (suite) => {
   beforeAll(async () => {
     const progress = new Progress(suite);
     const ethtool = (await must('which', ['ethtool'])).trim();
-    machine = await BareMachine.boot(await ensureKernel(suite, progress), [LOADER, OBJECT, ethtool], progress);
+    machine = await KernelVm.boot(await ensureKernel(suite, progress), [LOADER, OBJECT, ethtool], progress);
     const [major = 0, minor = 0] = (await machine.exec('uname -r')).split('.').map(Number);
     const isSince = (least: number): boolean => major > 5 || (major === 5 && minor >= least);
     copies = isSince(13);

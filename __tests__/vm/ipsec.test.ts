@@ -57,9 +57,9 @@ function placeOf({ place, heading }: Step): (typeof IPSEC_PLACES)[number] {
 const fragments = (wire: readonly Sent[]): readonly Sent[] => wire.filter(({ fragment }) => fragment);
 const longest = (wire: readonly Sent[]): number => Math.max(...wire.map(({ length }) => length));
 
-function expectAll({ judgement }: Streamed, count = COUNT): void {
-  const right = { received: count, duplicates: 0, corrupt: 0, reordered: 0, judge_drops: 0, missing: 0 };
-  expect(judgement).toMatchObject(right);
+function expectAll({ report }: Streamed, count = COUNT): void {
+  const right = { received: count, duplicates: 0, corrupt: 0, reordered: 0, receiver_drops: 0, missing: 0 };
+  expect(report).toMatchObject(right);
 }
 
 let routeBased: Streamed;

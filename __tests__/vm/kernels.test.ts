@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import { BareMachine, PROGRAMS } from '../../lab/vm/bare-machine';
+import { KernelVm, PROGRAMS } from '../../lab/vm/kernel-vm';
 import { Progress } from '../../lab/support/host';
 import { ensureKernel, TESTED_SUITES } from '../../lab/vm/kernels';
 import { itAgreesWithTheModel } from '../bpf/differential';
@@ -68,13 +68,13 @@ afterAll(() => {
 
 describe.each(TESTED_SUITES)('the kernel of Debian %s', (suite) => {
   const progress = new Progress(suite);
-  let machine: BareMachine | undefined;
+  let machine: KernelVm | undefined;
   let release = 'did not boot';
   let version: string;
   let began: number;
   let bootedAt: number;
 
-  const guest = (): BareMachine => {
+  const guest = (): KernelVm => {
     if (machine) return machine;
     throw new Error('the machine is not up: its beforeAll failed');
   };
@@ -84,7 +84,7 @@ describe.each(TESTED_SUITES)('the kernel of Debian %s', (suite) => {
     version = kernel.version;
     began = Date.now();
     const files = [PROG_RUN, LOADER, BPF_OBJECT, join(folder, 'too_new.o'), join(folder, 'unsafe.o')];
-    machine = await BareMachine.boot(kernel, files, progress);
+    machine = await KernelVm.boot(kernel, files, progress);
     bootedAt = Date.now();
     release = (await machine.exec('uname -r')).trim();
     progress.say(`Linux ${release} is up, ${((bootedAt - began) / 1000).toFixed(1)} s after power-on`);

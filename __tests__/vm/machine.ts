@@ -19,7 +19,7 @@ import {
 import { synthesize } from '../../lab/support/synth';
 import { Receiver } from '../../lab/packets/traffic';
 import { Stream } from '../../lab/packets/traffic-stream';
-import { type CloudInitResult, type Computer } from '../../lab/vm/computer';
+import { type CloudInitResult, type Computer, PROBE } from '../../lab/vm/computer';
 import { bootContainer } from '../../lab/vm/container';
 import { bootVm, VM_LAB, type VmOptions } from '../../lab/vm/vm';
 
@@ -113,12 +113,12 @@ export class Machine {
   /** Work under a steady stream that an emulated machine could keep up with; what was wrong with it afterwards. */
   async streamThrough(work: () => Promise<void>): Promise<string[]> {
     await Stream.build();
-    await this.socket?.stop(); // the stream's judge has its port meanwhile
+    await this.socket?.stop(); // the stream's receiver has its port meanwhile
     const stream = await Stream.start({ pps: 100, bytes: [1428, 2852], flows: 200 }, this.vm.progress, VM_LAB);
     try {
       await work();
-      const { sent, judgement, lost } = await stream.finish();
-      const { received, duplicates, corrupt, frames_with_df } = judgement;
+      const { sent, report, lost } = await stream.finish();
+      const { received, duplicates, corrupt, frames_with_df } = report;
       this.vm.progress.say(`${sent.sent} datagrams sent at ${sent.pps}/s, ${received} received`);
       return [
         ...lost.map(([from, to]) => `lost: ${from} to ${to}`),
@@ -147,9 +147,30 @@ export class Machine {
   }
 
   async becomesHealthy(timeoutMs = this.options.emulated ? 5 * MINUTE : 2 * MINUTE): Promise<void> {
-    const probe = async (): Promise<true | undefined> =>
-      (await this.health().catch(() => '')).includes('"healthy"') || undefined;
-    await waitFor('healthy gateway', probe, { timeoutMs, progress: this.vm.progress });
+    let last = '';
+    const probe = async (): Promise<true | undefined> => {
+      last = await this.health().catch((error: Error) => error.message);
+      return last.includes('"healthy"') || undefined;
+    };
+    try {
+      await waitFor('healthy gateway', probe, {
+        timeoutMs,
+        progress: this.vm.progress,
+        detail: () => last.slice(0, 300),
+      });
+    } catch (error) {
+      throw new Error(`${(error as Error).message}: ${last}\n${await this.journal()}`, { cause: error });
+    }
+  }
+
+  /** What the units said since the boot: what a failure has to show. */
+  async journal(): Promise<string> {
+    const units = '-u "mirror-gateway*" -u "xdp*" -u modify_udp -t deploy_xdp.sh';
+    const { stdout, stderr } = await this.vm.tryExec(
+      `journalctl -b --no-pager -n 120 -o short-precise ${units}`,
+      PROBE,
+    );
+    return stdout + stderr;
   }
 
   /** Runs what ends a service, and waits for the next process of it. */
@@ -223,8 +244,10 @@ export function itIsAGateway(machine: Machine): void {
   it(`the status names engine ${engine} and counts what it did`, async () => {
     const cleared = all.filter(({ fate }) => fate === 'DF cleared').length;
     const status = await machine.status();
+    if (status.engine !== statusOf(engine).engine)
+      throw new Error(`engine ${status.engine}\n${await machine.journal()}`);
     expect(status).toMatchObject(statusOf(engine));
-    // What the direct engine leaves to the kernel, the standby clears.
+    // What the direct engine leaves to the kernel, the fallback rule clears.
     const byStandby = engine === 'nfqueue' ? 0 : status.standby_packets;
     expect(status.packets_modified + byStandby).toBeGreaterThanOrEqual(cleared);
   });

@@ -14,14 +14,14 @@ import {
   type Point,
   type Run,
   type StepCost,
-  type Subject,
+  type DeviceUnderTest,
 } from '../results';
 import { type Found, highestWithoutLoss, isConclusive, isOffered, mean, percentile, type Verdict } from './statistics';
-import type { Bench, Observed } from './subjects';
+import type { Bench, Observed } from './devices-under-test';
 import { OVERLOAD, type TrialOptions } from './trials';
 
 export interface Plan {
-  readonly subjects: readonly Subject[];
+  readonly subjects: readonly DeviceUnderTest[];
   readonly sizes: readonly number[];
   /** Of an overload. */
   readonly repetitions: number;
@@ -47,7 +47,7 @@ export interface Step {
 /** At least this many datagrams/s, or the search for a rate without loss gives up. */
 const LEAST_RATE = 5000;
 const MOST_RATE = 10_000_000;
-/** Of any trial but those of a search. At overload the legacy program's queue, empty at first, is a small part of what comes. */
+/** Of any trial but those of a search. At overload the NFQUEUE daemon's queue, empty at first, is a small part of what comes. */
 export const TRIAL_MS = 1000;
 /**
  * A machine that others use is held up now and then: a rate at which little is lost fails only when that happens so often. Between
@@ -80,8 +80,8 @@ export const IN_DRIVER_EVERY = 4;
 const SEARCH_TRIALS = 5;
 
 /** The driver's programs take no jumbo frames (docs/direct-engine.md). */
-function isPossible(subject: Subject, bytes: number): boolean {
-  return bytes <= LARGEST_IN_DRIVER_MODE || !['driver', 'ceiling'].includes(subject);
+function isPossible(subject: DeviceUnderTest, bytes: number): boolean {
+  return bytes <= LARGEST_IN_DRIVER_MODE || !['driver', 'baseline'].includes(subject);
 }
 
 const secondsOf = (milliseconds: number): number => milliseconds / 1000 + AROUND_SECONDS;
@@ -211,16 +211,17 @@ export class Measurement {
     );
   }
 
-  private subjectsAt(bytes: number): readonly Subject[] {
+  private subjectsAt(bytes: number): readonly DeviceUnderTest[] {
     return this.plan.subjects.filter((subject) => isPossible(subject, bytes));
   }
 
-  private subjectsIn(round: number, bytes: number): Subject[] {
-    const takesPart = (subject: Subject): boolean => !IN_DRIVER.includes(subject) || round % IN_DRIVER_EVERY === 1;
+  private subjectsIn(round: number, bytes: number): DeviceUnderTest[] {
+    const takesPart = (subject: DeviceUnderTest): boolean =>
+      !IN_DRIVER.includes(subject) || round % IN_DRIVER_EVERY === 1;
     return this.subjectsAt(bytes).filter(takesPart);
   }
 
-  private async overload(subject: Subject, bytes: number): Promise<string> {
+  private async overload(subject: DeviceUnderTest, bytes: number): Promise<string> {
     const trial = await this.trial(subject, { bytes, pps: OVERLOAD, milliseconds: TRIAL_MS });
     const result = ratesOf(trial);
     const before = this.point(subject, bytes);
@@ -238,7 +239,7 @@ export class Measurement {
     return ratesOf(await this.trial(subject, { bytes: GROWTH_BYTES, pps: OVERLOAD, milliseconds: TRIAL_MS }, flowBits));
   }
 
-  private async withoutLoss(subject: Subject, bytes: number, onTrial: () => void): Promise<Found> {
+  private async withoutLoss(subject: DeviceUnderTest, bytes: number, onTrial: () => void): Promise<Found> {
     const { lossless: before = [], overload } = this.point(subject, bytes);
     const tried: Tried[] = [];
     const tryRate = async (pps: number): Promise<Verdict> => {
@@ -256,7 +257,7 @@ export class Measurement {
   }
 
   /** Ends with the first that decides, or with the best of those in which the generator was not held up, if there is one. */
-  private async bestOfTries(subject: Subject, bytes: number, pps: number, onTrial: () => void): Promise<Tried> {
+  private async bestOfTries(subject: DeviceUnderTest, bytes: number, pps: number, onTrial: () => void): Promise<Tried> {
     const milliseconds = Math.round(this.plan.searchMilliseconds * Math.max(LONGER_BELOW / pps, 1));
     const isBetter = (one: Tried, other: Tried): boolean => {
       if (isOffered(one, pps) !== isOffered(other, pps)) return isOffered(one, pps);
@@ -273,7 +274,7 @@ export class Measurement {
     return best;
   }
 
-  private async latencies(subject: Subject, bytes: number): Promise<string> {
+  private async latencies(subject: DeviceUnderTest, bytes: number): Promise<string> {
     const rate = losslessIn(this.point(subject, bytes)) ?? 0;
     const latency: Latency[] = [];
     for (const share of LATENCY_SHARES) latency.push(await this.latency(subject, bytes, share, rate));
@@ -281,7 +282,7 @@ export class Measurement {
     return latency.map(({ share, p50, p99 }) => `at ${share * 100} % p50 ${p50} ns, p99 ${p99} ns`).join(', ');
   }
 
-  private async latency(subject: Subject, bytes: number, share: number, lossless: number): Promise<Latency> {
+  private async latency(subject: DeviceUnderTest, bytes: number, share: number, lossless: number): Promise<Latency> {
     const pps = Math.max(Math.round(lossless * share), LEAST_RATE);
     const trial = await this.trial(subject, { bytes, pps, milliseconds: TRIAL_MS, isTimed: true });
     const { offered, delivered, seconds, latencies } = trial;
@@ -317,7 +318,7 @@ export class Measurement {
     return [atRest, ...each];
   }
 
-  private async cost(subject: Subject, bytes: number, idle: number): Promise<string> {
+  private async cost(subject: DeviceUnderTest, bytes: number, idle: number): Promise<string> {
     const before = this.point(subject, bytes);
     const pps = Math.max(Math.round((losslessIn(before) ?? 0) * COST_SHARE), LEAST_RATE);
     await this.bench.prepare(subject, bytes);
@@ -367,9 +368,9 @@ export class Measurement {
     return ENGINES.filter((engine) => this.plan.subjects.includes(engine));
   }
 
-  private async trial(subject: Subject, options: TrialOptions, flowBits?: number): Promise<Observed> {
+  private async trial(subject: DeviceUnderTest, options: TrialOptions, flowBits?: number): Promise<Observed> {
     const { result: trial, discarded, isApart } = await this.bench.run(subject, options, flowBits);
-    const { surplus, foreign, with_df } = trial;
+    const { surplus, unmatched, with_df } = trial;
     this.trials.counted += 1;
     this.trials.discarded += discarded;
     this.trials.apart += Number(isApart);
@@ -379,15 +380,15 @@ export class Measurement {
       );
     const isGateway = ENGINES.some((engine) => engine === subject);
     const wrong = options.bytes > LONGEST_WHOLE && isGateway ? with_df : 0;
-    if (surplus + foreign + wrong > 0)
+    if (surplus + unmatched + wrong > 0)
       this.say(
-        `${subject}: ${surplus} frames too many, ${foreign} of unknown origin, ${wrong} with DF at ${options.bytes} bytes, ` +
+        `${subject}: ${surplus} frames too many, ${unmatched} of unknown origin, ${wrong} with DF at ${options.bytes} bytes, ` +
           `${options.pps}/s`,
       );
     return trial;
   }
 
-  private point(subject: Subject, bytes: number): Point {
+  private point(subject: DeviceUnderTest, bytes: number): Point {
     return this.points.get(`${subject} ${bytes}`) ?? { subject, bytes, offered: [], overload: [], refusedBySink: [] };
   }
 

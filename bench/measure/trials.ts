@@ -24,7 +24,7 @@ export interface Trial {
   /** Frames beyond what a datagram has. */
   readonly surplus: number;
   /** Frames that were none of the generator's. */
-  readonly foreign: number;
+  readonly unmatched: number;
   /** Buckets of traffic.h, and how many datagrams took as long; empty where they were not asked for. */
   readonly latencies: readonly (readonly [bucket: number, datagrams: number])[];
 }
@@ -46,7 +46,7 @@ export interface Ends {
   readonly source: string;
   readonly sink: string;
   /** NAMESPACE:FROM:TO between which a program only takes off the outer headers. */
-  readonly ceiling?: string;
+  readonly baseline?: string;
   /** The kernel's packets arrive there, not frames of XDP. */
   readonly takesPackets: boolean;
   /** Flows, as a power of two: 0 to 20. */
@@ -75,11 +75,11 @@ export class TrialProcess {
     child.on('close', (code, signal) => ended(`trial: ended by itself with ${signal ?? `exit code ${code}`}`));
   }
 
-  static async start({ source, sink, ceiling, takesPackets, flowBits }: Ends): Promise<TrialProcess> {
+  static async start({ source, sink, baseline, takesPackets, flowBits }: Ends): Promise<TrialProcess> {
     const args = ['--objects', FOLDER, '--source', source, '--sink', sink, '--flow-bits', String(flowBits)];
     args.push('--cpu', String(GENERATOR_CORE));
     if (takesPackets) args.push('--sink-for-packets', '1');
-    if (ceiling !== undefined) args.push('--ceiling', ceiling);
+    if (baseline !== undefined) args.push('--baseline', baseline);
     const trial = new TrialProcess(spawn(join(FOLDER, 'trial'), args, { detached: true }));
     await trial.answer(PATIENCE_MS);
     return trial;

@@ -118,9 +118,9 @@ const microseconds = (value: number): string => `${rounded(value / 1000)} us`;
 const megabytes = (value: number): string => `${rounded(value / MB)} MB`;
 
 /** Of what `nfqueue` takes, how much less. */
-function lessThanLegacy(of: (engine: Engine) => { readonly median: number } | undefined): Value[] {
-  const legacy = of('nfqueue')?.median ?? NaN;
-  return valuesOf(XDP, (engine) => 1 - (of(engine)?.median ?? NaN) / legacy);
+function lessThanNfqueue(of: (engine: Engine) => { readonly median: number } | undefined): Value[] {
+  const nfqueue = of('nfqueue')?.median ?? NaN;
+  return valuesOf(XDP, (engine) => 1 - (of(engine)?.median ?? NaN) / nfqueue);
 }
 
 /** No claim of ten million survives the wire: they need more than any type has. */
@@ -148,11 +148,11 @@ function lineRate(rates: readonly Value[], bytes: number): Claim {
 function throughput(results: Results, bytes: number): Claim[] {
   const ratios = (measure: Measure): Value[] =>
     valuesOf(XDP, (engine) => ratioOf(results, measure, engine, 'nfqueue', bytes));
-  const legacy = MEASURES.flatMap((measure) => valuesOf([measure], () => rateOf(results, measure, 'nfqueue', bytes)));
+  const nfqueue = MEASURES.flatMap((measure) => valuesOf([measure], () => rateOf(results, measure, 'nfqueue', bytes)));
   const left = byStandbyOf(results, 'overload', bytes);
   const rates = valuesOf(XDP, (engine) => rateOf(results, 'overload', engine, bytes));
   return [
-    judge('NFQUEUE ends at some 100,000 packets/s', legacy, within(67_000, 150_000), {
+    judge('NFQUEUE ends at some 100,000 packets/s', nfqueue, within(67_000, 150_000), {
       ...{ text: perSecond, otherwise: 'not true' },
       after:
         '; its queue is fail-open, so what it has no room for `standby` forwards' +
@@ -181,7 +181,7 @@ function losses(results: Results, bytes: number): Claim {
 
 function latency(results: Results, bytes: number): Claim[] {
   const of = (engine: Engine): { readonly median: number } | undefined => latencyOf(results, engine, bytes, 0.5, 'p50');
-  const legacy = [0.5, 0.9].flatMap((share) =>
+  const nfqueue = [0.5, 0.9].flatMap((share) =>
     (['p50', 'p99'] as const).flatMap((what) =>
       valuesOf([`${what} at ${percent(share)}`], () => latencyOf(results, 'nfqueue', bytes, share, what)),
     ),
@@ -194,7 +194,7 @@ function latency(results: Results, bytes: number): Claim[] {
   const alone = programs.map((program) => ({ ...program, name: `${program.name} program alone` }));
   const whole = valuesOf(XDP, of).map((engine) => ({ ...engine, name: `${engine.name} p50` }));
   return [
-    judge('Userspace processing takes 10-100 us', legacy, within(10_000, 100_000), {
+    judge('Userspace processing takes 10-100 us', nfqueue, within(10_000, 100_000), {
       text: microseconds,
       otherwise: 'not true',
       before: '`nfqueue`, from sending to the last fragment: ',
@@ -232,7 +232,7 @@ function processor(results: Results, bytes: number): Claim[] {
     () => 1 - (cost('standby')?.median ?? NaN) / (cost('nfqueue')?.median ?? NaN),
   );
   return [
-    judge('CPU: 10-20 % per packet before, less than 1 % after: 95 % less', lessThanLegacy(cost), atLeast(0.95), {
+    judge('CPU: 10-20 % per packet before, less than 1 % after: 95 % less', lessThanNfqueue(cost), atLeast(0.95), {
       text: percent,
       before: `a share of a processor for one packet means nothing; ns a datagram: ${listed(valuesOf(ENGINES, cost))}. Less than \`nfqueue\`: `,
     }),
@@ -276,7 +276,7 @@ function memory(results: Results): Claim[] {
     }),
     judge('Memory: 512 MB suffice after', xdp, atMost(512 * MB), { text: megabytes, before: alone }),
     judge('Memory: less than 1 GB an instance (KPI)', xdp, atMost(1024 * MB), { text: megabytes, before: alone }),
-    judge('Memory: 70 % less', lessThanLegacy(all), atLeast(0.7), { text: percent, before: 'less than `nfqueue`: ' }),
+    judge('Memory: 70 % less', lessThanNfqueue(all), atLeast(0.7), { text: percent, before: 'less than `nfqueue`: ' }),
     {
       claim: 'Copies take three times the memory bandwidth (elsewhere: each packet is copied twice)',
       measured: 'the bandwidth of memory is not measured; what copies take is in the cost of a datagram',
@@ -390,7 +390,7 @@ function place(results: Results, bytes: number): Claim[] {
 const OPERATION: readonly Claim[] = [
   {
     claim: 'Rollback to netfilter in less than 2 minutes',
-    measured: 'a gateway in less than 2 s: `__tests__/lab/storm.test.ts`',
+    measured: 'a gateway in less than 2 s: `__tests__/lab/stress.test.ts`',
     verdict: 'true',
   },
   {

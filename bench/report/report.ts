@@ -10,8 +10,8 @@ import {
   type Results,
   type Run,
   type StepCost,
-  type Subject,
-  SUBJECTS,
+  type DeviceUnderTest,
+  DEVICES_UNDER_TEST,
 } from '../results';
 import { mean, type Summary, summarize } from '../measure/statistics';
 import { table } from './table';
@@ -20,7 +20,7 @@ export const MEASURES = ['overload', 'lossless'] as const;
 /** Datagrams/s that come whole when as many as possible are offered; the highest rate at which none is lost. */
 export type Measure = (typeof MEASURES)[number];
 
-export const REFERENCES = ['bridge', 'nfqueue', 'ceiling'] as const;
+export const REFERENCES = ['bridge', 'nfqueue', 'baseline'] as const;
 export type Reference = (typeof REFERENCES)[number];
 
 /** Over complete runs: a value for each. */
@@ -44,7 +44,7 @@ interface Pair {
   readonly measure: Measure;
   readonly bytes: number;
   readonly subject: Engine;
-  readonly against: Subject;
+  readonly against: DeviceUnderTest;
 }
 
 export interface Ratio extends Pair, Rate {
@@ -54,7 +54,7 @@ export interface Ratio extends Pair, Rate {
 }
 
 /** Beyond this share of what the generator can offer, a figure is as much the generator's as the subject's. */
-export const NEAR_CEILING = 0.8;
+export const NEAR_LIMIT = 0.8;
 /** Of what was offered: beyond this, the generator had no more that could have been lost. */
 export const ALL = 0.95;
 /** Of what came: the sink may have refused so much, and the figure is still the engine's. */
@@ -67,7 +67,7 @@ const REGRESSION = 0.25;
 const TARGETS: readonly (Pair & { readonly least: number })[] = [
   { measure: 'overload', bytes: 1428, subject: 'driver', against: 'bridge', least: 12 },
   { measure: 'lossless', bytes: 1428, subject: 'driver', against: 'nfqueue', least: 30 },
-  { measure: 'overload', bytes: 1380, subject: 'driver', against: 'ceiling', least: 0.85 },
+  { measure: 'overload', bytes: 1380, subject: 'driver', against: 'baseline', least: 0.85 },
   { measure: 'overload', bytes: 1428, subject: 'generic', against: 'bridge', least: 2 },
   { measure: 'overload', bytes: 1380, subject: 'generic', against: 'bridge', least: 5 },
 ];
@@ -88,20 +88,20 @@ export function sizesOf({ runs }: Results): number[] {
   return [...new Set(sizes)].sort((a, b) => a - b);
 }
 
-const pointIn = (run: Run, subject: Subject, bytes: number): Point | undefined =>
+const pointIn = (run: Run, subject: DeviceUnderTest, bytes: number): Point | undefined =>
   run.points.find((point) => point.subject === subject && point.bytes === bytes);
 
 const meanOf = (values: readonly number[] | undefined): number | undefined =>
   values === undefined || values.length === 0 ? undefined : mean(values);
 
-function rateIn(run: Run, measure: Measure, subject: Subject, bytes: number): number | undefined {
+function rateIn(run: Run, measure: Measure, subject: DeviceUnderTest, bytes: number): number | undefined {
   const point = pointIn(run, subject, bytes);
   return meanOf(measure === 'overload' ? point?.overload : point?.lossless?.map(({ rate }) => rate));
 }
 
 function isNearCeiling(run: Run, measure: Measure, bytes: number, rate: number | undefined): boolean {
   const most = rateIn(run, measure, 'path', bytes);
-  return rate !== undefined && most !== undefined && rate > NEAR_CEILING * most;
+  return rate !== undefined && most !== undefined && rate > NEAR_LIMIT * most;
 }
 
 type Overloaded = Pick<Point, 'offered' | 'overload' | 'refusedBySink'>;
@@ -119,7 +119,7 @@ function isBenchsLimit(point: Overloaded | undefined): boolean {
 /** The mean would be higher if those that ended at a bound had gone on. */
 const isSearchesLimit = ({ lossless = [] }: Point): boolean => lossless.some(({ isLowerBound }) => isLowerBound);
 
-function isBoundIn(run: Run, measure: Measure, subject: Subject, bytes: number): boolean {
+function isBoundIn(run: Run, measure: Measure, subject: DeviceUnderTest, bytes: number): boolean {
   // The path is the bound.
   if (subject === 'path') return false;
   const point = pointIn(run, subject, bytes);
@@ -127,23 +127,23 @@ function isBoundIn(run: Run, measure: Measure, subject: Subject, bytes: number):
   return isItself || isNearCeiling(run, measure, bytes, rateIn(run, measure, subject, bytes));
 }
 
-export function rateOf({ runs }: Results, measure: Measure, subject: Subject, bytes: number): Rate | undefined {
+export function rateOf({ runs }: Results, measure: Measure, subject: DeviceUnderTest, bytes: number): Rate | undefined {
   const rate = over(runs, (run) => rateIn(run, measure, subject, bytes));
   return rate && { ...rate, isLowerBound: runs.some((run) => isBoundIn(run, measure, subject, bytes)) };
 }
 
-export const offeredOf = ({ runs }: Results, subject: Subject, bytes: number): Figure | undefined =>
+export const offeredOf = ({ runs }: Results, subject: DeviceUnderTest, bytes: number): Figure | undefined =>
   over(runs, (run) => meanOf(pointIn(run, subject, bytes)?.offered));
 
-export const costOf = ({ runs }: Results, subject: Subject, bytes: number): Figure | undefined =>
+export const costOf = ({ runs }: Results, subject: DeviceUnderTest, bytes: number): Figure | undefined =>
   over(runs, (run) => meanOf(pointIn(run, subject, bytes)?.cost?.map(({ nanoseconds }) => nanoseconds)));
 
-export const costRateOf = ({ runs }: Results, subject: Subject, bytes: number): Figure | undefined =>
+export const costRateOf = ({ runs }: Results, subject: DeviceUnderTest, bytes: number): Figure | undefined =>
   over(runs, (run) => meanOf(pointIn(run, subject, bytes)?.cost?.map(({ rate }) => rate)));
 
 export function latencyOf(
   { runs }: Results,
-  subject: Subject,
+  subject: DeviceUnderTest,
   bytes: number,
   share: number,
   what: Exclude<keyof Latency, 'share'>,
@@ -201,7 +201,7 @@ export function ratioOf(
   { runs }: Results,
   measure: Measure,
   subject: Engine,
-  against: Subject,
+  against: DeviceUnderTest,
   bytes: number,
 ): Ratio | undefined {
   const those = (run: Run): number => rateIn(run, measure, against, bytes) ?? NaN;
@@ -214,10 +214,10 @@ export function ratioOf(
   return { ...pair, ...ratio, isLowerBound, isUpperBound, ...(target && { target }) };
 }
 
-/** Every engine against the report's design and the legacy program, driver mode against the least that a driver can do, too. */
+/** Every engine against the report's design and the NFQUEUE daemon, driver mode against the least that a driver can do, too. */
 export function ratiosOf(results: Results): Ratio[] {
   const isAsked = (subject: Engine, against: Reference): boolean =>
-    against === 'ceiling' ? subject === 'driver' : subject !== against;
+    against === 'baseline' ? subject === 'driver' : subject !== against;
   return sizesOf(results).flatMap((bytes) =>
     MEASURES.flatMap((measure) =>
       ENGINES.flatMap((subject) =>
@@ -333,7 +333,7 @@ function ratioTable(results: Results): string {
 function figureTable(results: Results): string {
   const microseconds = (value: number): string => rounded(value / 1000);
   const rows = sizesOf(results).flatMap((bytes) =>
-    SUBJECTS.filter((subject) => rateOf(results, 'overload', subject, bytes)).map((subject) => [
+    DEVICES_UNDER_TEST.filter((subject) => rateOf(results, 'overload', subject, bytes)).map((subject) => [
       ...[String(bytes), subject, show(offeredOf(results, subject, bytes))],
       ...MEASURES.map((measure) => show(rateOf(results, measure, subject, bytes))),
       show(costOf(results, subject, bytes)),

@@ -103,7 +103,7 @@ export function nanosecondsFor(cost: Cost, bytes: number, fragments: number): nu
   return cost.datagram + cost.fragment * (fragments - 1) + cost.byte * bytes;
 }
 
-/** By size, the smallest first. Of the legacy program without those that the rule does not take: it gets none of them. */
+/** By size, the smallest first. Of the NFQUEUE daemon without those that the rule does not take: it gets none of them. */
 export function measuredCosts(results: Results, engine: Engine): Measured[] {
   const bySize = new Map<number, number[]>();
   results.runs
@@ -117,7 +117,7 @@ export function measuredCosts(results: Results, engine: Engine): Measured[] {
     .sort((one, other) => one.bytes - other.bytes);
 }
 
-/** Whose cost a datagram of so many bytes has with an engine: what the rule does not take, the legacy program never sees. */
+/** Whose cost a datagram of so many bytes has with an engine: what the rule does not take, the NFQUEUE daemon never sees. */
 export function costsAs(engine: Engine, bytes: number): Engine {
   return engine === 'nfqueue' && bytes <= MIN_PACKET_SIZE ? 'standby' : engine;
 }
@@ -157,7 +157,7 @@ export function fit(measured: readonly Measured[]): Fit | undefined {
 
 /**
  * vCPUs that an engine puts to use. Work is spread by flow, so it is as many as the primary interface has queues; ENA gives an
- * interface no more than there are vCPUs, and a program in its driver half of them. The legacy program is one thread, with
+ * interface no more than there are vCPUs, and a program in its driver half of them. The NFQUEUE daemon is one thread, with
  * another vCPU at most in the kernel for it.
  */
 export function usableVcpus(engine: Engine, { vcpus, enaQueues }: Instance): number {

@@ -4,6 +4,7 @@
  * number that was written; what it refuses it refuses in one line that names the culprit. No verb ever acts.
  */
 #define _GNU_SOURCE
+#include <ctype.h>
 #include <linux/if_ether.h>
 #include <setjmp.h>
 
@@ -13,14 +14,15 @@ static jmp_buf at_exit;
 
 __attribute__((noreturn)) static void fuzz_exit(int code)
 {
-	longjmp(at_exit, code == EXIT_SUCCESS ? HELPED : REFUSED);
+	expect(code == EXIT_FAILURE, "the exit status of a refusal");
+	longjmp(at_exit, REFUSED);
 }
 
 #define exit(code) fuzz_exit(code)
-#define main loader_main
-#include "../udp_df_modifier_loader.c"
+#include "../loader/options.c"
 #undef exit
 
+static struct options parsed;
 static union config expected_config;
 static __u32 expected_mode;
 
@@ -51,11 +53,11 @@ static bool take_expected(int option, const char *value)
 
 	if ((size_t)option < COUNT(settings))
 		return is_number(value, settings[option].min, settings[option].max, &expected_config.values[option]);
-	switch (options[option].val) {
+	switch (long_options[option].val) {
 	case ENGINE:
 		return !strcmp(value, "bridge") || !strcmp(value, "direct");
 	case VNI:
-		return is_number(value, 0, 16777215, &ignored);
+		return is_number(value, 1, 16777215, &ignored);
 	case EGRESS_MTU:
 		return is_number(value, 576, 9001, &ignored);
 	case IPSEC_VM_PORT:
@@ -86,10 +88,6 @@ static void forget(void)
 {
 	static char *nothing[] = { "", NULL };
 
-	interface = object_file = NULL;
-	is_direct = false;
-	mode = XDP_FLAGS_SKB_MODE;
-	memset(given, 0, sizeof(given));
 	optind = 0;
 	getopt(1, nothing, "");
 }
@@ -100,10 +98,10 @@ static enum outcome parse(struct line *line)
 
 	listen_to(true);
 	outcome = setjmp(at_exit);
-	if (!outcome) {
-		take_options(line->argc, line->argv);
-		check_config(&wanted);
-	}
+	if (!outcome && !parse_options(line->argc, line->argv, &parsed))
+		outcome = HELPED;
+	else if (!outcome)
+		check_config(&parsed.config);
 	listen_to(false);
 	return outcome;
 }
@@ -134,7 +132,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 	for (size_t i = 0; i < COUNT(settings); i++)
 		expected_config.values[i] = settings[i].initial;
 	expected_mode = XDP_FLAGS_SKB_MODE;
-	expected = walk(&line, 2, options, take_expected);
+	expected = walk(&line, 2, long_options, take_expected);
 	if (expected.outcome == ACCEPTED && !something_matches(&expected_config.fields))
 		expected.outcome = REFUSED;
 
@@ -143,14 +141,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 	outcome = parse(&permuted);
 	expect(outcome == expected.outcome, "the outcome that the rules of the command line give");
 	if (outcome == REFUSED) {
-		expect_refusal(&line, expected, options);
+		expect_refusal(&line, expected, long_options);
 		expect(expected.culprit || strstr(said, "--min-packet-size"), "the setting that lets nothing match");
 	}
 	if (outcome == ACCEPTED) {
 		expect(!*said, "nothing to be said about a line that is accepted");
-		expect(!memcmp(&wanted, &expected_config, sizeof(wanted)), "the settings that were given");
-		expect(mode == expected_mode, "the mode that was given last");
-		expect_printed(&wanted);
+		expect(!memcmp(&parsed.config, &expected_config, sizeof(expected_config)),
+			"the settings that were given");
+		expect(parsed.mode == expected_mode, "the mode that was given last");
+		expect_printed(&parsed.config);
 	}
 	free_arguments(&line);
 	return 0;

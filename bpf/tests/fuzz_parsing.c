@@ -65,7 +65,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 	uint8_t *frame = copy_of(before, length);
 	struct native_context context = { (unsigned long)frame, (unsigned long)(frame + length) };
 
-	configure((struct gateway_config){ rule.port, rule.min, rule.max, rule.percent });
+	configure((struct gateway_config){ .target_port = rule.port,
+		.min_packet_size = rule.min,
+		.max_packet_size = rule.max,
+		.traffic_percent = rule.percent });
 	memset(&stats_value, 0, sizeof(stats_value));
 	expect(udp_df_modifier(&context) == XDP_PASS, "every frame to pass");
 

@@ -19,7 +19,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
-#include "direct.h"
+#include "loader/direct.h"
 
 #define RUNS 200000
 #define MAX_FRAME 3600
@@ -73,10 +73,12 @@ static __u32 cost(int program, const void *frame, __u32 size, __u32 *verdict)
 int main(int argc, char **argv)
 {
 	static char frame[MAX_FRAME];
-	const struct gateway_config rule = { 31765, 1400, 9000, 100 };
+	const struct gateway_config rule = {
+		.target_port = 31765, .min_packet_size = 1400, .max_packet_size = 9000, .traffic_percent = 100
+	};
 	struct gateway_config_slots slots = { .slots = { rule } };
 	struct direct_config config = { .rule = rule, .vni = 1, .egress_mtu = 1400, .ipsec_vm_port = htons(8081) };
-	const char *wrong = NULL;
+	const char *error = NULL;
 	__u32 size, only = 0;
 
 	if (argc != 7)
@@ -89,13 +91,13 @@ int main(int argc, char **argv)
 		die("the kernel refuses a program");
 	if (bpf_map_update_elem(bpf_object__find_map_fd_by_name(bridge, CONFIG_MAP), &only, &slots, BPF_ANY))
 		die("cannot write the settings: %s", strerror(errno));
-	wrong = direct_describe(&interfaces, true, &config);
-	if (!wrong)
-		wrong = direct_fill(direct, &config);
-	if (!wrong)
-		wrong = direct_write(bpf_object__find_map_fd_by_name(direct, CONFIG_MAP), &config);
-	if (wrong)
-		die("%s", wrong);
+	error = direct_describe(&interfaces, true, &config);
+	if (!error)
+		error = direct_fill(direct, &config);
+	if (!error)
+		error = direct_write(bpf_object__find_map_fd_by_name(direct, CONFIG_MAP), &config);
+	if (error)
+		die("%s", error);
 
 	int empty = bpf_program__fd(bpf_object__find_program_by_name(direct, PASS_PROGRAM));
 	int clears = bpf_program__fd(bpf_object__next_program(bridge, NULL));

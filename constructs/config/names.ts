@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What resources are called. Several gateways fit in one account, so every name begins with the stack's own.
-import { sha256 } from '../user-data/bundle';
-import type { GatewayConfig } from './config';
+import { createHash } from 'node:crypto';
 
 export const DEFAULT_NAME = 'mirror-gateway';
 
@@ -9,7 +8,7 @@ export const DEFAULT_NAME = 'mirror-gateway';
 export const LONGEST_NAME = 28;
 
 /** First part of every resource name: name_prefix, and environment where there is one. */
-export function baseName(config: Pick<GatewayConfig, 'name_prefix' | 'environment'>): string {
+export function baseName(config: { readonly name_prefix: string; readonly environment?: string }): string {
   return config.environment ? `${config.name_prefix}-${config.environment}` : config.name_prefix;
 }
 
@@ -30,6 +29,7 @@ export function logGroupName(base: string): string {
  * synth: what the stack is called and where it is make it unlike any other.
  */
 export function bundleBucketName(stack: { baseName: string; region: string; vpcId: string }): string {
-  const unique = sha256([stack.baseName, stack.region, stack.vpcId].join(' ')).slice(0, 12);
+  const whole = [stack.baseName, stack.region, stack.vpcId].join(' ');
+  const unique = createHash('sha256').update(whole).digest('hex').slice(0, 12);
   return `${stack.baseName}-bundle-${unique}`;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // `npm run settings`: the table of docs/settings.md, made from the keys themselves so that it cannot lie.
-import { describeKeys } from './config';
+import { describeKeys } from './keys';
 
 /** Markdown, one row per key. */
 export function settingsTable(): string {

@@ -251,7 +251,6 @@ export const region: Check = (value) => {
   return zone !== undefined && pattern.test(zone) ? `that is an availability zone, write ${zone}` : '';
 };
 
-/** A piece of a resource name: what every AWS service involved accepts. */
 /**
  * Begins every name. SSM refuses documents whose names begin so (CreateDocument: "reserved by Amazon Web Services"), S3 buckets
  * (https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html). A name part has small letters only.
@@ -263,6 +262,7 @@ export const firstNamePart =
     return reserved ? `AWS reserves names that begin with "${reserved}"` : namePart(maxLength)(value);
   };
 
+/** A piece of a resource name: what every AWS service involved accepts. */
 export const namePart =
   (maxLength: number): Check =>
   (value) => {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // How every gateway gets its second interface: a launch waits in a lifecycle hook, the hook's event calls a function, the
-// function attaches the interface and lets the launch go on. The function's own story is in lambda/index.ts.
+// function attaches the interface and lets the launch go on. What the function itself does is in lambda/attach-eni/index.ts.
 //
 // Two layers can lose an event, and both end in one queue that an alarm watches: EventBridge may fail to deliver (the
 // rule's dead-letter queue), and the function may fail (its own, after Lambda's retries). Either way the hook runs out and
@@ -13,8 +13,10 @@ import { LambdaFunctionEventInvokeConfig } from '@cdktf/provider-aws/lib/lambda-
 import type { SqsQueue } from '@cdktf/provider-aws/lib/sqs-queue';
 import type { ITerraformDependable } from 'cdktf';
 import { Construct } from 'constructs';
-import { MAXIMUM_EVENT_AGE_SECONDS, MAXIMUM_RETRIES, TIMEOUT_SECONDS } from '../../lambda/limits';
+import { MAXIMUM_EVENT_AGE_SECONDS, MAXIMUM_RETRIES, TIMEOUT_SECONDS } from '../../lambda/attach-eni/timeouts';
+import { assumedBy, groupArn, partitionOf, policyOf, type Statement } from '../iam';
 import { logGroup } from '../monitoring/logs';
+import { METRIC_NAMESPACE } from '../monitoring/metrics';
 import {
   calledOn,
   failureQueue,
@@ -23,8 +25,6 @@ import {
   runtimeStatements,
   zippedFunction,
 } from './event-function';
-import { assumedBy, groupArn, partitionOf, policyOf, type Statement } from './iam';
-import { METRIC_NAMESPACE } from '../monitoring/metrics';
 
 /** How long a launch waits, in seconds. */
 const HEARTBEAT = 600;
@@ -48,7 +48,7 @@ export interface EniFunctionProps {
   /** Name of the group of gateways, which may not exist yet. */
   readonly groupName: string;
   /** The function as a zip file with index.js. */
-  readonly bundlePath: string;
+  readonly packagePath: string;
   /** Security group of the second interfaces. */
   readonly securityGroupId: string;
   /** Where gateways run. */
@@ -85,7 +85,7 @@ export class EniFunction extends Construct {
       functionName: this.functionName,
       description: `Attaches the second interface to each gateway of ${props.groupName}`,
       role: role.arn,
-      bundlePath: props.bundlePath,
+      packagePath: props.packagePath,
       timeoutSeconds: TIMEOUT_SECONDS,
       concurrency: Math.min(Math.max(props.largestFleet, CONCURRENCY[0]), CONCURRENCY[1]),
       failures: queue,

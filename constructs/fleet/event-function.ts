@@ -12,9 +12,9 @@ import { SqsQueue } from '@cdktf/provider-aws/lib/sqs-queue';
 import { SqsQueuePolicy } from '@cdktf/provider-aws/lib/sqs-queue-policy';
 import { AssetType, type ITerraformDependable, TerraformAsset } from 'cdktf';
 import type { Construct } from 'constructs';
-import { HANDLER, RUNTIME } from '../../lambda/bundle';
+import { HANDLER, RUNTIME } from '../../lambda/shared/deployment-package';
 import { skipChecks } from '../checkov';
-import { policyOf, type Statement } from './iam';
+import { policyOf, type Statement } from '../iam';
 
 /** Kept for whoever looks at the queue (SQS, the longest there is). */
 const MESSAGE_RETENTION = 1_209_600;
@@ -53,7 +53,7 @@ export function runtimeStatements(logs: CloudwatchLogGroup, queue: SqsQueue): re
 
 export interface ZippedFunctionProps extends Pick<LambdaFunctionConfig, 'functionName' | 'description' | 'role'> {
   /** The function as a zip file with index.js. */
-  readonly bundlePath: string;
+  readonly packagePath: string;
   readonly timeoutSeconds: number;
   /** Runs at once; more events wait their turn. */
   readonly concurrency: number;
@@ -64,9 +64,9 @@ export interface ZippedFunctionProps extends Pick<LambdaFunctionConfig, 'functio
 
 export function zippedFunction(scope: Construct, props: ZippedFunctionProps): LambdaFunction {
   // The hash of the content: an archive's own times would make every synth a change.
-  const hash = createHash('sha256').update(fs.readFileSync(props.bundlePath));
+  const hash = createHash('sha256').update(fs.readFileSync(props.packagePath));
   const asset = new TerraformAsset(scope, 'bundle', {
-    path: props.bundlePath,
+    path: props.packagePath,
     type: AssetType.FILE,
     assetHash: hash.copy().digest('hex').slice(0, 32),
   });

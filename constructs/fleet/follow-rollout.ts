@@ -10,9 +10,9 @@ import {
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { REPOSITORY } from '../user-data/bundle';
-import { loadConfig } from '../config/config';
+import { loadConfig } from '../config/load';
 import { baseName } from '../config/names';
-import { Problem } from '../config/problem';
+import { UserError } from '../config/user-error';
 
 const PAUSE_MS = 10_000;
 
@@ -54,7 +54,7 @@ export async function follow({ client, group, say, sleep }: Following): Promise<
   for (let last = ''; ; await sleep(PAUSE_MS)) {
     const groups = await client.send(new DescribeAutoScalingGroupsCommand({ AutoScalingGroupNames: [group] }));
     const [found] = groups.AutoScalingGroups ?? [];
-    if (!found) throw new Problem(`rollout: no group ${group} in this account and region; is it deployed there?`);
+    if (!found) throw new UserError(`rollout: no group ${group} in this account and region; is it deployed there?`);
     const refreshes = await client.send(new DescribeInstanceRefreshesCommand({ ...names, MaxRecords: 1 }));
     const [refresh] = refreshes.InstanceRefreshes ?? [];
     const saved = found.LaunchTemplate?.Version ?? '';
@@ -82,7 +82,7 @@ if (require.main === module) {
   main().then(
     (well) => (process.exitCode = well ? 0 : 1),
     (error: unknown) => {
-      console.error(error instanceof Problem ? error.message : `rollout: ${String(error)}`);
+      console.error(error instanceof UserError ? error.message : `rollout: ${String(error)}`);
       process.exitCode = 1;
     },
   );

@@ -5,7 +5,7 @@ import { Annotations, type ITerraformDependable, Token } from 'cdktf';
 import { Construct } from 'constructs';
 import { GatewayImage } from './image';
 import { instanceTypeProblem, isRecommended } from '../config/instance-types';
-import { Problem } from '../config/problem';
+import { UserError } from '../config/user-error';
 import { type BundleLocation, buildUserData, describeUserData, type InstanceConfig } from '../user-data/user-data';
 
 export interface GatewayLaunchTemplateProps {
@@ -38,7 +38,7 @@ export class GatewayLaunchTemplate extends Construct {
   public constructor(scope: Construct, id: string, props: GatewayLaunchTemplateProps) {
     super(scope, id);
     const { baseName, config, bundle, instanceType, amiId } = props;
-    this.judge(instanceType);
+    this.refuseUnusable(instanceType);
     const image = new GatewayImage(this, 'image', { instanceType, amiId });
     const template = new LaunchTemplate(this, 'template', {
       name: `${baseName}-xdp`,
@@ -77,10 +77,10 @@ export class GatewayLaunchTemplate extends Construct {
     this.latestVersion = Token.asString(template.latestVersion);
   }
 
-  private judge(instanceType: string): void {
+  private refuseUnusable(instanceType: string): void {
     const problem = instanceTypeProblem(instanceType);
     if (problem)
-      throw new Problem(`ec2_instance_type = "${instanceType}": ${problem}; take one with ENA, such as c5n.large`);
+      throw new UserError(`ec2_instance_type = "${instanceType}": ${problem}; take one with ENA, such as c5n.large`);
     if (isRecommended(instanceType)) return;
     Annotations.of(this).addWarning(
       `ec2_instance_type = "${instanceType}" is neither c5n nor m5n, the types the gateway was sized for: ` +

@@ -18,8 +18,8 @@ import { IamRole } from '@cdktf/provider-aws/lib/iam-role';
 import { IamRolePolicy } from '@cdktf/provider-aws/lib/iam-role-policy';
 import { SsmDocument } from '@cdktf/provider-aws/lib/ssm-document';
 import { Construct } from 'constructs';
+import { assumedBy, groupArn, partitionOf, policyOf } from '../iam';
 import { failureQueue, letRulesUse } from './event-function';
-import { assumedBy, groupArn, partitionOf, policyOf } from './iam';
 
 const PROCESS = 'ReplaceUnhealthy';
 

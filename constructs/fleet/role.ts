@@ -6,7 +6,7 @@ import { IamRole } from '@cdktf/provider-aws/lib/iam-role';
 import { IamRolePolicy } from '@cdktf/provider-aws/lib/iam-role-policy';
 import { IamRolePolicyAttachment } from '@cdktf/provider-aws/lib/iam-role-policy-attachment';
 import { Construct } from 'constructs';
-import { assumedBy, partitionOf, policyOf, type Statement } from './iam';
+import { assumedBy, partitionOf, policyOf, type Statement } from '../iam';
 
 export interface GatewayRoleProps {
   /** First part of the role's name; AWS adds a unique end, as roles of all regions share one name space. */

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a new version of the launch template gets onto the gateways: a function starts and watches Auto Scaling's instance
-// refresh, because Terraform's own way of starting one cannot roll back (docs/adr/0009-rollouts.md). The function's story is
-// in lambda/rollout/index.ts.
+// refresh, because Terraform's own way of starting one cannot roll back (docs/adr/0009-rollouts.md). What the function
+// itself does is in lambda/rollout/index.ts.
+import type { CloudwatchLogGroup } from '@cdktf/provider-aws/lib/cloudwatch-log-group';
 import { IamRole } from '@cdktf/provider-aws/lib/iam-role';
 import { IamRolePolicy } from '@cdktf/provider-aws/lib/iam-role-policy';
+import type { LambdaFunction } from '@cdktf/provider-aws/lib/lambda-function';
 import { LambdaFunctionEventInvokeConfig } from '@cdktf/provider-aws/lib/lambda-function-event-invoke-config';
 import { LambdaInvocation } from '@cdktf/provider-aws/lib/lambda-invocation';
+import type { SqsQueue } from '@cdktf/provider-aws/lib/sqs-queue';
 import { type ITerraformDependable, TerraformStack } from 'cdktf';
 import { Construct } from 'constructs';
 import { ENDS, FAILED_LAUNCH } from '../../lambda/rollout/events';
@@ -14,14 +17,21 @@ import {
   MAXIMUM_EVENT_AGE_SECONDS,
   MAXIMUM_RETRIES,
   TIMEOUT_SECONDS,
-} from '../../lambda/rollout/limits';
+} from '../../lambda/rollout/timeouts';
 import { TAG_PREFIX } from '../../lambda/rollout/tags';
 import type { AlarmTopic } from '../monitoring/alarm-topic';
 import { logGroup } from '../monitoring/logs';
 import { METRIC_NAMESPACE } from '../monitoring/metrics';
-import { calledOn, failureQueue, letRulesUse, runtimeStatements, zippedFunction } from './event-function';
+import {
+  calledOn,
+  failureQueue,
+  letRulesUse,
+  type Occasion,
+  runtimeStatements,
+  zippedFunction,
+} from './event-function';
 import type { GatewayFleet } from './fleet';
-import { assumedBy, groupArn, partitionOf, policyOf, type Statement } from './iam';
+import { assumedBy, groupArn, partitionOf, policyOf, type Statement } from '../iam';
 import type { GatewayLaunchTemplate } from './launch-template';
 
 export interface RolloutProps {
@@ -33,7 +43,7 @@ export interface RolloutProps {
   /** Of the instances, which whoever starts a refresh must be allowed to pass. */
   readonly gatewayRoleArn: string;
   /** The function as a zip file with index.js. */
-  readonly bundlePath: string;
+  readonly packagePath: string;
   /** Alarms that turn a rollout back while they fire. */
   readonly alarmNames: readonly string[];
   /** Who hears how a rollout ended. @default - the log alone */
@@ -55,6 +65,44 @@ export class Rollout extends Construct {
       name: `/aws/lambda/${this.functionName}`,
       retentionDays: props.logRetentionDays,
     });
+    const role = this.role(props, logs, queue);
+    const fn = zippedFunction(this, {
+      functionName: this.functionName,
+      description: `Rolls new versions of the launch template out to ${props.fleet.groupName}`,
+      role: role.arn,
+      packagePath: props.packagePath,
+      timeoutSeconds: TIMEOUT_SECONDS,
+      // Two at once could each cancel what the other has started.
+      concurrency: 1,
+      failures: queue,
+      environment: environmentOf(props),
+      dependsOn: [role.policy, logs],
+    });
+    const limits = new LambdaFunctionEventInvokeConfig(this, 'limits', {
+      functionName: fn.functionName,
+      maximumEventAgeInSeconds: MAXIMUM_EVENT_AGE_SECONDS,
+      maximumRetryAttempts: MAXIMUM_RETRIES,
+    });
+    const news = this.calledOn(fn, queue, 'news', {
+      description: `Ends of rollouts and failed launches of ${props.fleet.groupName}`,
+      eventPattern: JSON.stringify({
+        source: ['aws.autoscaling'],
+        'detail-type': [...ENDS, FAILED_LAUNCH],
+        detail: { AutoScalingGroupName: [props.fleet.groupName] },
+      }),
+    });
+    const looks = this.calledOn(fn, queue, 'looks', {
+      description: 'Starts rollouts that could not start, and tells of ends whose event was lost',
+      scheduleExpression: `rate(${LOOKS_EVERY_MINUTES} minutes)`,
+    });
+    const mayFail = letRulesUse(this, queue, [news.rule, looks.rule]);
+    this.failureQueueName = queue.name;
+    this.rules = { news: news.rule.name, looks: looks.rule.name };
+    this.askFor(props, fn.functionName, [limits, mayFail, role.policy, ...news.parts, ...looks.parts]);
+    this.sayWhatIsDue(props);
+  }
+
+  private role(props: RolloutProps, logs: CloudwatchLogGroup, queue: SqsQueue) {
     const role = new IamRole(this, 'role', {
       namePrefix: `${props.baseName}-`,
       description: 'Mirror gateways: rolls out versions of the launch template',
@@ -65,59 +113,12 @@ export class Rollout extends Construct {
       role: role.id,
       policy: policyOf(...rolloutStatements(props), ...runtimeStatements(logs, queue)),
     });
-    const fn = zippedFunction(this, {
-      functionName: this.functionName,
-      description: `Rolls new versions of the launch template out to ${props.fleet.groupName}`,
-      role: role.arn,
-      bundlePath: props.bundlePath,
-      timeoutSeconds: TIMEOUT_SECONDS,
-      // Two at once could each cancel what the other has started.
-      concurrency: 1,
-      failures: queue,
-      environment: environmentOf(props),
-      dependsOn: [policy, logs],
-    });
-    const limits = new LambdaFunctionEventInvokeConfig(this, 'limits', {
-      functionName: fn.functionName,
-      maximumEventAgeInSeconds: MAXIMUM_EVENT_AGE_SECONDS,
-      maximumRetryAttempts: MAXIMUM_RETRIES,
-    });
-    const delivery = {
-      queue,
-      maximumAgeSeconds: MAXIMUM_EVENT_AGE_SECONDS,
-      maximumRetries: MAXIMUM_RETRIES,
-    };
-    const news = calledOn(
-      this,
-      'news',
-      fn,
-      {
-        name: `${this.functionName}-news`,
-        description: `Ends of rollouts and failed launches of ${props.fleet.groupName}`,
-        eventPattern: JSON.stringify({
-          source: ['aws.autoscaling'],
-          'detail-type': [...ENDS, FAILED_LAUNCH],
-          detail: { AutoScalingGroupName: [props.fleet.groupName] },
-        }),
-      },
-      delivery,
-    );
-    const looks = calledOn(
-      this,
-      'looks',
-      fn,
-      {
-        name: `${this.functionName}-looks`,
-        description: 'Starts rollouts that could not start, and tells of ends whose event was lost',
-        scheduleExpression: `rate(${LOOKS_EVERY_MINUTES} minutes)`,
-      },
-      delivery,
-    );
-    const mayFail = letRulesUse(this, queue, [news.rule, looks.rule]);
-    this.failureQueueName = queue.name;
-    this.rules = { news: news.rule.name, looks: looks.rule.name };
-    this.askFor(props, fn.functionName, [limits, mayFail, policy, ...news.parts, ...looks.parts]);
-    this.sayWhatIsDue(props);
+    return { arn: role.arn, policy };
+  }
+
+  private calledOn(fn: LambdaFunction, queue: SqsQueue, id: string, occasion: Omit<Occasion, 'name'>) {
+    const delivery = { queue, maximumAgeSeconds: MAXIMUM_EVENT_AGE_SECONDS, maximumRetries: MAXIMUM_RETRIES };
+    return calledOn(this, id, fn, { name: `${this.functionName}-${id}`, ...occasion }, delivery);
   }
 
   private askFor(

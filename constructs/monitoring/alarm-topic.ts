@@ -4,7 +4,7 @@ import { KmsKey } from '@cdktf/provider-aws/lib/kms-key';
 import { SnsTopic } from '@cdktf/provider-aws/lib/sns-topic';
 import { SnsTopicSubscription } from '@cdktf/provider-aws/lib/sns-topic-subscription';
 import { Construct } from 'constructs';
-import { partitionOf, policyOf } from '../fleet/iam';
+import { partitionOf, policyOf } from '../iam';
 
 // What an account needs to keep a key of its own; using it to read is not among it.
 const KEEPING = [

@@ -37,7 +37,7 @@ export class GatewayAlarms extends Construct {
   /**
    * Names of the alarms that turn a rollout back: that a gateway runs by less than it was asked for, whichever engine that is.
    * None on health is among them: the rollout waits for health by itself, and where nobody is healthy it must be able to
-   * start. Nor is what a full queue of the legacy program sets off: a rollout to XDP is what ends that, and one to netfilter
+   * start. Nor is what a full queue of the NFQUEUE daemon sets off: a rollout to XDP is what ends that, and one to netfilter
    * was asked for. Without data they are OK: Auto Scaling replaces nothing while one has none
    * (https://docs.aws.amazon.com/autoscaling/ec2/userguide/instance-refresh-rollback.html).
    */
@@ -108,7 +108,7 @@ export class GatewayAlarms extends Construct {
         'xdp-processor or modify_udp says why the engine that was asked for does not run.',
       { ...this.gatewayMetric('StandbyPacketsPerSecond'), ...above(0), statistic: 'Maximum', ...lasting(3) },
     );
-    // modify_udp_df has the kernel send what its queue cannot take past it, to the standby: only a queue without that drops.
+    // modify_udp_df has the kernel send what its queue cannot take past it, to the fallback rule: only a queue without that drops.
     this.alarm(
       this.named('nfqueue-drops'),
       'The queue of the legacy program drops datagrams: never with modify_udp_df, whose queue is fail-open, so something else ' +

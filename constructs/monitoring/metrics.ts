@@ -2,7 +2,7 @@
 // The metrics of gateways, and of the function that serves them: the one list behind alarms, dashboard and scaling. An
 // alarm on a name, a unit or a set of dimensions that nobody sends waits for ever, so nothing else in the stack spells
 // them out. Those of gateways stand in a file that travels to them: what it lists, xdp-monitoring sends.
-import { FUNCTION_METRICS, type FunctionMetric, GROUP_DIMENSION } from '../../lambda/metrics';
+import { FUNCTION_METRICS, type FunctionMetric, GROUP_DIMENSION } from '../../lambda/shared/metrics';
 import list from '../../userdata/metrics.json';
 
 export const METRIC_NAMESPACE = list.namespace;

@@ -6,7 +6,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { gzip as pakoGzip, ungzip } from 'pako';
 import { Header } from 'tar';
-import { Problem } from '../config/problem';
+import { UserError } from '../config/user-error';
 
 export interface BundleFile {
   /** Relative to the repository, and to /opt/ebpf-xdp-processor on an instance. */
@@ -23,24 +23,40 @@ export const TEMPLATE = 'userdata/cloud-config.yaml';
 export const FETCH_SCRIPT = 'userdata/fetch_bundle.sh';
 
 // Built in place by make: never shipped, whatever the name says.
-const GENERATED = /(?:\.skel\.h|^vmlinux\.h)$/;
+const GENERATED = /(?:\.skel\.h|^vmlinux\.h|^settings\.h)$/;
 const EDITOR_LEFTOVER = /^\.|~$|\.(?:swp|orig|rej|bak)$/;
 
+const isSource = (name: string): boolean => name === 'Makefile' || (/\.[ch]$/.test(name) && !GENERATED.test(name));
+
+// Each folder's own files: what lies in folders below is shipped where they are named too.
 const FOLDERS: Record<string, (name: string) => boolean> = {
-  bpf: (name) => name === 'Makefile' || (/\.[ch]$/.test(name) && !GENERATED.test(name)),
+  bpf: isSource,
+  'bpf/loader': isSource,
+  'bpf/xdp': isSource,
+  health: isSource,
+  lib: (name) => isSource(name) || /\.(?:jq|mk)$/.test(name),
   netfilter: (name) => name === 'Makefile' || (/\.(?:c|cpp|h|hpp|nft)$/.test(name) && !GENERATED.test(name)),
   userdata: (name) => !name.endsWith('.md'),
+  'userdata/lib': (name) => name.endsWith('.sh'),
+  'userdata/jq': (name) => name.endsWith('.jq'),
+  'userdata/units': (name) => /\.(?:service|socket|timer|conf)$/.test(name),
 };
 
 // Without one of these an instance cannot even report what is missing.
 const REQUIRED = [
   'bpf/Makefile',
+  'bpf/loader/options.c',
   'bpf/udp_df_modifier.bpf.c',
   'bpf/udp_df_modifier_loader.c',
+  'health/Makefile',
+  'health/health_endpoint.c',
+  'lib/journal.c',
   'netfilter/Makefile',
   'netfilter/modify_udp_df.cpp',
   'userdata/deploy_xdp.sh',
+  'userdata/lib/common.sh',
   'userdata/packages.txt',
+  'userdata/settings.json',
 ];
 
 function filesOf(root: string, folder: string, belongs: (name: string) => boolean): string[] {
@@ -61,12 +77,13 @@ function isScript(content: Buffer): boolean {
  * The bundle's files, sorted by path.
  *
  * @param root the repository, or a copy of it
- * @throws Problem naming the files an instance cannot do without, if some are missing
+ * @throws UserError naming the files an instance cannot do without, if some are missing
  */
 export function bundleFiles(root: string = REPOSITORY): readonly BundleFile[] {
   const paths = Object.entries(FOLDERS).flatMap(([folder, belongs]) => filesOf(root, folder, belongs));
   const missing = REQUIRED.filter((file) => !paths.includes(file));
-  if (missing.length > 0) throw new Problem(`user data: the bundle lacks ${missing.join(', ')}; restore them from git`);
+  if (missing.length > 0)
+    throw new UserError(`user data: the bundle lacks ${missing.join(', ')}; restore them from git`);
   // Byte order, not the locale's: it decides the bytes of the archive.
   return paths.sort((a, b) => (a < b ? -1 : 1)).map((file) => readBundleFile(root, file));
 }
@@ -97,7 +114,7 @@ export function tarOf(files: readonly BundleFile[]): Buffer {
       type: 'File',
     } as const;
     if (new Header(fields).encode(header))
-      throw new Problem(`user data: the path ${name} is too long for a tar header`);
+      throw new UserError(`user data: the path ${name} is too long for a tar header`);
     return [header, content, padding(content.length)];
   });
   return Buffer.concat([...blocks, Buffer.alloc(2 * BLOCK)]);

@@ -2,7 +2,7 @@
 // `make user-data-size`: what takes how much of the user data, so that whoever is over the limit sees where to cut; and what is
 // in the bundle, which has no limit but the seconds that a gateway takes to fetch it.
 import { buildBundle, bundleFiles } from './bundle';
-import { loadConfig } from '../config/config';
+import { loadConfig } from '../config/load';
 import { checkedInContext } from '../config/context';
 import { baseName } from '../config/names';
 import { bundleLocation, contributors, USER_DATA_LIMIT } from './user-data';

@@ -8,11 +8,11 @@ import { ungzip } from 'pako';
 import { parse } from 'yaml';
 import { bundleFiles, FETCH_SCRIPT, gzip, REPOSITORY, sha256, TEMPLATE } from './bundle';
 import type { BundleFile } from './bundle';
-import type { GatewayConfig } from '../config/config';
-import { dnsSuffixOf } from '../fleet/iam';
+import { type GatewayConfig, INSTANCE_NUMBERS } from '../config/keys';
+import { dnsSuffixOf } from '../iam';
 import { longestDatagram } from '../config/limits';
 import { baseName, bundleBucketName, logGroupName } from '../config/names';
-import { Problem } from '../config/problem';
+import { UserError } from '../config/user-error';
 import { version } from '../../package.json';
 
 export { bundleFiles, REPOSITORY, type BundleFile };
@@ -32,46 +32,18 @@ const BUNDLE_ENV_FILE = '/etc/mirror-gateway/bundle.env';
 /** Where an instance has the script that takes its settings from there. */
 const INSTALLED_FETCH_SCRIPT = '/usr/local/sbin/fetch_bundle.sh';
 
-/** The settings an instance needs. */
-export type InstanceConfig = Pick<
-  GatewayConfig,
-  | 'enable_xdp'
-  | 'xdp_engine'
-  | 'xdp_mode'
-  | 'xdp_traffic_percent'
-  | 'aws_ipsec_vm_ip'
-  | 'aws_ipsec_vm_port'
-  | 'target_port'
-  | 'min_packet_size'
-  | 'max_packet_size'
-  | 'vni'
-  | 'egress_mtu'
-  | 'egress_cidrs'
-  | 'health_port'
-  | 'name_prefix'
-  | 'environment'
->;
-
 const ENV_KEYS = [
-  'enable_xdp',
-  'xdp_engine',
-  'xdp_mode',
-  'xdp_traffic_percent',
-  'aws_ipsec_vm_ip',
-  'aws_ipsec_vm_port',
-  'target_port',
-  'min_packet_size',
-  'max_packet_size',
-  'vni',
-  'egress_mtu',
-  'egress_cidrs',
-  'health_port',
-] as const satisfies readonly (keyof InstanceConfig)[];
+  ...(['enable_xdp', 'xdp_engine', 'xdp_mode', 'aws_ipsec_vm_ip', 'egress_cidrs'] as const),
+  ...INSTANCE_NUMBERS,
+] as const;
+
+/** The settings an instance needs. */
+export type InstanceConfig = Pick<GatewayConfig, (typeof ENV_KEYS)[number] | 'name_prefix' | 'environment'>;
 
 /**
  * The text of /etc/mirror-gateway/gateway.env: KEY=value lines that systemd, a shell and a plain reader understand alike.
  *
- * @throws Problem when a value holds anything one of them would interpret, as only unvalidated settings can
+ * @throws UserError when a value holds anything one of them would interpret, as only unvalidated settings can
  */
 export function renderGatewayEnv(config: InstanceConfig): string {
   const settings = ENV_KEYS.map((key) => [key, config[key]] as const);
@@ -134,7 +106,7 @@ function bundleEnv(location: BundleLocation): string {
 function plain(key: string, value: unknown): string {
   const rendered = String(value);
   if (/^[A-Za-z0-9.,/-]*$/.test(rendered)) return rendered;
-  throw new Problem(`gateway.env: ${key} = ${JSON.stringify(rendered)} may hold only letters, digits and .,/-`);
+  throw new UserError(`gateway.env: ${key} = ${JSON.stringify(rendered)} may hold only letters, digits and .,/-`);
 }
 
 interface WriteFile {
@@ -149,7 +121,7 @@ export interface CloudConfig {
 
 function fillIn(cloudConfig: CloudConfig, file: string, content: string): void {
   const entry = cloudConfig.write_files.find((candidate) => candidate.path === file);
-  if (!entry) throw new Problem(`user data: ${TEMPLATE} has no write_files entry for ${file}`);
+  if (!entry) throw new UserError(`user data: ${TEMPLATE} has no write_files entry for ${file}`);
   entry.content = content;
 }
 
@@ -175,7 +147,7 @@ function compressedCloudConfig(config: InstanceConfig, location: BundleLocation)
 }
 
 /** The user data is larger than EC2 accepts. */
-export class UserDataSizeError extends Problem {
+export class UserDataSizeError extends UserError {
   public override readonly name = 'UserDataSizeError';
 
   public constructor(

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an operator sees: the synthesized dashboard drawn as CloudWatch lays it out, with three hours of a made-up fleet. Reads
+// What an operator sees: the synthesized dashboard drawn as CloudWatch lays it out, with three hours of a sample fleet. Reads
 // cdktf.out (make synth), writes docs/dashboard.svg.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Three hours of three gateways, made up: traffic grows; on one gateway somebody rolls back for ten minutes, and the legacy
 // program cannot keep up; then a deployment replaces another. The same numbers every time.
-import { FUNCTION_METRICS } from '../../lambda/metrics';
+import { FUNCTION_METRICS } from '../../lambda/shared/metrics';
 import list from '../../userdata/metrics.json';
 
 export const MINUTES = 180;

@@ -62,19 +62,19 @@ async function playOne(vm: Computer, egressMtu: number): Promise<Choice> {
   try {
     const options = { pps: PPS, bytes: [BYTES], flows: 1, id: 0, count: COUNT };
     const stream = await Stream.start(options, vm.progress, VM_LAB);
-    const { sent, judgement } = await stream.finish({ early: false, arrivalMs: ARRIVAL_MS });
+    const { sent, report } = await stream.finish({ early: false, arrivalMs: ARRIVAL_MS });
     const frames = (await capture.stop()).filter(isStreams);
     const counted = {
       offered: sent.sent,
-      delivered: judgement.received,
+      delivered: report.received,
       packets: frames.length,
       dropped: (await limitedFragments(VM_LAB.sink))?.dropped ?? 0,
       ids: new Set(frames.map((frame) => frame.readUInt16BE(18))).size,
     };
-    const { corrupt, duplicates, frames_with_df } = judgement;
+    const { corrupt, duplicates, frames_with_df } = report;
     const pieces = fragmentsOf(BYTES, egressMtu);
     // A machine that falls behind sends for longer than it was sent to.
-    const seconds = Math.ceil(Math.max(sent.seconds, judgement.seconds)) + 1;
+    const seconds = Math.ceil(Math.max(sent.seconds, report.seconds)) + 1;
     const most = Math.ceil(EC2_FRAGMENTS_PER_SECOND / pieces) * seconds;
     const checks: [boolean, string][] = [
       [corrupt + duplicates + frames_with_df === 0, JSON.stringify({ corrupt, duplicates, frames_with_df })],

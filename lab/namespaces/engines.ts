@@ -48,7 +48,7 @@ export function foreignId(engine: Engine, number: number): number {
 
 type Settings = Readonly<Record<string, string | number | boolean>>;
 
-/** The context of a stack that is to run it. The standby is what any gateway has before its engine is attached. */
+/** The context of a stack that is to run it. The fallback rule is what any gateway has before its engine is attached. */
 export function settingsOf(engine: Engine): Settings {
   if (engine === 'nfqueue') return { enable_xdp: false };
   const [name, mode] = partsOf(engine === 'standby' ? 'bridge' : engine);

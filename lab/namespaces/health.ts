@@ -26,7 +26,7 @@ export class HealthEndpoint {
 
   /** Listens when it returns. */
   static async start(progress: Progress): Promise<HealthEndpoint> {
-    const program = [join(INSTALLED, 'bpf/health_endpoint'), VERDICT_FILE];
+    const program = [join(INSTALLED, 'health/health_endpoint'), VERDICT_FILE];
     const [command, args] = inNamespace(GATEWAY, 'systemd-socket-activate', '-l', `0.0.0.0:${PORT}`, ...program);
     const child = spawn(command, args, { stdio: 'ignore' });
     const listens = async (): Promise<true | undefined> =>

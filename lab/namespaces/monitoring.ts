@@ -104,7 +104,7 @@ export class Monitoring {
 
 /** Runs xdp-latency.service once: its command, its output to where the unit says. */
 export async function measureLatency(): Promise<void> {
-  const unit = readFileSync(join(INSTALLED, 'userdata/xdp-latency.service'), 'utf8');
+  const unit = readFileSync(join(INSTALLED, 'userdata/units/xdp-latency.service'), 'utf8');
   const [, command = ''] = /^ExecStart=(.*)$/m.exec(unit) ?? [];
   const [, output = ''] = /^StandardOutput=truncate:(.*)$/m.exec(unit) ?? [];
   if (!output.startsWith(`${RUNTIME}/`)) throw new Error(`xdp-latency.service writes to '${output}'`);

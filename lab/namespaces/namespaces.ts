@@ -8,7 +8,8 @@
 // that EC2 would not let out of the gateway.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { loadConfig, type GatewayConfig } from '../../constructs/config/config';
+import type { GatewayConfig } from '../../constructs/config/keys';
+import { loadConfig } from '../../constructs/config/load';
 import { checkedInContext } from '../../constructs/config/context';
 import { DEPLOY_SCRIPT, INSTALLED, renderGatewayEnv } from '../../constructs/user-data/user-data';
 import { DRIVER_MODE_MTU, EC2_FRAGMENTS_PER_SECOND } from '../../constructs/config/limits';
@@ -39,7 +40,7 @@ const SETTINGS = '/etc/mirror-gateway';
 export const SETTINGS_FILE = path.join(SETTINGS, 'gateway.env');
 /** Where the gateway keeps what does not outlive a boot. */
 export const RUNTIME = '/run/mirror-gateway';
-/** The number of the legacy program, where there is no systemd. */
+/** The number of the NFQUEUE daemon, where there is no systemd. */
 export const LEGACY_PID_FILE = path.join(RUNTIME, 'modify_udp_df.pid');
 const STATE = '/run/mirror-gateway-lab';
 const MARK = path.join(STATE, 'engine');
@@ -95,7 +96,7 @@ async function install(lab: Standing, config: GatewayConfig): Promise<void> {
   fs.mkdirSync(STATE, { recursive: true });
   fs.writeFileSync(MARK, lab.engine);
   if (lab.ec2FragmentLimit) fs.writeFileSync(LIMIT_MARK, '');
-  for (const folder of ['bpf', 'netfilter', 'userdata']) {
+  for (const folder of ['lib', 'health', 'bpf', 'netfilter', 'userdata']) {
     const source = path.join(REPOSITORY, folder);
     if (fs.existsSync(path.join(source, 'Makefile'))) await must('make', ['-C', source]);
     fs.cpSync(source, path.join(INSTALLED, folder), { recursive: true });

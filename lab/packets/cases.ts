@@ -3,11 +3,11 @@
 // Every case has a source address of its own, and all have one IP identification, as Linux gives it to many a datagram with
 // DF: whatever is seen at the sink tells by its source which case it belongs to, and by its identification who gave that.
 import { type Outcome, type Path, exchange, onto } from './exchange';
-import { arp, icmp, ipv6Udp, routerAdvertisement, tcpSyn } from './foreign';
+import { arp, icmp, ipv6Udp, routerAdvertisement, tcpSyn } from './unmatched';
 import { fragmentsOf } from '../../constructs/config/limits';
 import { DEFAULT_EGRESS_MTU, type Engine, givesId, isDirect } from '../namespaces/engines';
 import { sleep } from '../support/host';
-import { type Datagram, describeFacts, type PacketFacts, payloadHash } from './judge';
+import { type Datagram, describeFacts, type PacketFacts, payloadHash } from './decode';
 import { deterministicBytes, type MirrorOptions, Packet } from './packet';
 import { type Receiver, send } from './traffic';
 import { type Computer, LIMIT } from '../vm/computer';
@@ -146,7 +146,7 @@ function allCases(longest: number): readonly Case[] {
 // --- what came out --------------------------------------------------------------------------------------------------
 
 /**
- * Sends all cases through the machine and judges each. `strays`: frames on either wire that belong to none.
+ * Sends all cases through the machine and checks each. `strays`: frames on either wire that belong to none.
  *
  * @param engine what carries the machine's traffic, and so gives identifications
  * @param longest what reaches the gateway

@@ -2,7 +2,7 @@
 // One exchange with a gateway: frames in at the source, then everything that this caused on both wires and at the UDP
 // socket behind them. A marker datagram follows the frames on the same path; what came of them is on the wires before it.
 import { randomBytes } from 'node:crypto';
-import { type Datagram, datagrams, judge, type PacketFacts, payloadHash } from './judge';
+import { type Datagram, datagrams, decode, type PacketFacts, payloadHash } from './decode';
 import { type Macs, type MirrorOptions, mirrored, Packet } from './packet';
 import { Capture, type Received, type Receiver, send, type Wire } from './traffic';
 
@@ -46,7 +46,7 @@ export function onto(path: Path, inner: Buffer, options: MirrorOptions = {}): Bu
 }
 
 /**
- * Sends frames (outer ones, see `onto`), captures both wires meanwhile, and judges what came.
+ * Sends frames (outer ones, see `onto`), captures both wires meanwhile, and decodes what came.
  *
  * @throws Error when the marker does not arrive: then the gateway forwards nothing any more
  */
@@ -71,9 +71,9 @@ export async function exchange(
     throw error;
   }
   const [atSource = [], atSink = []] = await Promise.all(captures.map((capture) => capture.stop()));
-  const facts = (await judge(atSink)).filter((packet) => packet.ip?.from !== MARKER_ADDRESS);
+  const facts = (await decode(atSink)).filter((packet) => packet.ip?.from !== MARKER_ADDRESS);
   return {
-    strayAtSource: await judge(without(atSource, [...frames, marker.frame])),
+    strayAtSource: await decode(without(atSource, [...frames, marker.frame])),
     atSink: facts,
     bytesAtSink: atSink,
     datagrams: datagrams(facts),

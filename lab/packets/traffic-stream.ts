@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The traffic of lab/stream.c as a session: a judge that listens before the first datagram leaves, a sender, and at the end
+// The traffic of lab/stream.c as a session: a receiver that listens before the first datagram leaves, a sender, and at the end
 // what was sent against what came.
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -27,7 +27,7 @@ export interface Sent {
   readonly slipped: number;
 }
 
-export interface Judgement {
+export interface ReceiverReport {
   readonly received: number;
   readonly highest: number;
   readonly duplicates: number;
@@ -35,8 +35,8 @@ export interface Judgement {
   /** Later than a higher number of its own flow. */
   readonly reordered: number;
   readonly bytes: number;
-  /** Lost at the judge's own socket, or arrived with a wrong checksum. */
-  readonly judge_drops: number;
+  /** Lost at the receiver's own socket, or arrived with a wrong checksum. */
+  readonly receiver_drops: number;
   /** IPv4 frames with UDP to the IPsec VM on its wire. */
   readonly frames: number;
   readonly frames_with_df: number;
@@ -78,7 +78,7 @@ export interface Ends {
 
 export interface Finished {
   readonly sent: Sent;
-  readonly judgement: Judgement;
+  readonly report: ReceiverReport;
   /** Datagrams that did not come, those behind the highest number included. */
   readonly lost: readonly (readonly [number, number])[];
 }
@@ -141,13 +141,13 @@ export class Stream {
     await must('make', ['-s', '-C', FOLDER]);
   }
 
-  /** The judge listens, and datagrams leave, when it returns. */
+  /** The receiver listens, and datagrams leave, when it returns. */
   static async start(options: StreamOptions, progress: Progress, ends: Ends = LAB): Promise<Stream> {
     const { address, port, interface: wire, namespace } = ends.sink;
     const receiver = new Process(namespace, ['receive', '--at', `${address}:${port}`, '--interface', wire]);
     const stream = new Stream(receiver, progress);
     try {
-      await receiver.answer('judge at the sink', 0, progress);
+      await receiver.answer('receiver at the sink', 0, progress);
       stream.send(options, ends.source.namespace);
       return stream;
     } catch (error) {
@@ -169,14 +169,14 @@ export class Stream {
   }
 
   /** What has come so far. */
-  async look(): Promise<Judgement> {
+  async look(): Promise<ReceiverReport> {
     const known = this.receiver.answers.length;
     this.receiver.signal('SIGUSR1');
-    return (await this.receiver.answer('judgement', known, this.progress)) as Judgement;
+    return (await this.receiver.answer('report', known, this.progress)) as ReceiverReport;
   }
 
   /**
-   * Ends the sender (one with a count: waits for its end), waits for what is on its way, ends the judge.
+   * Ends the sender (one with a count: waits for its end), waits for what is on its way, ends the receiver.
    *
    * @param arrivalMs how long it waits for what does not come
    */
@@ -189,11 +189,11 @@ export class Stream {
       await this.arrival(sent.sent, arrivalMs);
       const known = this.receiver.answers.length;
       this.receiver.signal('SIGTERM');
-      const judgement = (await this.receiver.answer('last judgement', known, this.progress)) as Judgement;
-      return { sent, judgement, lost: lostOf(sent, judgement) };
+      const report = (await this.receiver.answer('last report', known, this.progress)) as ReceiverReport;
+      return { sent, report, lost: lostOf(sent, report) };
     } finally {
       this.abort();
-      // The next judge needs its port.
+      // The next receiver needs its port.
       await Promise.all([sender.ended, this.receiver.ended]);
     }
   }
@@ -233,8 +233,8 @@ export class Stream {
   }
 }
 
-function lostOf(sent: Sent, judgement: Judgement): [number, number][] {
-  const lost = judgement.missing_ranges.map(([from, to]): [number, number] => [from, to]);
-  if (judgement.highest < sent.sent - 1) lost.push([judgement.highest + 1, sent.sent - 1]);
+function lostOf(sent: Sent, report: ReceiverReport): [number, number][] {
+  const lost = report.missing_ranges.map(([from, to]): [number, number] => [from, to]);
+  if (report.highest < sent.sent - 1) lost.push([report.highest + 1, sent.sent - 1]);
   return lost;
 }

@@ -2,7 +2,7 @@
 // A real UDP socket, as the IPsec VM's program would open one: prints `bound`, then one line of JSON a datagram. What the
 // kernel does not deliver (a wrong checksum, a missing fragment) is not printed. Ends when its standard input does.
 import { createSocket } from 'node:dgram';
-import { payloadHash } from './judge';
+import { payloadHash } from './decode';
 
 const [address = '0.0.0.0', port = '0'] = process.argv.slice(2);
 const socket = createSocket({ type: 'udp4', recvBufferSize: 4 << 20 });

@@ -2,7 +2,7 @@
 // What the stand-in answers where the real provider would ask AWS. There is no AWS here, so each type of data source
 // needs an entry of its own: one that nobody thought about must fail, not come back with something invented.
 import { architectureOf } from '../../constructs/config/instance-types';
-import { Problem } from '../../constructs/config/problem';
+import { UserError } from '../../constructs/config/user-error';
 import { ACCOUNT } from './resources';
 import { type Fields, isFields, type Value } from './value';
 
@@ -38,7 +38,7 @@ const ANSWERS: Readonly<Record<string, Answer>> = {
 export function answer(type: string, config: Fields, surroundings: Surroundings): Fields {
   const known = ANSWERS[type];
   if (known) return known(config, surroundings);
-  throw new Problem(
+  throw new UserError(
     `data ${type}: the stand-in for the AWS provider has no answer for this type, only for ` +
       `${Object.keys(ANSWERS).join(', ')}; add one to lab/terraform/answers.ts`,
   );

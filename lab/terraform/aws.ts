@@ -4,7 +4,7 @@
 // https://github.com/hashicorp/terraform-provider-aws/tree/main/internal/service: ec2/launch_template.go,
 // autoscaling/group.go (an update first saves the template's version, then starts the refresh, with a desired configuration
 // only where auto_rollback is set), lambda/invocation.go (CREATE_ONLY is made anew when its input changes).
-import { Problem } from '../../constructs/config/problem';
+import { UserError } from '../../constructs/config/user-error';
 import { type Fields, isFields, type Value } from './value';
 
 export interface AppliedResource {
@@ -91,14 +91,15 @@ export class AwsEndpoint {
     const text = await response.text();
     if (response.ok) return JSON.parse(text) as Answer;
     const [, code = '', message = ''] = /<Code>(.*?)<\/Code><Message>(.*?)<\/Message>/.exec(text) ?? [];
-    throw new Problem(`${action}: ${code}: ${message}`);
+    throw new UserError(`${action}: ${code}: ${message}`);
   }
 
   private async invoke(name: string, payload: object): Promise<string> {
     const url = `${this.url}/2015-03-31/functions/${encodeURIComponent(name)}/invocations`;
     const response = await fetch(url, { method: 'POST', body: JSON.stringify(payload) });
     const text = await response.text();
-    if (response.headers.has('x-amz-function-error')) throw new Problem(`invoking Lambda Function (${name}): ${text}`);
+    if (response.headers.has('x-amz-function-error'))
+      throw new UserError(`invoking Lambda Function (${name}): ${text}`);
     return text;
   }
 }

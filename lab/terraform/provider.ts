@@ -13,7 +13,7 @@ import { loadSync } from '@grpc/proto-loader';
 import { rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Problem } from '../../constructs/config/problem';
+import { UserError } from '../../constructs/config/user-error';
 import { answer } from './answers';
 import { selfSigned } from './certificate';
 import { AwsEndpoint } from './aws';
@@ -95,7 +95,7 @@ const procedures: Readonly<Record<string, Procedure>> = {
     return { state: wrap(complete(type, required(type, dataSchema), { ...fields, ...answered }, settings)) };
   },
   ImportResourceState: ({ type_name: type }) => {
-    throw new Problem(`${type}: the stand-in for the AWS provider has nothing to import; use the real provider`);
+    throw new UserError(`${type}: the stand-in for the AWS provider has nothing to import; use the real provider`);
   },
   Stop: () => ({}),
 };
@@ -116,7 +116,7 @@ function validated(schema: Block, config: Value): object {
 function required(type: string, schemaOf: (type: string) => Block | undefined): Block {
   const schema = schemaOf(type);
   if (schema) return schema;
-  throw new Problem(`${type}: @cdktf/provider-aws has no such type`);
+  throw new UserError(`${type}: @cdktf/provider-aws has no such type`);
 }
 
 // --- how the answers travel -----------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ function blockMessage({ attributes, blocks }: Block): object {
 }
 
 function diagnostic(error: unknown): object {
-  const summary = error instanceof Problem ? error.message : `stand-in for the AWS provider: ${String(error)}`;
+  const summary = error instanceof UserError ? error.message : `stand-in for the AWS provider: ${String(error)}`;
   return { severity: ERROR, summary };
 }
 

@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
-import { Problem } from '../../constructs/config/problem';
+import { UserError } from '../../constructs/config/user-error';
 import type { Attribute, Block, NestedBlock, Type } from './schema';
 import { encodeValue, type Fields, isFields, UNKNOWN, Unknown, type Value } from './value';
 
@@ -113,7 +113,9 @@ export interface AppliedChange extends Pick<Change, 'type' | 'schema' | 'prior'>
 /** The one thing that the real provider reads from this machine: its working folder is the stack's. */
 function refuseMissingFile(type: string, { filename }: Fields): void {
   if (type !== 'aws_lambda_function' || typeof filename !== 'string' || existsSync(filename)) return;
-  throw new Problem(`${type}: filename = "${filename}": no such file in ${process.cwd()}; synthesize the stack again`);
+  throw new UserError(
+    `${type}: filename = "${filename}": no such file in ${process.cwd()}; synthesize the stack again`,
+  );
 }
 
 function next(prior: Value): number {

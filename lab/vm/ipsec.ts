@@ -7,12 +7,12 @@
 //
 // The tunnel is made by whoever asks, with the commands of docs/ipsec-vm.md; all of it leaves by the IPsec VM's one interface.
 import { join } from 'node:path';
-import { BareMachine } from './bare-machine';
+import { KernelVm } from './kernel-vm';
 import { must, type Progress, REPOSITORY } from '../support/host';
 import { ensureKernel, withIpsec } from './kernels';
 import type { Packet } from '../packets/packet';
 import { vxlan } from '../packets/packet';
-import type { Judgement } from '../packets/traffic-stream';
+import type { ReceiverReport } from '../packets/traffic-stream';
 
 /** As docs/ipsec-vm.md has them. */
 export const IPSEC = {
@@ -36,7 +36,7 @@ export interface Sent {
 
 export interface Streamed {
   /** What the program behind the tunnel got: each datagram compared byte for byte. */
-  readonly judgement: Judgement;
+  readonly report: ReceiverReport;
   readonly wire: readonly Sent[];
 }
 
@@ -108,13 +108,13 @@ tcpdump -Z root -nn -v -r /tmp/wire 2>/dev/null
 `;
 
 export class IpsecMachine {
-  private constructor(private readonly machine: BareMachine) {}
+  private constructor(private readonly machine: KernelVm) {}
 
   /** Boots the kernel of Debian 13 and makes the network, without a tunnel. */
   static async boot(progress: Progress): Promise<IpsecMachine> {
     const tools = await Promise.all(TOOLS.map(async (name) => (await must('which', [name])).trim()));
     const files = [...FILES.map((file) => join(REPOSITORY, file)), ...tools];
-    const machine = await BareMachine.boot(withIpsec(await ensureKernel('trixie', progress)), files, progress);
+    const machine = await KernelVm.boot(withIpsec(await ensureKernel('trixie', progress)), files, progress);
     try {
       await machine.exec(NETWORK);
     } catch (error) {
@@ -145,7 +145,10 @@ export class IpsecMachine {
       nsenter --net=/run/netns/source stream send --bytes ${sizes.join()} --flows 10 --count ${count} --pps 200 >/tmp/sent
       wait $receiver`)}
       tail -n 1 /tmp/received`);
-    return { judgement: JSON.parse(output.trimEnd().split('\n').at(-1) ?? '') as Judgement, wire: sentPackets(output) };
+    return {
+      report: JSON.parse(output.trimEnd().split('\n').at(-1) ?? '') as ReceiverReport,
+      wire: sentPackets(output),
+    };
   }
 
   /** What leaves the IPsec VM while a script runs in the machine. */

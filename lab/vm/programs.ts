@@ -40,7 +40,7 @@ export async function addPrograms(disk: string, bundle: Buffer): Promise<void> {
   try {
     mkdirSync(root);
     await must('tar', ['-xz', '--no-same-owner', '-C', root], { input: bundle });
-    for (const folder of ['bpf', 'netfilter'])
+    for (const folder of ['health', 'bpf', 'netfilter'])
       await must('make', ['-s', '-C', join(root, folder)], { timeoutMs: 300_000 });
     writeFileSync(join(root, '.sha256'), `${createHash('sha256').update(bundle).digest('hex')}\n`);
     writeFileSync(join(work, 'commands'), `${commands(root).join('\n')}\n`);

@@ -17,8 +17,8 @@ import {
   type EC2Client,
 } from '@aws-sdk/client-ec2';
 import { PublishCommand, type SNSClient } from '@aws-sdk/client-sns';
-import { codeOf } from '../errors';
-import type { Pace } from '../pace';
+import { codeOf } from '../shared/errors';
+import type { Clock } from '../shared/clock';
 import type { Configuration } from './configuration';
 import type { Group, Refresh } from './decide';
 
@@ -61,7 +61,7 @@ export class Aws {
   constructor(
     private readonly clients: Clients,
     private readonly configuration: Configuration,
-    private readonly pace: Pace,
+    private readonly clock: Clock,
   ) {}
 
   async template(): Promise<Template> {
@@ -167,6 +167,6 @@ export class Aws {
   }
 
   private limit() {
-    return { abortSignal: AbortSignal.timeout(this.pace.callMs) };
+    return { abortSignal: AbortSignal.timeout(this.clock.callMs) };
   }
 }

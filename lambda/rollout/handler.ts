@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // From an event to its end: report what has ended, then take steps until the wanted version runs, is being rolled out, or
 // is not ours to try again.
-import { explained } from '../errors';
-import { metric } from '../metrics';
-import { type Look, persist } from '../pace';
+import { explained } from '../shared/errors';
+import { metric } from '../shared/metrics';
+import { type Progress, retryUntil } from '../shared/clock';
 import type { Context } from './context';
 import { activeOf, decide, type Seen } from './decide';
 import { type Start, taskOf } from './events';
-import { EXIT_MS, REPORTING_SHARE, SETTLING_MS } from './limits';
+import { EXIT_MS, REPORTING_SHARE, SETTLING_MS } from './timeouts';
 import { report } from './report';
 import { TAG } from './tags';
 
@@ -21,11 +21,11 @@ export interface Answer {
   readonly rollout: string;
 }
 
-async function look({ aws, configuration, log, pace }: Context): Promise<Seen> {
+async function observe({ aws, configuration, log, clock }: Context): Promise<Seen> {
   const { wanted } = await aws.template();
   const [group, refreshes] = [await aws.group(), await aws.refreshes()];
   const active = activeOf(refreshes);
-  const sender = { configuration, pace };
+  const sender = { configuration, clock };
   log.info('looked', {
     wanted,
     saved: group?.saved,
@@ -45,11 +45,11 @@ class Rollout {
     private readonly start: Start | undefined,
   ) {
     this.asked = start !== undefined;
-    this.since = context.pace.now();
+    this.since = context.clock.now();
   }
 
-  async step(): Promise<Look<string>> {
-    const seen = await look(this.context);
+  async reconcile(): Promise<Progress<string>> {
+    const seen = await observe(this.context);
     const { wanted } = seen;
     if (this.lagsBehind(wanted)) return 'waiting';
     const step = decide(seen, this.asked);
@@ -62,16 +62,16 @@ class Rollout {
 
   private lagsBehind(wanted: string): boolean {
     const { version = 0 } = this.start ?? {};
-    return Number(wanted) < version && this.context.pace.now() - this.since < SETTLING_MS;
+    return Number(wanted) < version && this.context.clock.now() - this.since < SETTLING_MS;
   }
 
-  private async cancel(version: string | undefined, wanted: string): Promise<Look<string>> {
+  private async cancel(version: string | undefined, wanted: string): Promise<Progress<string>> {
     const done = await this.context.aws.cancel();
     this.context.log.info('rollout cancelled in favour of another', { version, wanted, done });
     return 'changed';
   }
 
-  private async begin({ group, wanted }: Seen): Promise<Look<string>> {
+  private async begin({ group, wanted }: Seen): Promise<Progress<string>> {
     const { aws, configuration, log } = this.context;
     const alarms = await aws.quietAlarms();
     const from = group?.saved ?? '';
@@ -86,8 +86,8 @@ class Rollout {
   }
 }
 
-async function stop(context: Context): Promise<Look<string>> {
-  const { refreshes } = await look(context);
+async function stop(context: Context): Promise<Progress<string>> {
+  const { refreshes } = await observe(context);
   const active = activeOf(refreshes);
   if (!active) return { done: 'nothing is being rolled out' };
   if (active.status === 'Cancelling') return 'waiting';
@@ -109,7 +109,7 @@ async function tried(context: Context, deadline: number): Promise<Error | undefi
 
 /** @throws Error where Lambda should deliver the event again, or Terraform should fail */
 export async function handle(context: Context, event: unknown, invocation: Invocation): Promise<Answer> {
-  const { pace, log, configuration } = context;
+  const { clock, log, configuration } = context;
   const task = taskOf(event, configuration);
   if ('refused' in task) {
     log.warn(`event refused: ${task.refused}`, {});
@@ -120,12 +120,12 @@ export async function handle(context: Context, event: unknown, invocation: Invoc
     return { rollout: 'noted' };
   }
   const remainingMs = invocation.getRemainingTimeInMillis() - EXIT_MS;
-  const deadline = pace.now() + remainingMs;
-  if ('stop' in task) return { rollout: await persist(pace, deadline, 'cancelling', () => stop(context)) };
-  const unreported = await tried(context, pace.now() + remainingMs * REPORTING_SHARE);
+  const deadline = clock.now() + remainingMs;
+  if ('stop' in task) return { rollout: await retryUntil(clock, deadline, 'cancelling', () => stop(context)) };
+  const unreported = await tried(context, clock.now() + remainingMs * REPORTING_SHARE);
   const start = 'start' in task ? task.start : undefined;
   const rollout = new Rollout(context, start);
-  const line = await persist(pace, deadline, 'the rollout', () => rollout.step());
+  const line = await retryUntil(clock, deadline, 'the rollout', () => rollout.reconcile());
   log.info(line, {});
   if (unreported && !start) throw unreported;
   return { rollout: line };

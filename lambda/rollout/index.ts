@@ -33,14 +33,14 @@ import { EC2Client } from '@aws-sdk/client-ec2';
 import { SNSClient } from '@aws-sdk/client-sns';
 import { Logger } from '@aws-lambda-powertools/logger';
 import type { Context as LambdaContext } from 'aws-lambda';
-import { REAL_PACE } from '../pace';
+import { SYSTEM_CLOCK } from '../shared/clock';
 import { Aws } from './aws';
 import { configurationOf } from './configuration';
 import { type Answer, handle } from './handler';
 
 const logger = new Logger({ serviceName: 'rollout-function' });
 
-// All repetition is in pace.ts.
+// All repetition is in clock.ts.
 const client = { maxAttempts: 1 };
 const clients = {
   autoScaling: new AutoScalingClient(client),
@@ -64,6 +64,6 @@ let configuration: ReturnType<typeof configured> | undefined;
 export async function handler(event: unknown, invocation: LambdaContext): Promise<Answer> {
   configuration ??= configured();
   logger.addContext(invocation);
-  const aws = new Aws(clients, configuration, REAL_PACE);
-  return handle({ aws, configuration, pace: REAL_PACE, log: logger }, event, invocation);
+  const aws = new Aws(clients, configuration, SYSTEM_CLOCK);
+  return handle({ aws, configuration, clock: SYSTEM_CLOCK, log: logger }, event, invocation);
 }

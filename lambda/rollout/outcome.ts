@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a rollout ended, in one line for whoever gets the alarms, and as a metric.
-import type { FunctionMetric } from '../metrics';
+import type { FunctionMetric } from '../shared/metrics';
 import type { Refresh } from './decide';
 
 /** What is known beside the refresh itself. */
@@ -45,7 +45,7 @@ function named(version: string | undefined, { descriptions }: Surroundings): str
   return description ? `version ${version} (${description})` : `version ${version}`;
 }
 
-function story(refresh: Refresh, around: Surroundings): string {
+function summaryOf(refresh: Refresh, around: Surroundings): string {
   const { size, before, saved } = around;
   const after = named(refresh.version ?? saved, around);
   const replaced = Math.round((refresh.percent / 100) * size);
@@ -65,7 +65,7 @@ export function outcomeOf(refresh: Refresh, around: Surroundings): Outcome {
   const subject = `${stack}: ${WORDS[refresh.status] ?? 'ROLLOUT FAILED'}`;
   const superseded = refresh.status === 'Cancelled' && wanted !== (refresh.version ?? saved);
   const parts = [
-    story(refresh, around),
+    summaryOf(refresh, around),
     ...(superseded ? [`version ${wanted} is wanted now`] : []),
     ...(refresh.status !== 'Successful' && refresh.reason ? [`reason: ${refresh.reason}`] : []),
   ];

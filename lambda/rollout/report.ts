@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tells the topic how rollouts ended, each once as a rule: the template carries a tag with the last one that was told. An
 // invocation that dies between telling and tagging has it told twice.
-import { metric } from '../metrics';
-import { type Look, persist } from '../pace';
+import { metric } from '../shared/metrics';
+import { type Progress, retryUntil } from '../shared/clock';
 import type { Context } from './context';
 import { hasEnded, type Refresh } from './decide';
 import { outcomeOf } from './outcome';
@@ -18,10 +18,10 @@ function untold(refreshes: readonly Refresh[], last: string | undefined): readon
 /** Repeats what fails for a while. */
 export async function report(context: Context, deadline: number): Promise<void> {
   const published = new Set<string>();
-  await persist(context.pace, deadline, 'reporting', () => tellOne(context, published));
+  await retryUntil(context.clock, deadline, 'reporting', () => tellOne(context, published));
 }
 
-async function tellOne(context: Context, published: Set<string>): Promise<Look<true>> {
+async function tellOne(context: Context, published: Set<string>): Promise<Progress<true>> {
   const { aws, configuration, log } = context;
   const [{ wanted, tags }, refreshes] = [await aws.template(), await aws.refreshes()];
   const [refresh] = untold(refreshes, tags[TAG.told]);

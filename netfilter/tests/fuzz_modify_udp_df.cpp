@@ -40,7 +40,11 @@ unsigned expected_values[4];
 
 bool take_expected(int option, const char *value)
 {
-	return is_number(value, option == 1, 65535, &expected_values[option]);
+	static const struct {
+		unsigned min, max;
+	} bounds[] = { { 0, 65535 }, { 1, 65535 }, { 28, 9001 }, { 28, 9001 } };
+
+	return is_number(value, bounds[option].min, bounds[option].max, &expected_values[option]);
 }
 
 void run(const uint8_t *input, size_t size)
