@@ -3,7 +3,6 @@
 // The gateways' documents come from the shipped xdp-monitoring.jq, fed with samples of ten seconds; what AWS sends about its
 // own load balancer, group, function and queue stands here as AWS documents it, once a minute.
 import { type FunctionMetric, metric } from '../../../lambda/shared/metrics';
-import type { Context } from '../../../lambda/attach-eni/launch';
 import type { AwsDatum } from '../../../lab/aws/cloudwatch';
 import type { Emf } from '../../../lab/aws/emf';
 import { groupDimensions, METRIC_NAMESPACE } from '../../../constructs/monitoring/metrics';
@@ -200,7 +199,7 @@ function documentsOfLife(
 function abandoned({ group, functionName }: Fleet, launches: number, timestamp: number): Emf {
   const context = { configuration: { metricNamespace: METRIC_NAMESPACE, group }, clock: { now: () => timestamp } };
   const name: FunctionMetric = 'LaunchesAbandoned';
-  const line = metric(context as unknown as Context, name, launches) as unknown as Emf;
+  const line = metric(context, name, launches) as unknown as Emf;
   // Lambda itself knows where it logs.
   return { ...line, _aws: { ...line._aws, LogGroupName: `/aws/lambda/${functionName}`, LogStreamName: 'one' } };
 }
