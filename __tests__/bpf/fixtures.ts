@@ -4,7 +4,7 @@
 // Every kernel has to pass them: the running one in this folder's tests, others in those of machines.
 import { ETHERNET_HEADER, ETHERTYPE, Packet, PROTOCOL, internetChecksum } from '../../lab/packets/packet';
 import {
-  type Config,
+  type Changes,
   DEFAULT_CONFIG,
   LONGEST_FRAME,
   type Program,
@@ -19,7 +19,7 @@ interface Fixture {
   readonly frame: Buffer;
   readonly expected: Buffer;
   readonly counted: Partial<Stats>;
-  readonly config?: Partial<Config>;
+  readonly config?: Changes;
 }
 
 const VLAN_TAG = 4;
@@ -30,23 +30,23 @@ const datagram = Packet.udp({ from: '198.51.100.7:40000', to: '203.0.113.9:31765
 const large = datagram.totalLength(1500).df();
 /** Small packets for what a cut or a wrong field does, with bounds that they meet. */
 const small = datagram.totalLength(60).df();
-const smallMatches: Partial<Config> = { min_packet_size: 27, max_packet_size: 200 };
+const smallMatches: Changes = { min_packet_size: 27, max_packet_size: 200 };
 
-function cleared(name: string, packet: Packet, config?: Partial<Config>): Fixture {
+function cleared(name: string, packet: Packet, config?: Changes): Fixture {
   const expected = packet.df(false);
   const bytes = packet.ipPacket().readUInt16BE(2);
   const counted = { packets_matched: 1, packets_modified: 1, bytes_processed: bytes };
   return { name, frame: packet.build(), expected: expected.build(), counted, config };
 }
 
-function untouched(name: string, packet: Packet | Buffer, counted: Partial<Stats>, config?: Partial<Config>): Fixture {
+function untouched(name: string, packet: Packet | Buffer, counted: Partial<Stats>, config?: Changes): Fixture {
   const frame = Buffer.isBuffer(packet) ? packet : packet.build();
   return { name, frame, expected: Buffer.from(frame), counted, config };
 }
 
-const justSeen = (name: string, packet: Packet | Buffer, config?: Partial<Config>): Fixture =>
+const justSeen = (name: string, packet: Packet | Buffer, config?: Changes): Fixture =>
   untouched(name, packet, {}, config);
-const malformed = (name: string, packet: Packet | Buffer, config?: Partial<Config>): Fixture =>
+const malformed = (name: string, packet: Packet | Buffer, config?: Changes): Fixture =>
   untouched(name, packet, { packets_malformed: 1 }, config);
 const fragment = (name: string, packet: Packet): Fixture => untouched(name, packet, { fragments_seen: 1 });
 const withoutDf = (name: string, packet: Packet): Fixture => untouched(name, packet, { packets_matched: 1 });
@@ -295,7 +295,7 @@ const flow = (port: number): Packet =>
   Packet.udp({ from: `198.51.100.7:${port}`, to: '203.0.113.9:31765' })
     .totalLength(1500)
     .df();
-const share = (percent: number): Partial<Config> => ({ traffic_percent: percent });
+const share = (percent: number): Changes => ({ traffic_percent: percent });
 const shares: Fixture[] = [
   left('0 percent, bucket 0', flow(40003), 0),
   cleared('1 percent, bucket 0', flow(40003), share(1)),
@@ -326,7 +326,7 @@ const groups: Record<string, readonly Fixture[]> = {
 
 /** Declares a test for each fixture, and those of many packets. The program is asked for when the first one runs. */
 export function itTreatsEveryFixture(program: () => Program): void {
-  const run = async (frame: Buffer, config: Partial<Config> = {}): ReturnType<Program['run']> => {
+  const run = async (frame: Buffer, config: Changes = {}): ReturnType<Program['run']> => {
     program().configure({ ...DEFAULT_CONFIG, ...config });
     return program().run([frame]);
   };

@@ -24,6 +24,9 @@ export interface Config {
   readonly traffic_percent: number;
 }
 
+/** Some of them, of the same names. */
+export type Changes = Readonly<Record<string, number>>;
+
 /** In the order of struct gateway_config. */
 export const DEFAULT_CONFIG = Object.fromEntries(
   Object.values<{ min: number; live?: string; default?: number }>(settings).flatMap(({ live, default: value = 0 }) =>

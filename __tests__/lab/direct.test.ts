@@ -539,8 +539,10 @@ describe('a program with a fault', () => {
 
   /** The object of the program with the fault. */
   async function plant({ name, from, to }: (typeof FAULTS)[number]): Promise<string> {
-    const copy = path.join(folder, name.replaceAll(/\W+/g, '-'));
+    const root = path.join(folder, name.replaceAll(/\W+/g, '-'));
+    const copy = path.join(root, 'bpf');
     fs.cpSync(path.join(REPOSITORY, 'bpf'), copy, { recursive: true, filter: (file) => !file.endsWith('.o') });
+    for (const other of ['lib', 'userdata']) fs.symlinkSync(path.join(REPOSITORY, other), path.join(root, other));
     const headers = fs.readdirSync(path.join(copy, 'xdp')).map((header) => path.join(copy, 'xdp', header));
     const sources = [path.join(copy, 'udp_df_direct.bpf.c'), ...headers].filter((file) =>
       fs.readFileSync(file, 'utf8').includes(from),

@@ -18,6 +18,7 @@
 #include <bpf/bpf.h>
 #include <linux/membarrier.h>
 
+#include "../../lib/settings.h"
 #include "direct.h"
 
 /* An interface takes its MTU, an Ethernet header and a tag: net/core/dev.h. */
@@ -94,9 +95,6 @@ static const char *address_of(const char *interface, __be32 *address)
 	return NULL;
 }
 
-/* Bytes that encapsulation adds to a mirrored datagram's IP total length, in an interface's MTU: IP, UDP, VXLAN, Ethernet. */
-#define ENCAPSULATION 50
-
 /* Needs no fragmenting where the primary interface takes nothing that br0 does not: in driver mode no datagram is longer. */
 static const char *describe_fragmenting(
 	const struct direct_interfaces *interfaces, bool is_driver_mode, struct direct_config *config)
@@ -109,7 +107,7 @@ static const char *describe_fragmenting(
 	if (!ask(interfaces->primary, SIOCGIFMTU, &primary) || !ask(interfaces->bridge, SIOCGIFMTU, &bridge))
 		return error_line("interfaces '%s' and '%s' do not tell their MTUs: %s", interfaces->primary,
 			interfaces->bridge, strerror(errno));
-	if (primary.ifr_mtu - ENCAPSULATION <= bridge.ifr_mtu)
+	if (primary.ifr_mtu - MIRROR_HEADERS <= bridge.ifr_mtu)
 		config->fragmenting = FRAGMENT_NEVER;
 	return NULL;
 }

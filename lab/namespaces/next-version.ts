@@ -14,7 +14,8 @@ const ADDITIONS = [
 
 /** Copies the sources of program and loader into a folder, below which they lie as in the repository. */
 export async function copySources(folder: string): Promise<void> {
-  for (const name of ['bpf', 'lib', 'userdata']) await cp(join(REPOSITORY, name), join(folder, name), { recursive: true });
+  for (const name of ['bpf', 'lib', 'userdata'])
+    await cp(join(REPOSITORY, name), join(folder, name), { recursive: true });
 }
 
 /** Builds them there. */
