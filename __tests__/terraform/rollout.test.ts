@@ -80,7 +80,7 @@ function thatRollsOut(stack: Stack): Stack {
     });
     if (left.length > 0) resource[type] = Object.fromEntries(waiting);
   }
-  return { ...stack, output: {}, resource };
+  return { ...stack, output: undefined, resource }; // an empty one is no valid block
 }
 
 function stackFile(): string {
