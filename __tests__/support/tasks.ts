@@ -28,7 +28,7 @@ export const BUDGETS: Readonly<Record<string, Budget>> = budgets;
  * Of `make test`, in seconds: all files, with what is built and linted before them. It is where the tests are, not where they belong:
  * that is 25 minutes. Two of them are rollouts: with Terraform alone, nobody saw that they rolled back to the bad version.
  */
-export const MOST_SECONDS = 46 * 60;
+export const MOST_SECONDS = 48 * 60;
 /** What `make test` does before its first test: linters, builds. */
 export const BEFORE_SECONDS = 90;
 /** Of `make test`: what does not have to be alone runs in so many lanes, more where there are more cores. */
