@@ -141,6 +141,7 @@ publish() {
 
 main() {
 	local about list
+	load_names # once, and not in each sample's subshell
 	about=$(find_out)
 	list=$(<"$USERDATA/metrics.json")
 	samples | jq -nRc --unbuffered -L "$JQ" --argjson list "$list" --argjson about "$about" -f "$JQ/xdp-monitoring.jq" | publish

@@ -6,6 +6,8 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Path } from '../packets/exchange';
 import { inNamespace, mountBpffs, must, REPOSITORY, run } from '../support/host';
+import { DRIVER_MODE_MTU } from '../../constructs/config/limits';
+import { settings } from '../../userdata/settings.json';
 
 export const MINIMAL_ENGINES = ['standby', 'bridge', 'driver', 'generic'] as const;
 /** `driver` and `generic` are modes of the direct engine. */
@@ -14,7 +16,7 @@ export type MinimalEngine = (typeof MINIMAL_ENGINES)[number];
 const LOADER = join(REPOSITORY, 'bpf/udp_df_modifier_loader');
 export const BPFFS = '/sys/fs/bpf';
 /** The longest that a driver with XDP takes (field notes: ENA), and what AWS gives an ENI. */
-export const MTU = { driver: 3498, other: 9001 } as const;
+export const MTU = { driver: DRIVER_MODE_MTU, other: settings.egress_mtu.max } as const;
 
 export const ADDRESSES = {
   source: { mac: '02:00:0a:4d:00:01', address: '10.77.0.1' },

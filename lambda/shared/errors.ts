@@ -41,7 +41,8 @@ export const UNKNOWN_INSTANCE = 'InvalidInstanceID.NotFound';
 
 /** The code by which AWS names a failure, for instance `InvalidInstanceID.NotFound`. */
 export function codeOf(error: unknown): string {
-  return answerOf(error).name;
+  // Auto Scaling's shapes have a suffix that its error codes lack (its service model: shape ActiveInstanceRefreshNotFoundFault).
+  return answerOf(error).name.replace(/Fault$/, '');
 }
 
 function passes(error: unknown): boolean {

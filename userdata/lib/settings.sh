@@ -24,7 +24,7 @@ load_names() {
 		limit) LIMIT[$name]=$value ;;
 		esac
 	done < <(jq -r -f "$USERDATA/jq/settings.jq" "$USERDATA/settings.json")
-	((${#LIMIT[@]})) || fail "$USERDATA/settings.json cannot be read, for the reason above; restore it: fetch_bundle.sh"
+	((${#LIMIT[@]})) || fail "$USERDATA/settings.json cannot be read, for the reason above; restore it: rm $HOME_DIR/.sha256, then fetch_bundle.sh, then deploy_xdp.sh install"
 }
 
 # Reads what was deployed, then what `config set` changed: data, never executed.

@@ -99,6 +99,38 @@ test('an alarm that fires between the look and the start has it looked at again'
   });
 });
 
+test('a refresh that ends between the look and the cancel is no error: it is looked at again', async () => {
+  await aws.deploy('bad');
+  await aws.pass(15);
+  aws.endpoint.interference = {
+    ...sleepless,
+    before: (action) => {
+      if (action === 'CancelInstanceRefresh' && aws.group.active?.status === 'InProgress') aws.group.cancel();
+      return undefined;
+    },
+  };
+  expect(await aws.deploy('good')).toHaveProperty('rollout');
+  aws.endpoint.interference = sleepless;
+  await aws.pass(2 * FINISHED_MINUTES);
+  expect(state()).toEqual(['3', '3,3,3']);
+});
+
+test('a refresh that somebody starts between the look and the start is no error either', async () => {
+  aws.endpoint.interference = {
+    ...sleepless,
+    before: (action) => {
+      const same = { version: '2', autoRollback: true, skipMatching: true, alarms: [] };
+      if (action === 'StartInstanceRefresh' && !aws.group.active) aws.group.start(same);
+      return undefined;
+    },
+  };
+  expect(await aws.deploy('second')).toHaveProperty('rollout');
+  aws.endpoint.interference = sleepless;
+  await aws.pass(FINISHED_MINUTES);
+  expect(state()).toEqual(['2', '2,2,2']);
+  expect(aws.group.refreshes).toHaveLength(1);
+});
+
 test('a rollout that could not start is started by the schedule', async () => {
   aws.endpoint.addVersion('second');
   await aws.deliver(LOOK);
