@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where AWS_ENDPOINT_URL names a stand-in for AWS (lab/aws/rollout-endpoint.ts), the provider's stand-in does there what the
+// Where STAND_IN_URL names a stand-in for AWS (lab/aws/rollout-endpoint.ts), the provider's stand-in does there what the
 // real provider does with a launch template, an Auto Scaling group and a function's invocation. Sources, all in
 // https://github.com/hashicorp/terraform-provider-aws/tree/main/internal/service: ec2/launch_template.go,
 // autoscaling/group.go (an update first saves the template's version, then starts the refresh, with a desired configuration

@@ -113,7 +113,7 @@ export class Project {
       ...Object.fromEntries(inherited),
       TF_CLI_ARGS: '-no-color',
       ...variables,
-      ...(this.endpoint && { AWS_ENDPOINT_URL: this.endpoint }),
+      ...(this.endpoint && { STAND_IN_URL: this.endpoint }),
       TF_CLI_CONFIG_FILE: this.configuration,
       CHECKPOINT_DISABLE: '1',
       CI: '1',

@@ -49,7 +49,7 @@ const wrap = (value: Value): Wire => ({ msgpack: encodeValue(value) });
 
 // --- what Terraform asks --------------------------------------------------------------------------------------------
 
-const aws = process.env.AWS_ENDPOINT_URL ? new AwsEndpoint(process.env.AWS_ENDPOINT_URL) : undefined;
+const aws = process.env.STAND_IN_URL ? new AwsEndpoint(process.env.STAND_IN_URL) : undefined;
 
 let settings: ProviderSettings = { region: '', defaultTags: {} };
 
