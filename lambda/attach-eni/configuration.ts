@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The function's settings: environment variables that the stack writes, checked by hand because a validation library would
-// be the larger part of the bundle's own code.
+// The function's settings: environment variables that the stack writes.
+import { type Environment, matching, wrong } from '../shared/environment';
 import { SHORTEST_HEARTBEAT_SECONDS } from './timeouts';
 
 export interface Configuration {
@@ -17,19 +17,6 @@ export interface Configuration {
 
 /** The longest a lifecycle hook may wait. */
 const LONGEST_HEARTBEAT_SECONDS = 172_800;
-
-type Environment = Readonly<Record<string, string | undefined>>;
-
-function wrong(name: string, value: string | undefined, allowed: string): Error {
-  const found = value === undefined ? 'is not set' : `is ${JSON.stringify(value)}`;
-  return new Error(`environment: ${name} ${found}, it must be ${allowed}; deploy the stack again`);
-}
-
-function matching(environment: Environment, name: string, pattern: RegExp, allowed: string): string {
-  const value = environment[name];
-  if (value !== undefined && pattern.test(value)) return value;
-  throw wrong(name, value, allowed);
-}
 
 function heartbeat(environment: Environment): number {
   const name = 'HEARTBEAT_SECONDS';

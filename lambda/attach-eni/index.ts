@@ -59,6 +59,7 @@ import { Aws } from './aws';
 import { configurationOf } from './configuration';
 import { handle } from './handler';
 import { SYSTEM_CLOCK } from '../shared/clock';
+import { readOnce } from '../shared/environment';
 
 const logger = new Logger({ serviceName: 'eni-function' });
 
@@ -66,20 +67,10 @@ const logger = new Logger({ serviceName: 'eni-function' });
 const client = { maxAttempts: 1 };
 const aws = new Aws(new EC2Client(client), new AutoScalingClient(client), SYSTEM_CLOCK);
 
-/** Read with the first event rather than while loading: there the runtime would bury the message under its own. */
-function configured() {
-  try {
-    return configurationOf(process.env);
-  } catch (error) {
-    logger.error(error instanceof Error ? error.message : String(error));
-    throw error;
-  }
-}
-
-let configuration: ReturnType<typeof configured> | undefined;
+const configured = readOnce(configurationOf, logger);
 
 export async function handler(event: unknown, invocation: LambdaContext): Promise<void> {
-  configuration ??= configured();
+  const configuration = configured();
   logger.addContext(invocation);
   const log = logger.createChild({ persistentKeys: { instance: instanceIn(event) } });
   await handle({ aws, configuration, clock: SYSTEM_CLOCK, log }, event, invocation);

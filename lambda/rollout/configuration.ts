@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The function's settings: environment variables that the stack writes.
+import { type Environment, matching, wrong } from '../shared/environment';
 
 export interface Configuration {
   readonly stack: string;
@@ -18,19 +19,6 @@ export interface Preferences {
   readonly MinHealthyPercentage: number;
   readonly MaxHealthyPercentage: number;
   readonly InstanceWarmup: number;
-}
-
-type Environment = Readonly<Record<string, string | undefined>>;
-
-function wrong(name: string, value: string | undefined, allowed: string): Error {
-  const found = value === undefined ? 'is not set' : `is ${JSON.stringify(value)}`;
-  return new Error(`environment: ${name} ${found}, it must be ${allowed}; deploy the stack again`);
-}
-
-function matching(environment: Environment, name: string, pattern: RegExp, allowed: string): string {
-  const value = environment[name];
-  if (value !== undefined && pattern.test(value)) return value;
-  throw wrong(name, value, allowed);
 }
 
 function preferences(environment: Environment): Preferences {

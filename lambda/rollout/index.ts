@@ -34,6 +34,7 @@ import { SNSClient } from '@aws-sdk/client-sns';
 import { Logger } from '@aws-lambda-powertools/logger';
 import type { Context as LambdaContext } from 'aws-lambda';
 import { SYSTEM_CLOCK } from '../shared/clock';
+import { readOnce } from '../shared/environment';
 import { Aws } from './aws';
 import { configurationOf } from './configuration';
 import { type Answer, handle } from './handler';
@@ -49,20 +50,10 @@ const clients = {
   sns: new SNSClient(client),
 };
 
-/** Read with the first event rather than while loading: there the runtime would bury the message under its own. */
-function configured() {
-  try {
-    return configurationOf(process.env);
-  } catch (error) {
-    logger.error(error instanceof Error ? error.message : String(error));
-    throw error;
-  }
-}
-
-let configuration: ReturnType<typeof configured> | undefined;
+const configured = readOnce(configurationOf, logger);
 
 export async function handler(event: unknown, invocation: LambdaContext): Promise<Answer> {
-  configuration ??= configured();
+  const configuration = configured();
   logger.addContext(invocation);
   const aws = new Aws(clients, configuration, SYSTEM_CLOCK);
   return handle({ aws, configuration, clock: SYSTEM_CLOCK, log: logger }, event, invocation);
