@@ -20,8 +20,9 @@ export interface FleetScalingProps {
 }
 
 /**
- * Follows packets/s and bytes/s per gateway, and the processors' load: large datagrams fill the bandwidth long before they are many; how many packets a gateway can carry depends on its engine, and
- * after a rollback to netfilter the processors are full long before the packets are many. The policy that wants more wins.
+ * Follows packets/s and bytes/s per gateway, and the processors' load: large datagrams fill the bandwidth long before they are
+ * many; how many packets a gateway can carry depends on its engine, and after a rollback to netfilter the processors are full
+ * long before the packets are many. The policy that wants more wins.
  */
 export class FleetScaling extends Construct {
   public constructor(scope: Construct, id: string, props: FleetScalingProps) {
